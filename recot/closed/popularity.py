@@ -1,0 +1,24 @@
+"""The floor every method has to clear."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from torch import Tensor
+
+from recot.data.split import Query, Split
+
+
+class Popularity:
+    """Ranks items by the number of training users who took them. Inductive: it never looks at the user."""
+
+    inductive = True
+
+    def fit(self, split: Split) -> Self:
+        """Count."""
+        self.counts = split.train.popularity.float()  # (n_items,)
+        return self
+
+    def score(self, query: Query) -> Tensor:
+        """(b, n_items)."""
+        return self.counts.repeat(len(query), 1)  # (b, n_items)

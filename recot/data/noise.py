@@ -1,0 +1,195 @@
+"""Noise of known place: what is added to, or taken from, the training pairs of a split.
+
+Validation and test targets are never touched and never drawn. The same split and seed give the same noise, and the
+noise of a small ratio is part of the noise of a larger one, so that curves over the ratio compare like with like.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from recot.data.interactions import Interactions, sorted_order
+from recot.data.split import Split, is_in, with_train
+
+TRIES = 64                                            # draws for one pair before its user is taken for full
+
+
+def none(split: Split) -> Split:
+    """The split as it is."""
+    return split
+
+
+def add(split: Split, ratio: float, noise_seed: int = 0, per: Literal["user", "pair"] = "user") -> Split:
+    """Add unobserved pairs to the training set.
+
+    ``round(ratio * n)`` pairs for n training pairs, each drawn uniformly from the items outside its user's training,
+    validation and test items, and marked in ``train.noisy``; earlier marks stay. They train, are part of the
+    histories, and are left out of the ranking like any other training pair. Where pairs carry times, an added pair
+    takes the time of a random training pair of its user. All weights are one. Memory grows with the pairs, not with
+    users x items.
+
+    Args:
+        split: on the CPU; users without training pairs receive nothing.
+        ratio: added pairs per training pair, at least 0.
+        noise_seed: another seed, other pairs.
+        per: "user" draws the users in proportion to their training pairs, which keeps the profile of activity; "pair"
+            draws uniformly over the free (user, item) cells, so that light users get relatively more.
+
+    Raises:
+        ValueError: ``ratio`` or ``per`` is not as above, or fewer cells are free than pairs are asked for.
+
+    Source: SCLRec, Fig. 2, after the contaminated training sets of SGL (Wu et al., 2021).
+    Departures: the paper does not say who receives the pairs; "user" is our choice.
+    """
+    if per not in ("user", "pair"):
+        raise ValueError(f"per says how users are drawn, got {per!r}; use 'user' or 'pair'")
+    rng, clock = _generators(noise_seed)
+    users, items = unobserved_pairs(split.train, _taken(split), _count(split, ratio), per, rng)
+    return with_train(split, _changed(split.train, split.train.users < 0, users, items, clock))
+
+
+def flip(split: Split, ratio: float, noise_seed: int = 0,
+         mode: Literal["inject", "swap", "delete"] = "inject") -> Split:
+    """Flip entries of the training matrix.
+
+    ``round(ratio * n)`` flips for n training pairs. "inject" turns zeros into ones and equals :func:`add` per user.
+    "delete" turns ones into zeros: the pairs leave train, histories and the masked rows, and can leave a user without
+    training pairs. "swap" does both for the same user, which keeps each user's number of pairs; users without a free
+    item are passed over. Only pairs not marked as noise are deleted, and added ones are marked as in :func:`add`.
+
+    Args:
+        split: on the CPU.
+        ratio: flips per training pair, at least 0 and below 1.
+        noise_seed: another seed, other flips.
+        mode: which entries are flipped.
+
+    Raises:
+        ValueError: ``ratio`` or ``mode`` is not as above, or fewer pairs can be flipped than are asked for.
+
+    Source: ProRec, Fig. 2a.
+    Departures: the paper flips the labels of random ground-truth records, and then speaks of added noise; "inject" is
+    our reading. Turning low ratings into positives is another, and left out: a split carries no ratings.
+    """
+    if not ratio < 1:
+        raise ValueError(f"ratio is a share of the training pairs to flip, got {ratio}; use a number below 1")
+    if mode == "inject":
+        return add(split, ratio, noise_seed)
+    if mode not in ("swap", "delete"):
+        raise ValueError(f"mode says which entries are flipped, got {mode!r}; use 'inject', 'swap' or 'delete'")
+    train, count = split.train, _count(split, ratio)
+    rng, clock = _generators(noise_seed)
+    order = torch.arange(len(train)) if train.noisy is None else (~train.noisy).nonzero().flatten()
+    order = order[torch.randperm(len(order), generator=rng)]
+    items = order.new_empty(0)
+    if mode == "swap":
+        items, _ = unobserved_items(train.users[order], _taken(split), train.n_items, rng)
+        order, items = order[items >= 0], items[items >= 0][:count]
+    if len(order) < count:
+        raise ValueError(f"{count} pairs are to be flipped and {len(order)} of {len(train)} can be: the others are "
+                         f"marked as noise or belong to users without a free item; lower noise.ratio from {ratio}")
+    gone = torch.zeros(len(train), dtype=torch.bool)
+    gone[order[:count]] = True
+    return with_train(split, _changed(train, gone, train.users[order[:len(items)]], items, clock))
+
+
+def unobserved_pairs(train: Interactions, taken: Tensor, count: int, per: Literal["user", "pair"],
+                     rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """The first ``count`` pairs of an endless stream of distinct pairs outside ``taken``.
+
+    Args:
+        train: gives the users; see :func:`add` for ``per``.
+        taken: (m,) int64 in rising order, the keys ``user * n_items + item`` that may not be drawn.
+        count: how many.
+        rng: the pairs depend on its state and on ``train`` and ``taken``, not on ``count``.
+
+    Returns:
+        Users and items, (count,) int64 each.
+
+    Raises:
+        ValueError: the users have fewer than ``count`` free cells.
+    """
+    chunk = max(4096, len(train) // 4)                # not a function of count: the stream must not depend on it
+    users, items = train.users.new_empty(0), train.users.new_empty(0)
+    while len(users) < count:
+        free = (train.n_items - torch.bincount(taken // train.n_items, minlength=train.n_users)) * (train.activity > 0)
+        if len(users) + int(free.sum()) < count:
+            raise ValueError(f"{count} unobserved pairs are asked for and the users have "
+                             f"{len(users) + int(free.sum())} free cells; lower the share of noise")
+        if per == "user":
+            pool = train.users[free[train.users] > 0]
+            drawn = pool[torch.randint(len(pool), (chunk,), generator=rng)]
+        else:
+            cell = torch.randint(int(free.sum()), (chunk,), generator=rng)
+            drawn = torch.searchsorted(free.cumsum(0), cell, right=True)
+        new, taken = unobserved_items(drawn, taken, train.n_items, rng)
+        users, items = torch.cat([users, drawn[new >= 0]]), torch.cat([items, new[new >= 0]])
+    return users[:count], items[:count]
+
+
+def unobserved_items(users: Tensor, taken: Tensor, n_items: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """For each user in turn an item such that the pair is not taken and occurs once.
+
+    Args:
+        users: (k,) int64, in any order, repeated at will.
+        taken: (m,) int64 in rising order, keys ``user * n_items + item``.
+        n_items: items are drawn uniformly from 0..n_items - 1 and drawn again while taken, up to 64 times.
+        rng: source of randomness.
+
+    Returns:
+        Items, (k,) int64, -1 where no free one was found; and ``taken`` with the new keys, in rising order.
+    """
+    items = torch.full_like(users, -1)
+    pending = torch.arange(len(users))
+    for _ in range(TRIES):
+        if not len(pending):
+            break
+        drawn = torch.randint(n_items, (len(pending),), generator=rng)
+        keys = users[pending] * n_items + drawn
+        order = sorted_order(keys)
+        first = torch.ones_like(keys, dtype=torch.bool)
+        first[order[1:]] = keys[order[1:]] != keys[order[:-1]]
+        new = first & ~is_in(keys, taken)
+        items[pending[new]] = drawn[new]
+        merged = torch.cat([taken, keys[new]])
+        taken = merged[sorted_order(merged)]
+        pending = pending[~new]
+    return items, taken
+
+
+def _generators(noise_seed: int) -> tuple[torch.Generator, torch.Generator]:
+    """One source for the pairs and one for their times: how many pairs are drawn must not move the times."""
+    rng = torch.Generator().manual_seed(noise_seed)
+    return rng, torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=rng)))
+
+
+def _count(split: Split, ratio: float) -> int:
+    if not 0 <= ratio < float("inf"):
+        raise ValueError(f"ratio is noise per training pair, got {ratio}; use a number of at least 0, such as 0.1")
+    return round(ratio * len(split.train))
+
+
+def _taken(split: Split) -> Tensor:
+    """Keys of all training, validation and test pairs, in rising order."""
+    keys = [split.train.keys]
+    for part in (split.valid, *split.test):
+        users = part.query.users[part.targets.rows]
+        keys.append((users * split.train.n_items + part.targets.values)[users >= 0])
+    merged = torch.cat(keys)
+    return merged[sorted_order(merged)]
+
+
+def _changed(train: Interactions, gone: Tensor, users: Tensor, items: Tensor,
+             clock: torch.Generator) -> Interactions:
+    """``train`` without the pairs ``gone``, (n,) bool, and with the given ones marked as noise."""
+    noisy = torch.zeros_like(train.users, dtype=torch.bool) if train.noisy is None else train.noisy
+    times = None
+    if train.times is not None:
+        share = torch.rand(len(users), generator=clock, dtype=torch.float64)
+        place = (share * train.activity[users]).long() + train.by_user.offsets[users]
+        times = torch.cat([train.times[~gone], train.times[place]])
+    return Interactions.from_pairs(
+        torch.cat([train.users[~gone], users]), torch.cat([train.items[~gone], items]), train.n_users, train.n_items,
+        times=times, noisy=torch.cat([noisy[~gone], torch.ones_like(users, dtype=torch.bool)]), domains=train.domains)

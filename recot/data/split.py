@@ -1,0 +1,273 @@
+"""The question: what is known, what is asked, and what the answer is."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+import torch
+from torch import Tensor
+
+from recot.data.interactions import Interactions, Ragged, sorted_order
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Query:
+    """A batch of questions "what will this user take next?".
+
+    Attributes:
+        users: (b,) int64; -1 is a user the model was not trained on.
+        history: b rows of items, oldest first: what the model may know about each user.
+    """
+
+    users: Tensor
+    history: Ragged
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    def slice(self, start: int, stop: int) -> Query:
+        """Questions ``start`` to ``stop``."""
+        return Query(self.users[start:stop], self.history.slice(start, stop))
+
+    def to(self, device: torch.device | str) -> Query:
+        """The same questions on ``device``."""
+        return Query(self.users.to(device), self.history.to(device))
+
+
+@dataclass(frozen=True)
+class EvalSet:
+    """Questions with their answers.
+
+    Attributes:
+        query: b questions.
+        targets: b rows of held-out items; a user without any is not in the set.
+        seen: b rows of items that are left out of the ranking (training items, and validation items at test time).
+        candidates: (b, c) int64, the items to rank (targets included), or None for all of them.
+        name: "valid", "test", ...
+    """
+
+    query: Query
+    targets: Ragged
+    seen: Ragged
+    candidates: Tensor | None
+    name: str
+
+    def __len__(self) -> int:
+        return len(self.query)
+
+    def to(self, device: torch.device | str) -> EvalSet:
+        """The same questions on ``device``."""
+        return replace(self, query=self.query.to(device), targets=self.targets.to(device), seen=self.seen.to(device),
+                       candidates=None if self.candidates is None else self.candidates.to(device))
+
+
+@dataclass(frozen=True)
+class Split:
+    """What to train on, what to select by, and what to report.
+
+    Attributes:
+        train: the training pairs; ``train.noisy`` marks those known to be noise.
+        valid: questions for early stopping and tuning.
+        test: questions for the report; empty in the split a model is given to fit.
+    """
+
+    train: Interactions
+    valid: EvalSet
+    test: tuple[EvalSet, ...]
+
+    def for_training(self) -> Split:
+        """The same split without its test answers: what ``Recommender.fit`` is given, so that no model can peek."""
+        return replace(self, test=())
+
+    def to(self, device: torch.device | str) -> Split:
+        """The same split on ``device``."""
+        return Split(self.train.to(device), self.valid.to(device), tuple(test.to(device) for test in self.test))
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits that change with any training pair, target or masked item."""
+        digest = hashlib.sha256(f"{self.train.n_users},{self.train.n_items}".encode())
+        for tensor in (self.train.users, self.train.items, *(t for part in (self.valid, *self.test) for t in (
+                part.query.users, part.targets.offsets, part.targets.values, part.seen.offsets, part.seen.values))):
+            digest.update(tensor.cpu().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+
+def ratio(interactions: Interactions, train: float = 0.8, valid: float = 0.1, test: float = 0.1,
+          split_seed: int = 0) -> Split:
+    """Random split of each user's pairs.
+
+    Of a user's k pairs ``floor(test * k)`` are tested and ``floor(valid * k)`` validate, at least one each; the rest,
+    again at least one, train. A user with fewer than three pairs only trains: it is in neither ``valid`` nor ``test``,
+    so metrics are means over the users with at least three pairs, and a log line says how many are left out.
+
+    Pairs marked in ``interactions.noisy`` always train and do not count towards k: a pair known to be noise cannot be
+    predicted, so targets are clean, as they are when noise is added after the split.
+
+    A model knows the training pairs in both sets (``query.history``, oldest first). Left out of the ranking (``seen``)
+    are the training items, and when testing the validation items as well. The result depends on the set of pairs,
+    their marks and ``split_seed``, not on the order or the times of the pairs.
+
+    Raises:
+        ValueError: a share is not positive, or the shares do not sum to one.
+
+    Source: SCLRec, experimental settings (8:1:1 per user); masks and knowledge at test time as in RecBole.
+    Departures: RecBole tests one pair of a user who has two and validates none; here that user only trains.
+    """
+    shares = _exact_shares(train, valid, test)
+    users, items, n_users = interactions.users, interactions.items, interactions.n_users
+    dealt = sorted_order(users * interactions.n_items + items)
+    if interactions.noisy is not None:
+        dealt = dealt[~interactions.noisy[dealt]]
+    rng = torch.Generator().manual_seed(split_seed)
+    dealt = dealt[torch.randperm(len(dealt), generator=rng).to(dealt.device)]
+    dealt = dealt[sorted_order(users[dealt])]                                     # by user, random inside
+    owner = users[dealt]
+    k = torch.bincount(owner, minlength=n_users)                                  # (n_users,)
+    n_test, n_valid = _held_out_counts(k, shares[1], shares[2])
+    place = torch.arange(len(dealt), device=dealt.device) - (k.cumsum(0) - k)[owner]
+    is_test, is_valid = torch.zeros_like(users, dtype=torch.bool), torch.zeros_like(users, dtype=torch.bool)
+    is_test[dealt] = place < n_test[owner]
+    is_valid[dealt] = (place >= n_test[owner]) & (place < (n_test + n_valid)[owner])
+    short = int(((n_test == 0) & (interactions.activity > 0)).sum())
+    logger.info("%d of %d users have fewer than 3 pairs to deal out and only train", short, n_users)
+    trained = interactions.select(~is_test & ~is_valid)
+    known = interactions.select(~is_test)
+    return Split(trained, _question(interactions.select(is_valid), trained, trained, "valid"),
+                 (_question(interactions.select(is_test), trained, known, "test"),))
+
+
+def _exact_shares(*shares: float) -> list[Fraction]:
+    """The shares as exact fractions: in floating point ``0.29 * 100`` falls below 29 and would lose a pair."""
+    exact = [Fraction(share).limit_denominator(10**6) for share in shares if 0 < share < 1]
+    if len(exact) < len(shares) or sum(exact) != 1:
+        raise ValueError("train, valid and test are shares of a user's pairs, got "
+                         f"{' + '.join(map(str, shares))} = {sum(shares):g}; make them positive with sum 1, "
+                         "for example 0.8, 0.1 and 0.1")
+    return exact
+
+
+def _held_out_counts(k: Tensor, valid: Fraction, test: Fraction) -> tuple[Tensor, Tensor]:
+    """(n_users,) int64 each, how many of ``k`` pairs are tested and validate; one pair is always left to train on."""
+    enough = k >= 3
+    n_test = (k * test.numerator // test.denominator).clamp(min=1).minimum(k - 2)
+    n_valid = (k * valid.numerator // valid.denominator).clamp(min=1).minimum(k - 1 - n_test)
+    return n_test * enough, n_valid * enough
+
+
+def _question(held: Interactions, train: Interactions, seen: Interactions, name: str) -> EvalSet:
+    users = held.activity.nonzero().flatten()
+    return EvalSet(Query(users, train.by_user.take(users)), held.by_user.take(users), seen.by_user.take(users), None,
+                   name)
+
+
+def with_train(split: Split, train: Interactions) -> Split:
+    """The same questions after the training pairs have changed, (n,) pairs in the same id spaces.
+
+    In every history and every masked row the old training pairs give way to the new ones. What a row holds besides (a
+    validation item) stays, behind them; rows of users the model was not trained on stay as they are.
+    """
+    def renewed(rows: Ragged, users: Tensor) -> Ragged:
+        now = train.by_user.take(users.clamp(min=0))
+        trained = (users >= 0)[now.rows]
+        besides = ~split.train.contains(users[rows.rows], rows.values)
+        place = torch.cat([now.rows[trained], rows.rows[besides]])
+        order = sorted_order(place)
+        return Ragged.from_pairs(place, torch.cat([now.values[trained], rows.values[besides]])[order], len(rows))
+
+    def asked(part: EvalSet) -> EvalSet:
+        users = part.query.users
+        return replace(part, query=Query(users, renewed(part.query.history, users)), seen=renewed(part.seen, users))
+
+    return Split(train, asked(split.valid), tuple(asked(part) for part in split.test))
+
+
+def validate(split: Split) -> None:
+    """Refuse a split whose answers are known beforehand, cannot be ranked, or are not there.
+
+    Checks the training pairs, every set by itself, and that no test target is a validation target of the same user.
+
+    Raises:
+        ValueError: says how many pairs are wrong, shows one, and says what to do.
+    """
+    train = split.train
+    _ids_in_range("train.users", train.users, 0, train.n_users)
+    _ids_in_range("train.items", train.items, 0, train.n_items)
+    twice = train.keys[1:][train.keys[1:] == train.keys[:-1]]
+    if len(twice):
+        raise ValueError(f"{len(twice)} training pairs occur twice, for example (user "
+                         f"{int(twice[0]) // train.n_items}, item {int(twice[0]) % train.n_items}); build train with "
+                         "Interactions.from_pairs")
+    for part in (split.valid, *split.test):
+        _validate_form(part, train)
+        _validate_answers(part, train)
+    users, items = split.valid.query.users[split.valid.targets.rows], split.valid.targets.values
+    answers = (users * train.n_items + items)[users >= 0]
+    answers = answers[sorted_order(answers)]
+    for part in split.test:
+        users = part.query.users[part.targets.rows]
+        _refuse(part, is_in(users * train.n_items + part.targets.values, answers),
+                "are validation targets of the same user too", "hold every pair out once")
+
+
+def is_in(wanted: Tensor, keys: Tensor) -> Tensor:
+    """Whether each entry of ``wanted`` is among ``keys``, (n,) in rising order; bool of the shape of ``wanted``."""
+    if not len(keys):
+        return torch.zeros_like(wanted, dtype=torch.bool)
+    return keys[torch.searchsorted(keys, wanted).clamp_(max=len(keys) - 1)] == wanted
+
+
+def _validate_form(part: EvalSet, train: Interactions) -> None:
+    rows = [len(part.query.users), len(part.query.history), len(part.targets), len(part.seen)]
+    rows += [] if part.candidates is None else [len(part.candidates)]
+    if len(set(rows)) > 1 or not rows[0]:
+        raise ValueError(f"{part.name} has {rows} rows in users, history, targets, seen (and candidates); give every "
+                         "question one row of each and at least one question; fewer than 3 pairs per user leave none")
+    empty = (part.targets.lengths == 0).nonzero().flatten()
+    if len(empty):
+        raise ValueError(f"{len(empty)} of {rows[0]} questions of {part.name} have no target, for example user "
+                         f"{int(part.query.users[empty[0]])}; leave users without targets out of the set")
+    _ids_in_range(f"{part.name}.query.users", part.query.users, -1, train.n_users)
+    for name, ids in (("query.history", part.query.history.values), ("targets", part.targets.values),
+                      ("seen", part.seen.values), ("candidates", part.candidates)):
+        if ids is not None:
+            _ids_in_range(f"{part.name}.{name}", ids, 0, train.n_items)
+
+
+def _validate_answers(part: EvalSet, train: Interactions) -> None:
+    rows, items = part.targets.rows, part.targets.values
+    wanted = rows * train.n_items + items
+    order = sorted_order(wanted)
+    again = torch.zeros_like(rows, dtype=torch.bool)
+    again[order[1:]] = wanted[order[1:]] == wanted[order[:-1]]
+    _refuse(part, again, "occur twice in their row", "keep one of each")
+    users = part.query.users[rows]
+    _refuse(part, train.contains(users, items), "are training pairs of the same user",
+            "take them out of train or out of the targets; noise must be drawn outside the targets")
+    for name, known, remedy in (("history", part.query.history, "a model must not be told the answer; shorten it"),
+                                ("seen", part.seen, "they would never be ranked; take them out of seen")):
+        keys = known.rows * train.n_items + known.values
+        _refuse(part, is_in(wanted, keys[sorted_order(keys)]), f"are in the {name} of their question", remedy)
+    if part.candidates is not None:
+        _refuse(part, (part.candidates[rows] != items[:, None]).all(1),
+                "are not among the candidates of their question", "add every target to its row of candidates")
+
+
+def _refuse(part: EvalSet, wrong: Tensor, what: str, remedy: str) -> None:
+    if bool(wrong.any()):
+        at = int(wrong.nonzero()[0])
+        raise ValueError(f"{int(wrong.sum())} of {len(wrong)} targets of {part.name} {what}, for example (user "
+                         f"{int(part.query.users[part.targets.rows[at]])}, item {int(part.targets.values[at])}); "
+                         f"{remedy}")
+
+
+def _ids_in_range(name: str, ids: Tensor, low: int, size: int) -> None:
+    wrong = ids[(ids < low) | (ids >= size)]
+    if len(wrong):
+        raise ValueError(f"{len(wrong)} ids of {name} lie outside {low}..{size - 1}, for example {int(wrong[0])}; "
+                         "number users and items anew from 0, after the last filter")

@@ -1,0 +1,189 @@
+"""SCLRec's denoiser: hard in-batch targets give way to an entropic matching of users and items."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from recot.data.batches import Pairs
+from recot.data.interactions import Interactions
+from recot.data.split import Query
+from recot.denoise.base import Denoiser
+from recot.nn.similarity import unit
+from recot.ot.sinkhorn import SAFE_EXPONENT, scale_kernel, sinkhorn
+
+Popularity = Literal["softmax_count", "softmax_freq", "log", "marginal"]
+
+
+def pair_similarity(a: Tensor, c: Tensor, pi: Tensor, gamma_u: float, gamma_v: float, gamma_p: float) -> Tensor:
+    """How plausible it is that user ``x_i`` takes item ``y_j``, for all pairs of a batch (SCLRec, Eq. 2).
+
+    ``S_ij = gamma_u a_i.a_j + gamma_v c_i.c_j + gamma_p pi_j + a_i.c_j``: x_i resembles x_j, who did take y_j; y_j
+    resembles y_i, which x_i did take; y_j is popular; x_i is close to y_j.
+
+    Args:
+        a: (n, d) unit vectors of the users, row i for pair i.
+        c: (n, d) unit vectors of the items, row j for pair j.
+        pi: (n,) popularity of the item of each pair.
+
+    Returns:
+        (n, n), rows are users and columns items. Not symmetric.
+    """
+    left = torch.cat([a, c], 1)  # (n, 2d): three products in one
+    right = torch.cat([gamma_u * a + c, gamma_v * c], 1)  # (n, 2d)
+    return torch.addmm(gamma_p * pi[None, :], left, right.T)  # (n, n)
+
+
+def matching(similarity: Tensor, forbidden: Tensor, masses: Tensor, lam: float, n_iters: int, fast: bool) -> Tensor:
+    """The soft matching M' of Eqs. 3 to 5: entropic transport on ``similarity / lam`` without the forbidden pairs.
+
+    Args:
+        similarity: (n, n) float32 or float64; overwritten.
+        forbidden: (n, n) bool, pairs that get no mass: the diagonal at least.
+        masses: (n,) column masses with mean one; every row has mass one.
+        lam: entropy weight.
+        n_iters: rounds; 0 is the row softmax over the pairs allowed.
+        fast: scale the kernel itself; the caller vouches for ``SAFE_EXPONENT``.
+
+    Returns:
+        (n, n); rows sum to one, or to zero where every pair is forbidden; columns approximately to ``masses``.
+    """
+    log_kernel, ones = similarity.div_(lam), torch.ones_like(masses)
+    if fast:
+        return scale_kernel(log_kernel.exp_().masked_fill_(forbidden, 0.0), ones, masses, n_iters)
+    return sinkhorn(log_kernel.masked_fill_(forbidden, -torch.inf), ones.log(), masses.log(), n_iters).exp()
+
+
+class SoftMatching(Denoiser):
+    """Replaces the target "its own item" by ``alpha * own + (1 - alpha) * matching`` (SCLRec, Eqs. 2 to 6).
+
+    The matching is a transport plan between the users and the items of the batch, on the similarities of a teacher
+    that follows the network as an exponential moving average. No gradient runs through it.
+
+    Args:
+        alpha: share of the hard target; 1 is plain InfoNCE.
+        gamma_u, gamma_v, gamma_p: weights of user similarity, item similarity and popularity in Eq. 2.
+        lam: the entropy weight lambda of Eq. 3.
+        n_iters: Sinkhorn rounds; 0 leaves out the transport and keeps a row softmax.
+        popularity: how pi is made of the training counts c. ``softmax_count`` and ``softmax_freq`` are the softmax
+            over the batch of c and of c / sum(c); ``log`` is log c / log max c; ``marginal`` leaves Eq. 2 without pi and
+            gives column j the mass c_j ** kappa over its batch mean.
+        kappa: exponent of ``marginal``.
+        momentum: m of the teacher, ``teacher = m * teacher + (1 - m) * network`` after each step.
+        ramp: let the momentum start at 0.1 and rise as ``min(m, (1 + t) / (10 + t))`` with the step t.
+        warmup_epochs: epochs of plain InfoNCE before the first matching.
+
+    Raises:
+        ValueError: a parameter is out of its range.
+
+    Source: Zhuang and Zhang, SCLRec. Defaults are those of its Table 3.
+
+    Departures: pi_j is constant down a column, and Sinkhorn's column scaling divides it out again: at n_iters = 6 a
+    popularity inside S moves a row of the plan by less than 1e-4 on Gowalla, so Table 3's loss of 5 % without it cannot come from Eqs. 2 to
+    4 as written (``popularity_effect`` in the history of a run measures it). ``marginal`` is a form that can act.
+    n_iters = 0 is undefined in the paper; the row softmax is what keeps Eq. 5's row sums. Eq. 3 omits its
+    constraints; rows are the exact side here, because Eq. 6 reads them as distributions. ``log``, ``marginal``, ``ramp`` and
+    ``warmup_epochs`` are not in the paper.
+    """
+
+    objectives = ("InfoNCE",)
+
+    def __init__(self, alpha: float = 0.9, gamma_u: float = 1.0, gamma_v: float = 1.0, gamma_p: float = 0.1,
+                 lam: float = 0.1, n_iters: int = 6, popularity: Popularity = "softmax_count", kappa: float = 0.5,
+                 momentum: float = 0.9, ramp: bool = False, warmup_epochs: int = 0):
+        super().__init__()
+        for name, value, fine in (("alpha", alpha, 0 <= alpha <= 1), ("momentum", momentum, 0 <= momentum <= 1),
+                                  ("lam", lam, lam > 0), ("n_iters", n_iters, n_iters >= 0),
+                                  ("warmup_epochs", warmup_epochs, warmup_epochs >= 0)):
+            if not fine:
+                raise ValueError(f"denoiser.{name} = {value} is out of range: alpha and momentum lie in 0..1, lam is "
+                                 "positive, n_iters and warmup_epochs are 0 or more")
+        self.alpha, self.gammas, self.lam, self.n_iters = alpha, (gamma_u, gamma_v, gamma_p), lam, n_iters
+        self.popularity, self.kappa = popularity, kappa
+        self.momentum, self.ramp, self.warmup_epochs = momentum, ramp, warmup_epochs
+        # Unit vectors and a pi in 0..1 bound the entries of S, so the choice needs no look at the data.
+        self.fast = (abs(gamma_u) + abs(gamma_v) + 1 + abs(gamma_p)) / lam <= SAFE_EXPONENT
+        self.step, self.epoch = 0, 0
+        self.effect: Tensor | None = None
+
+    def bind(self, network: nn.Module, train: Interactions) -> None:
+        """Copy the network as teacher and note the popularity of the items."""
+        self.teacher = copy.deepcopy(network).requires_grad_(False)
+        self.register_buffer("counts", train.popularity.float(), persistent=False)
+
+    @torch.no_grad()
+    def before(self, batch: Pairs, network: nn.Module) -> Pairs:
+        """The batch with soft targets, (n, n) float32."""
+        if self.epoch < self.warmup_epochs:
+            return batch
+        with torch.autocast(batch.items.device.type, enabled=False):  # exp(30) overflows float16
+            a = unit(self.teacher.users(batch.query).float())  # (n, d)
+            c = unit(self.teacher.items(batch.items).float())  # (n, d)
+            pi, masses = self.item_popularity(batch.items)
+            forbidden = torch.eye(len(a), dtype=torch.bool, device=a.device)
+            if batch.observed is not None:
+                forbidden |= batch.observed
+            plan = matching(pair_similarity(a, c, pi, *self.gammas), forbidden, masses, self.lam, self.n_iters, self.fast)
+            if batch.observed is not None or len(a) == 1:
+                plan.diagonal().add_(1 - plan.sum(1).round())  # a row whose every pair is forbidden keeps its own
+            if self.effect is None:
+                self.effect = self.popularity_effect(plan, a, c, forbidden, masses)
+            return replace(batch, targets=self.mixed(plan, batch.targets))
+
+    def item_popularity(self, items: Tensor) -> tuple[Tensor, Tensor]:
+        """pi of Eq. 2 and the column masses of a batch; (n,) each, for ``items`` (n,)."""
+        counts = self.counts[items]  # (n,)
+        nothing, ones = torch.zeros_like(counts), torch.ones_like(counts)
+        if self.popularity == "marginal":
+            mass = counts**self.kappa
+            return nothing, mass / mass.mean()
+        if self.popularity == "log":
+            return counts.log() / self.counts.max().log(), ones
+        scale = 1.0 if self.popularity == "softmax_count" else 1 / self.counts.sum()
+        return (counts * scale).softmax(0), ones
+
+    def popularity_effect(self, plan: Tensor, a: Tensor, c: Tensor, forbidden: Tensor, masses: Tensor) -> Tensor:
+        """Scalar: mean L1 change of a row of ``plan`` when popularity is left out, so that nobody tunes a dead knob."""
+        nothing = torch.zeros_like(masses)
+        bare = pair_similarity(a, c, nothing, self.gammas[0], self.gammas[1], 0.0)
+        without = matching(bare, forbidden, torch.ones_like(masses), self.lam, self.n_iters, self.fast)
+        return (plan - without).abs().sum(1).mean()
+
+    def mixed(self, plan: Tensor, hard: Tensor | None) -> Tensor:
+        """``alpha * hard + (1 - alpha) * plan``, (n, n); the identity where ``hard`` is None. Overwrites ``plan``."""
+        plan.mul_(1 - self.alpha)
+        if hard is None:
+            plan.diagonal().add_(self.alpha)
+            return plan
+        return plan.add_(hard, alpha=self.alpha)
+
+    @torch.no_grad()
+    def after_step(self, network: nn.Module) -> None:
+        """Move the teacher towards the network."""
+        momentum = min(self.momentum, (1 + self.step) / (10 + self.step)) if self.ramp else self.momentum
+        for slow, fast in zip(self.teacher.parameters(), network.parameters(), strict=True):
+            slow.lerp_(fast, 1 - momentum)
+        self.step += 1
+
+    def after_epoch(self, train: Interactions, score: Callable[[Query], Tensor]) -> Interactions:
+        """Count the epoch; the training set stays."""
+        self.epoch += 1
+        return train
+
+    def report(self) -> dict[str, float]:
+        """``popularity_effect`` of the first batch since the last report."""
+        effect, self.effect = self.effect, None
+        return {} if effect is None else {"popularity_effect": float(effect)}
+
+    def get_extra_state(self) -> dict[str, int]:
+        """The counters a checkpoint has to hold."""
+        return {"step": self.step, "epoch": self.epoch}
+
+    def set_extra_state(self, state: dict[str, int]) -> None:
+        """Put the counters back."""
+        self.step, self.epoch = state["step"], state["epoch"]

@@ -1,0 +1,235 @@
+"""One experiment: a checked config becomes a record."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import logging
+import os
+import platform
+import resource
+import subprocess
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import hydra.utils
+import pandas as pd
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import Tensor
+
+from recot import cache
+from recot.closed.popularity import Popularity
+from recot.data.prepare import Dataset
+from recot.data.split import EvalSet, Split, validate
+from recot.evaluate import Recommender, evaluate
+from recot.learn import Diverged, Gradient, History
+from recot.networks.base import TwoTower
+from recot.track import Guarded
+
+log = logging.getLogger(__name__)
+
+LIBRARIES = ("recot", "torch", "lightning", "hydra-core", "omegaconf", "numpy", "pandas", "scipy")
+
+
+def make(node: Mapping[str, Any], **given: Any) -> Any:
+    """What a config node with a ``_target_`` describes."""
+    return hydra.utils.instantiate(dict(node), **given, _convert_="all")
+
+
+def ask_questions(config: Mapping[str, Any], dataset: Dataset) -> Split:
+    """The split of a data set under the config's protocol, with its noise, checked for leaks."""
+    split = make(config["noise"])(make(config["protocol"]["split"])(dataset.interactions))
+    validate(split)
+    return split
+
+
+def build(config: Mapping[str, Any], folder: Path | None = None,
+          observe: Callable[[History], None] = lambda history: None) -> Recommender:
+    """The unfitted recommender of a config.
+
+    Args:
+        folder: where a network keeps its checkpoint, or None to keep none. observe: see :class:`Gradient`.
+    """
+    if not issubclass(hydra.utils.get_class(config["model"]["_target_"]), TwoTower):
+        return make(config["model"])
+    return Gradient(make(config["model"], _partial_=True), make(config["loss"]), make(config["denoiser"]),
+                    make(config["trainer"]), config["protocol"]["monitor"], config["seed"], folder, observe)
+
+
+def run(config: dict[str, Any], choices: Mapping[str, str], command: str) -> dict[str, Any]:
+    """Run the experiment of a checked config, or find its record; go on where an earlier attempt stopped.
+
+    Args:
+        config: from ``schema.check``. choices: the preset name of each config group. command: what the user typed.
+
+    Returns:
+        The record, as stored in ``<paths.runs>/<key>/record.json``, with the key ``fresh`` (was it run just now?) added.
+
+    Raises:
+        Exception: whatever the run raised, after a record of it was written.
+    """
+    source = make(config["data"])
+    key, runs = cache.key(config, source.digest()), cache.Runs(config["paths"]["runs"])
+    with runs.lock(key):
+        record = runs.get(key)
+        if record and record["status"] == "done" and not config["force"]:
+            return {**record, "fresh": False}
+        folder = runs.folder(key)
+        if config["force"]:
+            (folder / "last.ckpt").unlink(missing_ok=True)
+        record = {"key": key, **{group: choices.get(group) for group in (
+            "model", "loss", "denoiser", "data", "protocol", "noise")}, "seed": config["seed"], "status": "running",
+            "command": command, "config": cache.relevant(config)}
+        try:
+            record |= attempt(config, source, key, folder)
+            runs.put(key, record)
+        except (Exception, KeyboardInterrupt) as error:
+            status = {Diverged: "diverged", KeyboardInterrupt: "interrupted"}.get(type(error), "failed")
+            runs.put(key, record | {"status": status, "error": f"{type(error).__name__}: {error}",
+                                    "traceback": traceback.format_exc()} | provenance())
+            raise
+        (folder / "last.ckpt").unlink(missing_ok=True)
+        return {**record, "fresh": True}
+
+
+def attempt(config: dict[str, Any], source: Any, key: str, folder: Path) -> dict[str, Any]:
+    """Train and evaluate; the parts of the record that come out of it."""
+    start = time.monotonic()
+    dataset = source.load()
+    split = ask_questions(config, dataset)
+    tracker = Guarded(make(config["logger"]))
+    tracker.start(key, config, folder)
+    bar = Bar(config["trainer"], config["protocol"]["monitor"])
+
+    def observe(history: History) -> None:
+        cache.write_whole(folder / "epochs.csv", as_csv(history))
+        tracker.log(history[-1])
+        bar.show(history)
+
+    model = build(config, folder, observe)
+    with bar:
+        model.fit(split.for_training())
+    trained = time.monotonic()
+    answers = {name: evaluate(model, questions, config["metrics"]) for name, questions in question_sets(split).items()}
+    floor = Popularity().fit(split)
+    floors = {name: evaluate(floor, questions, config["metrics"]) for name, questions in question_sets(split).items()}
+    for name, questions in question_sets(split).items():
+        save_answers(folder / f"{name}.parquet", dataset, questions, answers[name])
+    history = getattr(model, "history", [])
+    if isinstance(model, Gradient):
+        model.save(folder / "weights.pt")
+    means = {name: average(values) for name, values in answers.items()}
+    tracker.finish({f"{name}/{metric}": value for name, values in means.items() for metric, value in values.items()})
+    return {
+        "status": "done", **means, "floor": {name: average(values) for name, values in floors.items()},
+        "digest": digest(answers), "split": split.fingerprint, "sizes": sizes(split), "dropped": dataset.dropped,
+        "epochs": len(history), "best_epoch": model.selection.best_epoch if history else 0,
+        "seconds": round(sum(row["seconds"] for row in history) + time.monotonic() - trained, 3),
+        "wall_seconds": round(time.monotonic() - start, 3), **provenance()}
+
+
+def question_sets(split: Split) -> dict[str, EvalSet]:
+    """The sets a record reports on, by name."""
+    return {questions.name: questions for questions in (split.valid, *split.test)}
+
+
+def average(values: Mapping[str, Tensor]) -> dict[str, float]:
+    """Mean over users of each metric."""
+    return {metric: float(value.mean()) for metric, value in values.items()}
+
+
+def digest(answers: Mapping[str, Mapping[str, Tensor]]) -> str:
+    """16 hexadecimal digits of every user's value of every metric: equal only for runs that agree bit for bit."""
+    sha = hashlib.sha256()
+    for name in sorted(answers):
+        for metric in sorted(answers[name]):
+            sha.update(f"{name}/{metric}".encode())
+            sha.update(answers[name][metric].numpy().tobytes())
+    return sha.hexdigest()[:16]
+
+
+def sizes(split: Split) -> dict[str, int]:
+    """Counts a reader checks first."""
+    counts = {"users": split.train.n_users, "items": split.train.n_items, "train": len(split.train)}
+    if split.train.noisy is not None:
+        counts["train_noisy"] = int(split.train.noisy.sum())
+    for name, questions in question_sets(split).items():
+        counts |= {f"{name}_users": len(questions), f"{name}_targets": len(questions.targets.values)}
+    return counts
+
+
+def save_answers(file: Path, dataset: Dataset, questions: EvalSet, values: Mapping[str, Tensor]) -> None:
+    """Every user's value of every metric, beside the user's original id, as parquet."""
+    users = questions.query.users.cpu().numpy()
+    frame = pd.DataFrame({"user": dataset.user_ids[users], **{metric: value.numpy() for metric, value in values.items()}})
+    buffer = io.BytesIO()
+    frame.to_parquet(buffer, index=False)
+    cache.write_whole(file, buffer.getvalue())
+
+
+def as_csv(history: History) -> bytes:
+    """One line per epoch."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(dict.fromkeys(name for row in history for name in row)), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    return text.getvalue().encode()
+
+
+def provenance() -> dict[str, Any]:
+    """What a result may depend on besides its config."""
+    cuda = torch.cuda.is_available()
+    here = Path(__file__).parent
+    sha = hashlib.sha256()
+    for file in sorted(here.rglob("*.py")):
+        sha.update(file.relative_to(here).as_posix().encode() + file.read_bytes())
+    commit = subprocess.run(["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
+                            capture_output=True, text=True, check=False).stdout.strip()
+    return {
+        "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "peak_cuda_memory_mb": round(torch.cuda.max_memory_allocated() / 2**20) if cuda else 0,
+        "device": torch.cuda.get_device_name() if cuda else platform.machine(), "threads": torch.get_num_threads(),
+        "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in LIBRARIES}},
+        "commit": commit or None, "sources": sha.hexdigest()[:16], "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+
+
+class Bar:
+    """Progress of a training: a bar where there is a terminal, a logged line per epoch elsewhere."""
+
+    def __init__(self, trainer: Mapping[str, Any], monitor: str):
+        self.epochs, self.monitor = trainer["max_epochs"], monitor
+        console = Console(stderr=True)
+        self.drawn = trainer["progress"] and console.is_terminal
+        self.progress = Progress(TextColumn("epoch {task.completed}/{task.total}"), BarColumn(bar_width=24),
+                                 TextColumn("{task.description}"), TimeElapsedColumn(), TextColumn("at most"),
+                                 TimeRemainingColumn(), TextColumn("to go"), console=console, transient=True)
+        self.task: TaskID | None = None
+
+    def __enter__(self) -> Bar:
+        if self.drawn:
+            self.progress.start()
+            self.task = self.progress.add_task("training", total=self.epochs)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.progress.stop()
+
+    def show(self, history: History) -> None:
+        """Draw or log the last epoch."""
+        row, values = history[-1], [row[self.monitor] for row in history if self.monitor in row]
+        text = f"loss {row['loss']:.4f}"
+        if values:
+            text += f"  {self.monitor} {values[-1]:.4f} (best {max(values):.4f})"
+        if self.task is not None:
+            self.progress.update(self.task, completed=int(row["epoch"]), description=text)
+        else:
+            left = row["seconds"] * (self.epochs - row["epoch"])
+            log.info("epoch %d/%d  %s  %.1f s, at most %s to go", row["epoch"], self.epochs, text, row["seconds"],
+                     time.strftime("%H:%M:%S", time.gmtime(left)))

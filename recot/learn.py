@@ -1,0 +1,334 @@
+"""Gradient descent for every network: the only module that knows Lightning."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import logging
+import math
+import os
+import pickle
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import lightning.pytorch as lightning
+import torch
+from torch import Tensor, nn
+
+from recot.data.interactions import Interactions
+from recot.data.split import Query, Split
+from recot.evaluate import evaluate
+from recot.nn.table import clear_gradients
+
+log = logging.getLogger(__name__)
+
+History = list[dict[str, float]]
+
+
+class Diverged(RuntimeError):
+    """The training loss became NaN or infinite."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a network is trained.
+
+    Attributes:
+        max_epochs: upper bound. The SCLRec paper states none; 300 is that of the library its authors most likely used.
+        patience: stop when the validation metric has not beaten its best for more than this many evaluations.
+        eval_every: epochs between evaluations.
+        learning_rate: of Adam; the paper uses 0.001 for all methods.
+        weight_decay: Adam's coupled L2 on all parameters. It shrinks rows between visits, which the dot score feels.
+        device: ``auto`` takes a CUDA device where there is one.
+        precision: arithmetic of the forward and backward pass; parameters stay in float32.
+        deterministic: on CUDA, use slower kernels that give the same bits every time. A CPU always does.
+        block: mini-batches per call of Lightning, whose cost per call is that of a BPR step.
+        checkpoint_seconds: least time between two checkpoints of a run.
+        progress: draw a bar where there is a terminal, else log a line per epoch.
+
+    Raises:
+        ValueError: a number is out of its range.
+    """
+
+    max_epochs: int = 300
+    patience: int = 10
+    eval_every: int = 1
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
+    deterministic: bool = True
+    block: int = 50
+    checkpoint_seconds: float = 60.0
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        for name, least in (("max_epochs", 1), ("patience", 0), ("eval_every", 1), ("block", 1), ("weight_decay", 0.0),
+                            ("checkpoint_seconds", 0.0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"trainer.{name} = {getattr(self, name)} is too small; give {least} or more")
+        if self.learning_rate <= 0:
+            raise ValueError(f"trainer.learning_rate = {self.learning_rate} has to be positive")
+
+    def pick_device(self) -> torch.device:
+        """The device to train on.
+
+        Raises:
+            RuntimeError: ``cuda`` was asked for and there is none.
+        """
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise RuntimeError("trainer.device=cuda, and torch sees no CUDA device; use trainer.device=cpu or auto")
+        return torch.device("cuda" if self.device != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+class Step(lightning.LightningModule):
+    """The order of calls in a step. It sees blocks of mini-batches, since Lightning's own cost is per call."""
+
+    def __init__(self, network: nn.Module, objective: Any, denoiser: Any, training: Training, train: Interactions,
+                 rng: torch.Generator):
+        super().__init__()
+        self.automatic_optimization = False
+        self.network, self.objective, self.denoiser = network, objective, denoiser
+        self.training_settings, self.train_set, self.original, self.rng = training, train, train, rng
+        self.loss_sum: Tensor | float = 0.0
+        self.steps = 0
+
+    def training_step(self, block: list[Any], block_index: int) -> None:
+        """A block of optimiser steps, with no wait for the device."""
+        optimizer = self.optimizers()
+        for batch in block:
+            batch = self.denoiser.before(batch, self.network)
+            loss, batch = self.objective(self.network, batch)
+            loss = self.denoiser.after(loss, batch).mean()
+            clear_gradients(self.network)
+            self.manual_backward(loss)
+            optimizer.step()
+            self.denoiser.after_step(self.network)
+            self.loss_sum = self.loss_sum + loss.detach()
+        self.steps += len(block)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Adam on the network only; a teacher in the denoiser is none of its business."""
+        settings = self.training_settings
+        return torch.optim.Adam(self.network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay,
+                                fused=True)
+
+    def epoch_loss(self) -> float:
+        """Mean loss of the steps since the last call."""
+        mean, self.loss_sum, self.steps = float(self.loss_sum) / max(self.steps, 1), 0.0, 0
+        return mean
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """As it is: batches are drawn where they are used."""
+        return batch
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what Lightning does not know: random states, and the training set where a denoiser changed it."""
+        checkpoint["sampler"] = self.rng.get_state()
+        checkpoint["torch"] = torch.get_rng_state()
+        checkpoint["cuda"] = torch.cuda.get_rng_state_all() if self.device.type == "cuda" else []
+        if self.train_set is not self.original:
+            checkpoint["train"] = {name: getattr(self.train_set, name) for name in ("users", "items", "weights")}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep it for :meth:`on_train_start`: what happens in between may draw random numbers."""
+        self.restored = checkpoint
+        if "train" in checkpoint:
+            self.train_set = replace(self.original, times=None, noisy=None, **checkpoint["train"]).to(self.rng.device)
+
+    def on_train_start(self) -> None:
+        """Go on with the random numbers the interrupted run would have drawn next."""
+        if (restored := self.__dict__.pop("restored", None)) is not None:
+            self.rng.set_state(restored["sampler"].cpu())
+            torch.set_rng_state(restored["torch"].cpu())
+            if restored["cuda"]:
+                torch.cuda.set_rng_state_all([state.cpu() for state in restored["cuda"]])
+
+
+class Blocks:
+    """One epoch of mini-batches, ``size`` at a time; drawn from the current training set on every iteration."""
+
+    def __init__(self, step: Step, size: int):
+        self.step, self.size = step, size
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        batches = iter(self.step.objective.batches(self.step.train_set, self.step.rng, self.step.network.inductive))
+        while block := list(itertools.islice(batches, self.size)):
+            yield block
+
+
+class EpochEnd(lightning.Callback):
+    """What happens between two epochs: guard, relabel, validate, select, stop, record, checkpoint."""
+
+    def __init__(self, validate: Callable[[], float], monitor: str, training: Training, file: Path | None,
+                 observe: Callable[[History], None]):
+        self.validate, self.monitor, self.training = validate, monitor, training
+        self.file, self.observe = file, observe
+        self.history: History = []
+        self.best, self.best_epoch, self.waited = -math.inf, 0, 0
+        self.best_weights: dict[str, Tensor] = {}
+        self.clock = self.saved = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, step: Step) -> None:  # type: ignore[override]
+        """See the class."""
+        epoch, loss = trainer.current_epoch + 1, step.epoch_loss()
+        if not math.isfinite(loss):
+            raise Diverged(f"the training loss was {loss} in epoch {epoch}; the weights of epoch {self.best_epoch} "
+                           f"({self.monitor} {self.best:.4f}) are the best so far. Lower trainer.learning_rate, or raise "
+                           "the temperature of the loss.")
+        step.train_set = step.denoiser.after_epoch(step.train_set, step.network.score)
+        row = {"epoch": epoch, "loss": loss, **step.denoiser.report()}
+        last = epoch == self.training.max_epochs
+        if epoch % self.training.eval_every == 0 or last:
+            row[self.monitor] = self.select(epoch, step.network)
+        now = time.monotonic()
+        row["seconds"], self.clock = now - self.clock, now
+        self.history.append(row)
+        self.observe(self.history)
+        trainer.should_stop = self.waited > self.training.patience
+        if self.file and not last and not trainer.should_stop and now - self.saved >= self.training.checkpoint_seconds:
+            save_whole(trainer, self.file)
+            self.saved = time.monotonic()
+
+    def select(self, epoch: int, network: nn.Module) -> float:
+        """Validate, and keep the weights where they are the best so far."""
+        value = self.validate()
+        if value > self.best:
+            self.best, self.best_epoch, self.waited = value, epoch, 0
+            self.best_weights = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
+        else:
+            self.waited += 1
+        return value
+
+    def state_dict(self) -> dict[str, Any]:
+        """For the checkpoint."""
+        return {name: getattr(self, name) for name in ("history", "best", "best_epoch", "waited", "best_weights")}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """From the checkpoint."""
+        for name, value in state.items():
+            setattr(self, name, value)
+
+
+def save_whole(trainer: lightning.Trainer, file: Path) -> None:
+    """Write a checkpoint so that ``file`` is either the old one or the new one, whatever happens meanwhile."""
+    aside = file.with_suffix(".part")
+    try:
+        trainer.save_checkpoint(aside)
+        os.replace(aside, file)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def check_readable(file: Path) -> None:
+    """Refuse a checkpoint that is not one, before anything in it is run.
+
+    Raises:
+        ValueError: the file is truncated, foreign, or holds more than tensors and plain containers.
+    """
+    try:
+        keys = set(torch.load(file, map_location="meta", weights_only=True))
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError, KeyError) as error:
+        raise ValueError(f"{file} is not a checkpoint that can be read safely ({type(error).__name__}); nothing in it was "
+                         "run. Delete it, and the same command starts this run from the beginning.") from error
+    if missing := {"state_dict", "optimizer_states", "loops", "sampler"} - keys:
+        raise ValueError(f"{file} is a checkpoint of something else (no {', '.join(sorted(missing))}). Delete it, and the "
+                         "same command starts this run from the beginning.")
+
+
+class Gradient:
+    """A Recommender that trains a network by gradient descent.
+
+    Args:
+        network: called with ``n_users`` and ``n_items``, gives the network.
+        objective: batches and loss. denoiser: the supervision; copied for each fit, so a second fit forgets the first.
+        training: see :class:`Training`.
+        monitor: validation metric that selects the epoch, for example ``ndcg@20``.
+        seed: of initialisation, dropout and sampling.
+        folder: where the checkpoint of an interrupted run lies, or None to keep none.
+        observe: called after each epoch with the history so far: one row of scalars per epoch.
+    """
+
+    def __init__(self, network: Callable[..., nn.Module], objective: Any, denoiser: Any, training: Training,
+                 monitor: str = "ndcg@20", seed: int = 0, folder: Path | None = None,
+                 observe: Callable[[History], None] = lambda history: None):
+        self.make_network, self.objective, self.denoiser = network, objective, denoiser
+        self.training, self.monitor, self.seed, self.folder, self.observe = training, monitor, seed, folder, observe
+        self.history: History = []
+
+    def build(self, n_users: int, n_items: int) -> nn.Module:
+        """The untrained network, on its device; seeds torch's global generator, which initialisation draws from."""
+        self.device = self.training.pick_device()
+        torch.manual_seed(self.seed)
+        self.network = self.make_network(n_users=n_users, n_items=n_items).to(self.device)
+        return self.network
+
+    def fit(self, split: Split) -> Self:
+        """Train to the early stop and keep the best weights; goes on from ``folder`` where a run was interrupted.
+
+        Raises:
+            Diverged: the loss became NaN; the last good checkpoint is kept.
+            ValueError: the checkpoint found cannot be read safely.
+            KeyboardInterrupt: the user stopped it; the same call resumes.
+        """
+        network = self.build(split.train.n_users, split.train.n_items)
+        split = split.to(self.device)
+        denoiser = copy.deepcopy(self.denoiser).to(self.device)
+        denoiser.bind(network, split.train)
+        rng = torch.Generator(self.device).manual_seed(self.seed)
+        step = Step(network, self.objective, denoiser, self.training, split.train, rng)
+        file = self.folder / "last.ckpt" if self.folder else None
+        self.selection = EpochEnd(lambda: self.validation(split), self.monitor, self.training, file, self.observe)
+        resume = file is not None and file.exists()
+        if resume:
+            check_readable(file)
+            log.info("going on from %s", file)
+        try:
+            self.make_trainer().fit(step, train_dataloaders=Blocks(step, self.training.block),
+                                    ckpt_path=file if resume else None, weights_only=True)
+        except SystemExit as stop:  # Lightning's answer to Ctrl-C, which would end a whole sweep without a word
+            raise KeyboardInterrupt from stop
+        network.load_state_dict(self.selection.best_weights)
+        self.history = self.selection.history
+        return self
+
+    def validation(self, split: Split) -> float:
+        """Mean of the monitored metric."""
+        self.network.eval()
+        values = evaluate(self, split.valid, [self.monitor])[self.monitor]
+        self.network.train()
+        return float(values.mean())
+
+    def make_trainer(self) -> lightning.Trainer:
+        """A Lightning trainer with everything off that this module does itself."""
+        settings, cuda = self.training, self.device.type == "cuda"
+        if cuda and settings.deterministic:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+            torch.utils.deterministic.fill_uninitialized_memory = False  # a safeguard that costs a pass per tensor
+        for name in ("lightning.pytorch", "lightning.fabric"):
+            logging.getLogger(name).setLevel(logging.WARNING)
+        warnings.filterwarnings("ignore", message=".*(does not have many workers|GPU available but not used).*")
+        return lightning.Trainer(
+            accelerator="gpu" if cuda else "cpu", devices=1, precision=settings.precision,
+            deterministic=settings.deterministic and cuda, max_epochs=settings.max_epochs, callbacks=[self.selection],
+            logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+            num_sanity_val_steps=0)
+
+    @torch.no_grad()
+    def score(self, query: Query) -> Tensor:
+        """(b, n_items) float32, a fresh tensor on the training device."""
+        self.network.eval()
+        return self.network.score(query.to(self.device)).float()
+
+    def save(self, file: Path) -> None:
+        """Write the weights."""
+        torch.save(self.network.state_dict(), file)
+
+    def load(self, file: Path, n_users: int, n_items: int) -> Self:
+        """Read weights written by :meth:`save`; nothing but tensors is unpickled."""
+        self.build(n_users, n_items).load_state_dict(torch.load(file, map_location=self.device, weights_only=True))
+        return self

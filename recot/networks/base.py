@@ -1,0 +1,46 @@
+"""The network: three verbs."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from recot.data.split import Query
+from recot.nn.similarity import Similarity
+
+
+class TwoTower(nn.Module):
+    """A network that turns questions and items into vectors and compares them.
+
+    Attributes:
+        inductive: a claim, tested for all: the score depends on the history and not on the user id, so that unseen
+            users can be served.
+        similarity: (..., m, d), (..., n, d) -> (..., m, n); ranks the items.
+    """
+
+    inductive: bool = False
+    similarity: Similarity
+
+    def users(self, query: Query) -> Tensor:
+        """(b, d) vectors of ``b`` questions."""
+        raise TypeError(f"{type(self).__name__} is a TwoTower and has to define users(query)")
+
+    def items(self, ids: Tensor | None = None) -> Tensor:
+        """(*ids.shape, d) vectors of items, or (n_items, d) of all of them."""
+        raise TypeError(f"{type(self).__name__} is a TwoTower and has to define items(ids)")
+
+    def score(self, query: Query) -> Tensor:
+        """(b, n_items) scores, higher first.
+
+        Raises:
+            ValueError: a user was not seen in training (-1) and the network is not inductive.
+        """
+        if not self.inductive and bool((query.users < 0).any()):
+            raise ValueError(f"{type(self).__name__} has no vector for user -1, one it was not trained on. "
+                             "Ask about training users (protocol=topk), or pick an inductive model.")
+        return self.similarity(self.users(query), self.items())
+
+    @torch.no_grad()
+    def forward(self, query: Query) -> Tensor:
+        """Same as :meth:`score`, without gradients."""
+        return self.score(query)

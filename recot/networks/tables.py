@@ -1,0 +1,42 @@
+"""Matrix factorisation: one free vector per user and per item."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor
+
+from recot.data.split import Query
+from recot.networks.base import TwoTower
+from recot.nn import similarity
+from recot.nn.table import Table
+
+
+class Tables(TwoTower):
+    """Embedding tables for users and items (BPRMF, CLRec, SCLRec; SCLRec Sec. 3.1).
+
+    Args:
+        n_users, n_items: sizes.
+        dim: width d of the vectors; the SCLRec paper uses 64 for every method.
+        score: how items are ranked. ``dot`` is the raw inner product, ``cosine`` that of unit vectors. It is
+            independent of the similarity the loss trains: InfoNCE compares unit vectors either way.
+
+    Departures: SCLRec writes its score as the cosine (Sec. 3.1). The default here is ``dot``: on Gowalla it ranks 19 to
+    50 % better (NDCG@20) with the same weights, because norms grow with frequency, and only ``dot`` comes near the
+    printed table. Xavier-normal tables follow the library the authors most likely used; the paper names no
+    initialisation.
+    """
+
+    def __init__(self, n_users: int, n_items: int, dim: int = 64, score: Literal["dot", "cosine"] = "dot"):
+        super().__init__()
+        self.similarity = similarity.named(score)
+        self.user_table = Table(n_users, dim)
+        self.item_table = Table(n_items, dim)
+
+    def users(self, query: Query) -> Tensor:
+        """(b, d)."""
+        return self.user_table(query.users)
+
+    def items(self, ids: Tensor | None = None) -> Tensor:
+        """(*ids.shape, d), or (n_items, d)."""
+        return self.item_table(ids)

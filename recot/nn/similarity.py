@@ -1,0 +1,37 @@
+"""How alike two vectors are. Each function maps (..., m, d) and (..., n, d) to (..., m, n)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch.nn.functional as F
+from torch import Tensor
+
+Similarity = Callable[[Tensor, Tensor], Tensor]
+
+
+def unit(z: Tensor) -> Tensor:
+    """Rows of ``z`` (..., d) scaled to length one; a zero row stays zero."""
+    return F.normalize(z, dim=-1, eps=1e-12)
+
+
+def dot(z: Tensor, v: Tensor) -> Tensor:
+    """Inner products."""
+    return z @ v.mT
+
+
+def cosine(z: Tensor, v: Tensor) -> Tensor:
+    """Inner products of unit vectors, in [-1, 1]."""
+    return unit(z) @ unit(v).mT
+
+
+def named(name: str) -> Similarity:
+    """The similarity called ``name`` in a config.
+
+    Raises:
+        ValueError: no similarity has that name.
+    """
+    known = {function.__name__: function for function in (dot, cosine)}
+    if name not in known:
+        raise ValueError(f"no similarity is called {name!r}; use one of {', '.join(known)}")
+    return known[name]

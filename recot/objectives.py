@@ -1,0 +1,122 @@
+"""Which scores of which batch enter which loss."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from recot import losses
+from recot.data.batches import Pairs, pairs
+from recot.data.interactions import Interactions
+from recot.nn.similarity import unit
+
+LEFT_OUT = -1e30
+"""Logit of a pair that takes no part: its softmax is exactly zero, and zero times it is zero (unlike ``-inf``)."""
+
+
+class Objective(Protocol):
+    """Draws the batches of an epoch and turns one into a loss. Knows no optimiser and no model family."""
+
+    def batches(self, train: Interactions, rng: torch.Generator, history: bool) -> Iterator[Any]:
+        """One epoch of batches on the device of ``train``; ``history`` asks for the users' training items."""
+
+    def __call__(self, network: Any, batch: Any) -> tuple[Tensor, Any]:
+        """Unreduced loss, and the batch (with labels, where the loss made some)."""
+
+
+def weighted(loss: Tensor, weights: Tensor | None) -> Tensor:
+    """``loss`` (n,) times the weights of its pairs, (n,) or None for ones."""
+    return loss if weights is None else loss * weights
+
+
+class BPR:
+    """An observed item above a sampled unobserved one (BPRMF; Rendle et al. 2009; SCLRec Table 2, baseline).
+
+    Args:
+        batch_size: pairs per step.
+        negatives: items drawn per pair, uniformly from what the user has not taken, anew every epoch.
+
+    Departures: an epoch is every pair once. The LightGCN authors draw users uniformly and then one of their pairs,
+    which over-weights light users; the library the SCLRec authors most likely used draws pairs, as here.
+    """
+
+    def __init__(self, batch_size: int = 1024, negatives: int = 1):
+        self.batch_size, self.negatives = batch_size, negatives
+
+    def batches(self, train: Interactions, rng: torch.Generator, history: bool) -> Iterator[Pairs]:
+        """Pairs with sampled negatives."""
+        return pairs(train, self.batch_size, rng, negatives=self.negatives, history=history)
+
+    def __call__(self, network: Any, batch: Pairs) -> tuple[Tensor, Pairs]:
+        """(n,) loss."""
+        z = network.users(batch.query)  # (n, d)
+        v = network.items(torch.cat([batch.items[:, None], batch.negatives], 1))  # (n, 1 + k, d)
+        scores = network.similarity(z[:, None], v).squeeze(1)  # (n, 1 + k)
+        return weighted(losses.bpr(scores[:, 0], scores[:, 1:]), batch.weights), batch
+
+
+class InfoNCE:
+    """Each observed item against the other items of its batch, by cosine (CLRec; Zhou et al. 2021; SCLRec Eq. 1).
+
+    Items of a batch are drawn by popularity, so the denominator discounts popular items. A denoiser may replace the
+    hard target "the item of this row" by ``batch.targets``.
+
+    Args:
+        batch_size: pairs per step, and one less is the number of negatives.
+        tau: temperature. The paper states none and the result hangs on it: tune it.
+        symmetric: average with the item-to-user loss.
+        duplicates: what becomes of the other columns the row's user has taken in training (copies of the row's own
+            item among them). ``none`` leaves them as negatives, as the paper does; ``mask`` takes them out of the
+            softmax; ``multi_positive`` shares the target equally among them.
+
+    Raises:
+        ValueError: ``tau`` is not positive.
+
+    Departures: one-sided, user to item, like Eq. 6. tau 0.2 is the default of the library the authors most likely
+    used. ``symmetric`` and ``duplicates`` are not in the paper.
+    """
+
+    def __init__(self, batch_size: int = 1024, tau: float = 0.2, symmetric: bool = False,
+                 duplicates: Literal["none", "mask", "multi_positive"] = "none"):
+        if tau <= 0:
+            raise ValueError(f"tau is a temperature and has to be positive, got {tau}; common values lie in 0.05..1")
+        self.batch_size, self.tau, self.symmetric, self.duplicates = batch_size, tau, symmetric, duplicates
+
+    def batches(self, train: Interactions, rng: torch.Generator, history: bool) -> Iterator[Pairs]:
+        """Pairs; ``observed`` and ``targets`` filled where ``duplicates`` needs them."""
+        drawn = pairs(train, self.batch_size, rng, observed=self.duplicates != "none", history=history)
+        if self.duplicates != "multi_positive":
+            return drawn
+        return (share_targets(batch) for batch in drawn)
+
+    def __call__(self, network: Any, batch: Pairs) -> tuple[Tensor, Pairs]:
+        """(n,) loss."""
+        z, v = unit(network.users(batch.query)), unit(network.items(batch.items))  # (n, d) each
+        logits = (z / self.tau) @ v.T  # (n, n)
+        if self.duplicates == "mask" and batch.observed is not None:
+            diagonal = torch.eye(len(logits), dtype=torch.bool, device=logits.device)
+            logits = logits.masked_fill(batch.observed & ~diagonal, LEFT_OUT)
+        loss = cross_entropy(logits, batch.targets)
+        if self.symmetric:
+            loss = (loss + cross_entropy(logits.T, None if batch.targets is None else transposed(batch.targets))) / 2
+        return weighted(loss, batch.weights), batch
+
+
+def cross_entropy(logits: Tensor, targets: Tensor | None) -> Tensor:
+    """(n,) against soft ``targets`` (n, n), or against the diagonal where there are none."""
+    return losses.infonce(logits) if targets is None else losses.soft_infonce(logits, targets)
+
+
+def transposed(targets: Tensor) -> Tensor:
+    """``targets`` (n, n) seen from the items: transposed, rows brought back to sum one."""
+    return targets.T / targets.sum(0)[:, None]
+
+
+def share_targets(batch: Pairs) -> Pairs:
+    """The batch with targets shared equally among all columns its user has taken."""
+    observed = batch.observed.float()  # type: ignore[union-attr]  # (n, n), the diagonal is always observed
+    return replace(batch, targets=observed / observed.sum(1, keepdim=True))

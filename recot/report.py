@@ -1,0 +1,54 @@
+"""What a user sees at the end of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+
+def summary(record: Mapping[str, Any]) -> Table:
+    """Metrics of the model beside those of the popularity floor on the same split."""
+    table = Table(title=f"{record['model']} on {record['data']} (loss {record['loss']}, denoiser {record['denoiser']}, "
+                        f"noise {record['noise']}, seed {record['seed']})", title_justify="left")
+    table.add_column("metric")
+    for name in ("valid", "test"):
+        table.add_column(f"{name}", justify="right")
+        table.add_column("popularity", justify="right", style="dim")
+    table.add_column("test / popularity", justify="right")
+    for metric, value in record["test"].items():
+        floor = record["floor"]["test"][metric]
+        table.add_row(metric, f"{record['valid'][metric]:.4f}", f"{record['floor']['valid'][metric]:.4f}", f"{value:.4f}",
+                      f"{floor:.4f}", f"{value / floor:.2f} x" if floor else "-")
+    return table
+
+
+def next_commands(record: Mapping[str, Any]) -> list[str]:
+    """Commands worth trying after this one."""
+    base = f"python -m recot.run model={record['model']} data={record['data']}"
+    ideas = [f"{base} -m seed=0,1,2"]
+    if record["denoiser"] not in (None, "none"):
+        ideas.append(f"{base} denoiser=none")
+    ideas.append(f"{base} noise=add noise.ratio=0.2" if record["noise"] == "none" else f"{base} noise=none")
+    if record["data"] == "planted":
+        ideas.append(f"python -m recot.run model={record['model']} data=gowalla")
+    return ideas
+
+
+def show(record: Mapping[str, Any], runs: str) -> None:
+    """Print the summary, where the record is, and what to try next."""
+    console = Console(soft_wrap=True)
+    console.print(summary(record))
+    folder = Path(runs) / record["key"]
+    if record["fresh"]:
+        console.print(f"{record['epochs']} epochs (best {record['best_epoch']}), {record['seconds']:.1f} s, "
+                      f"peak {record['peak_memory_mb']} MB", highlight=False)
+    else:
+        console.print("finished before, not run again (force=true runs it again)", highlight=False)
+    console.print(f"record: {folder / 'record.json'}", highlight=False)
+    console.print("next:", highlight=False)
+    for command in next_commands(record):
+        console.print(f"  {command}", highlight=False)

@@ -1,0 +1,103 @@
+"""The command: ``python -m recot.run model=sclrec data=gowalla``. Imports torch only when there is something to run."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from recot.schema import RequestError, check, nearest
+
+log = logging.getLogger(__name__)
+
+HERE = Path(__file__).parent
+CONF = HERE / "conf" if (HERE / "conf").is_dir() else HERE.parent / "conf"
+"""The config groups: inside an installed package, or at the top of a clone."""
+
+
+def checked(cfg: DictConfig, choices: dict[str, str]) -> dict[str, Any]:
+    """The resolved, complete and checked form of a composed config."""
+    return check(OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True), choices)  # type: ignore[arg-type]
+
+
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="run")
+def run(cfg: DictConfig) -> None:
+    """One job, of one or of a sweep."""
+    settings = HydraConfig.get()
+    choices = {group: str(choice) for group, choice in settings.runtime.choices.items()}
+    command = "python -m recot.run " + " ".join(settings.overrides.task)
+    try:
+        config = checked(cfg, choices)
+        from recot import experiment
+        from recot.report import show
+
+        show(experiment.run(config, choices, command.strip()), config["paths"]["runs"])
+    except Exception as error:
+        if settings.mode.name == "MULTIRUN":  # Hydra goes on with the other jobs and raises the first error at the end
+            log.error("%s: %s: %s", command, type(error).__name__, error)
+        raise
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and what led to it."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def explain(error: BaseException) -> str:
+    """Hydra's or OmegaConf's complaint, with the path of the key and the nearest known name."""
+    for cause in causes(error):
+        if isinstance(cause, MissingConfigException) and cause.options:
+            group, _, name = str(cause.missing_cfg_file).rpartition("/")
+            return f"{group}={name}: there is no such choice. {nearest(name, list(cause.options))}"
+        if isinstance(cause, OmegaConfBaseException) and cause.full_key:
+            parent = cause.parent_node
+            known = [str(name) for name in parent] if isinstance(parent, DictConfig) else []
+            hint = f" {nearest(str(cause.key), known)}" if "not in struct" in str(cause) else ""
+            return f"{cause.full_key}: {str(cause).splitlines()[0]}.{hint}"
+    unknown = re.search(r"Could not override '([^']+)'", str(error))
+    groups = [path.name for path in CONF.iterdir() if path.is_dir()]
+    hint = f" {nearest(unknown.group(1), groups)}" if unknown else ""
+    return str(error).splitlines()[0] + hint
+
+
+def main() -> None:
+    """Entry point. Exit codes: 0 done, 1 failed, 2 the request was wrong."""
+    full = os.environ.setdefault("HYDRA_FULL_ERROR", "1") and os.environ.get("RECOT_TRACEBACK")
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        run()
+    except RequestError as error:
+        raise SystemExit(refuse(str(error))) from None
+    except (HydraException, OmegaConfBaseException) as error:
+        raise SystemExit(refuse(explain(error))) from None
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped; the same command goes on from the last checkpoint\n")
+        raise SystemExit(130) from None
+    except Exception as error:
+        if full:
+            raise
+        sys.stderr.write(f"{type(error).__name__}: {error}\n(the traceback is in the record of the run; "
+                         "RECOT_TRACEBACK=1 shows it here)\n")
+        raise SystemExit(1) from error
+
+
+def refuse(reason: str) -> int:
+    """Say why the request is wrong; the exit code for it."""
+    sys.stderr.write(f"refused: {reason}\n")
+    return 2
+
+
+if __name__ == "__main__":
+    main()

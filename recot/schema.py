@@ -1,0 +1,298 @@
+"""Is this config one that can run? Answered from the source, without importing torch.
+
+The constructor is the schema: names, types and defaults of parameters are read from the class or function that a
+``_target_`` names, with ``ast``, so that a mistyped request is refused in a second.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import importlib.util
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+SUPPLIED = {"model": {"n_users", "n_items"}}
+"""Parameters that the run itself gives to the target of a group."""
+
+
+class RequestError(ValueError):
+    """The request was wrong: a key, a value or a combination. Nothing was read or run."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a ``_target_`` names.
+
+    Attributes:
+        name: of the class or function.
+        parameters: name -> annotation, or None where there is none.
+        required: parameters without a default.
+        bases: names of all classes it inherits from within the package, itself included.
+        constants: class attributes with a literal value.
+    """
+
+    name: str
+    parameters: dict[str, ast.expr | None]
+    required: set[str]
+    bases: frozenset[str]
+    constants: dict[str, Any]
+    module: str
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """A sentence that names the closest of the ``known`` names, or all of them."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(sorted(known))}."
+
+
+@cache
+def parse(module: str) -> ast.Module | None:
+    """Syntax tree of a module, or None where there is no such module."""
+    try:
+        spec = importlib.util.find_spec(module)
+    except (ImportError, ValueError):
+        return None
+    if spec is None or not spec.origin or not spec.origin.endswith(".py"):
+        return None
+    return ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+
+
+def definition(module: str, name: str) -> tuple[str, ast.ClassDef | ast.FunctionDef] | None:
+    """The class or function ``name`` of ``module``, followed through ``from ... import``; with its own module."""
+    tree = parse(module)
+    for node in tree.body if tree else []:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name:
+            return module, node
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            for alias in node.names:
+                if (alias.asname or alias.name) == name and node.module.split(".")[0] == module.split(".")[0]:
+                    return definition(node.module, alias.name)
+    return None
+
+
+def defined_in(module: str) -> list[str]:
+    """Names of the classes and functions a module defines."""
+    tree = parse(module)
+    return [node.name for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)] if tree else []
+
+
+def signature(function: ast.FunctionDef, skip: int) -> tuple[dict[str, ast.expr | None], set[str]]:
+    """Parameters with annotations, and those without a default; the first ``skip`` are left out."""
+    positional = [*function.args.posonlyargs, *function.args.args]
+    required = {a.arg for a in positional[skip : len(positional) - len(function.args.defaults)]}
+    required |= {a.arg for a, default in zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True)
+                 if default is None}
+    return {a.arg: a.annotation for a in [*positional[skip:], *function.args.kwonlyargs]}, required
+
+
+@cache
+def describe(path: str) -> Target | None:
+    """What the dotted ``path`` names, read from source; None where it names nothing defined there."""
+    module, _, name = path.rpartition(".")
+    found = definition(module, name) if module else None
+    if found is None:
+        return None
+    module, node = found
+    if isinstance(node, ast.FunctionDef):
+        return Target(name, *signature(node, 0), frozenset(), {}, module)
+    parameters: dict[str, ast.expr | None] = {}
+    required: set[str] = set()
+    bases, constants = {node.name}, {}
+    for base in node.bases:
+        parent = describe(f"{module}.{base.id}") if isinstance(base, ast.Name) else None
+        if parent:
+            parameters, required = parent.parameters, parent.required
+            bases |= parent.bases
+            constants |= parent.constants
+    is_dataclass = any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list)
+    fields = [item for item in node.body if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)]
+    if is_dataclass:
+        parameters = {item.target.id: item.annotation for item in fields}
+        required = {item.target.id for item in fields if item.value is None}
+    for item in node.body:
+        if isinstance(item, ast.FunctionDef) and item.name == "__init__":
+            parameters, required = signature(item, 1)
+        elif isinstance(item, ast.Assign | ast.AnnAssign) and not is_dataclass and item.value is not None:
+            target = item.targets[0] if isinstance(item, ast.Assign) else item.target
+            try:
+                constants[ast.unparse(target)] = ast.literal_eval(item.value)
+            except ValueError:
+                continue
+    return Target(name, parameters, required, frozenset(bases), constants, module)
+
+
+def fits(value: Any, annotation: ast.expr | None, module: str) -> bool:
+    """Whether a plain ``value`` has the annotated type; an annotation that says nothing of plain values fits all."""
+    match annotation:
+        case None:
+            return True
+        case ast.Constant(value=None):
+            return value is None
+        case ast.BinOp(left=left, op=ast.BitOr(), right=right):
+            return fits(value, left, module) or fits(value, right, module)
+        case ast.Subscript(value=ast.Name(id="Literal"), slice=choices):
+            return value in ast.literal_eval(choices) if isinstance(choices, ast.Tuple) else value == choices.value
+        case ast.Subscript(value=ast.Name(id=container), slice=inner):
+            return fits_container(value, container, inner, module)
+        case ast.Name(id=name):
+            return fits_name(value, name, module)
+    return True
+
+
+def fits_container(value: Any, container: str, inner: ast.expr, module: str) -> bool:
+    """:func:`fits` for ``list[...]`` and ``dict[..., ...]``."""
+    if container in ("list", "Sequence", "tuple"):
+        return isinstance(value, list) and all(fits(item, inner, module) for item in value)
+    if container in ("dict", "Mapping"):
+        of_value = inner.elts[1] if isinstance(inner, ast.Tuple) else None
+        return isinstance(value, dict) and all(fits(item, of_value, module) for item in value.values())
+    return True
+
+
+def fits_name(value: Any, name: str, module: str) -> bool:
+    """:func:`fits` for a plain type or an alias defined in the same module."""
+    match name:
+        case "bool":
+            return isinstance(value, bool)
+        case "int":
+            return isinstance(value, int) and not isinstance(value, bool)
+        case "float":
+            return isinstance(value, int | float) and not isinstance(value, bool)
+        case "str":
+            return isinstance(value, str)
+        case "list" | "dict":
+            return isinstance(value, {"list": list, "dict": dict}[name])
+    tree = parse(module)
+    for node in tree.body if tree else []:
+        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == name for t in node.targets):
+            return fits(value, node.value, module)
+    return True
+
+
+def targets(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every mapping with a ``_target_`` in a plain config, with its path."""
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            path = f"{prefix}{name}"
+            if "_target_" in value:
+                yield path, dict(value)
+            yield from targets(value, f"{path}.")
+
+
+def check_target(path: str, node: Mapping[str, Any], plugins: list[str]) -> None:
+    """Refuse a target that may not be named, does not exist, or does not take the values given.
+
+    Raises:
+        RequestError: with the path of the key and what would work.
+    """
+    dotted = node["_target_"]
+    package = str(dotted).split(".")[0]
+    if package not in {"recot", *plugins}:
+        raise RequestError(f"{path}._target_ = {dotted!r} lies outside recot, so it is not run. If you trust it, name its "
+                           f"package: plugins=[{package}]")
+    found = describe(dotted)
+    if found is None:
+        module, _, name = dotted.rpartition(".")
+        hint = nearest(name, defined_in(module)) if defined_in(module) else f"there is no module {module!r}."
+        raise RequestError(f"{path}._target_ = {dotted!r} names nothing that is defined there: {hint}")
+    given = {name: value for name, value in node.items() if name not in ("_target_", "_partial_")}
+    for name, value in given.items():
+        if name not in found.parameters:
+            raise RequestError(f"{path}.{name} is not a parameter of {found.name}. {nearest(name, list(found.parameters))}")
+        if not isinstance(value, Mapping) or "_target_" not in value:
+            annotation = found.parameters[name]
+            if not fits(value, annotation, found.module):
+                wanted = ast.unparse(resolved(annotation, found.module)) if annotation else "anything"
+                raise RequestError(f"{path}.{name} = {value!r} does not fit: {found.name} takes {wanted}")
+    missing = found.required - set(given) - SUPPLIED.get(path, set())
+    if missing and not node.get("_partial_"):
+        raise RequestError(f"{path} lacks {', '.join(sorted(missing))}: give it as {path}.{sorted(missing)[0]}=...")
+
+
+def resolved(annotation: ast.expr, module: str) -> ast.expr:
+    """The annotation itself, or what its alias stands for."""
+    tree = parse(module)
+    for node in tree.body if tree else []:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == ast.unparse(annotation):
+            return node.value
+    return annotation
+
+
+def canonical(config: dict[str, Any]) -> dict[str, Any]:
+    """The config with whole numbers as floats where the constructor takes a float, so that 0 and 0.0 are one run."""
+    for path, node in targets(config):
+        found = describe(node["_target_"])
+        place = config
+        for part in path.split("."):
+            place = place[part]
+        for name, annotation in found.parameters.items() if found else ():
+            if isinstance(annotation, ast.Name) and annotation.id == "float" and isinstance(place.get(name), int):
+                place[name] = float(place[name])
+    return config
+
+
+def check_combination(config: Mapping[str, Any], choices: Mapping[str, str]) -> None:
+    """Refuse a model, loss and denoiser that cannot work together.
+
+    Raises:
+        RequestError: with a sentence that names what would work.
+    """
+    model, loss, denoiser = (describe(config[group].get("_target_", "")) for group in ("model", "loss", "denoiser"))
+    named = {group: choices.get(group, group) for group in ("model", "loss", "denoiser")}
+    trained = "TwoTower" in model.bases if model else False
+    if not trained and (loss or (denoiser and denoiser.name != "Denoiser")):
+        raise RequestError(f"model={named['model']} is fitted in closed form and takes no loss and no denoiser; "
+                           "use loss=none denoiser=none, or a network such as model=bprmf")
+    if trained and not loss:
+        raise RequestError(f"model={named['model']} is a network and needs a loss; use loss=bpr or loss=infonce")
+    wanted = denoiser.constants.get("objectives", ()) if denoiser else ()
+    if trained and wanted and loss and loss.name not in wanted:
+        fitting = ", ".join(f"loss={name.lower()}" for name in wanted)
+        raise RequestError(f"denoiser={named['denoiser']} needs {fitting}, and loss={named['loss']} gives it nothing to "
+                           f"work on; use {fitting}, or denoiser=none")
+
+
+def check_metrics(config: Mapping[str, Any]) -> None:
+    """Refuse unknown metric names, and a selection by anything but a validation metric.
+
+    Raises:
+        RequestError: with the nearest known name.
+    """
+    names = metric_names()
+    for path, metrics in (("metrics", config["metrics"]), ("protocol.monitor", [config["protocol"]["monitor"]])):
+        for metric in metrics:
+            if "/" in str(metric):
+                raise RequestError(f"{path} = {metric!r}: runs are selected on validation answers only, and test answers are "
+                                   f"reported once, at the end. Use {path}={str(metric).split('/')[-1]}")
+            name, at, cutoff = str(metric).partition("@")
+            if name not in names:
+                raise RequestError(f"{path}: there is no metric {name!r}. {nearest(name, names)}")
+            if not (cutoff.isdecimal() and int(cutoff) > 0) and (at or name != "mrr"):
+                raise RequestError(f"{path}: {metric!r} needs a whole cut-off above 0, for example {name}@20")
+
+
+def metric_names() -> list[str]:
+    """Names of the metrics, read from the table in ``recot/evaluate.py``."""
+    for node in parse("recot.evaluate").body:  # type: ignore[union-attr]
+        if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "METRICS" and isinstance(node.value, ast.Dict):
+            return [ast.literal_eval(name) for name in node.value.keys if name]
+    raise LookupError("recot/evaluate.py defines no METRICS; the names of the metrics are read from it")
+
+
+def check(config: dict[str, Any], choices: Mapping[str, str]) -> dict[str, Any]:
+    """The canonical form of a resolved plain config that can run.
+
+    Raises:
+        RequestError: see the other checks.
+    """
+    for path, node in targets(config):
+        check_target(path, node, config.get("plugins") or [])
+    if not isinstance(config["seed"], int):
+        raise RequestError(f"seed = {config['seed']!r} has to be a whole number")
+    check_combination(config, choices)
+    check_metrics(config)
+    return canonical(config)
