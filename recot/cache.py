@@ -51,7 +51,7 @@ def jsonable(value: Any) -> Any:
 
 
 def write_whole(file: Path, content: bytes) -> None:
-    """Write ``file`` so that it holds either what it held or all of ``content``, also after a power cut or a full disk."""
+    """Write ``file`` so that it holds what it held or all of ``content``, also after a power cut or on a full disk."""
     aside = file.with_name(f"{file.name}.{os.getpid()}.part")
     try:
         with aside.open("wb") as stream:

@@ -6,7 +6,6 @@ import csv
 import hashlib
 import io
 import logging
-import os
 import platform
 import resource
 import subprocess

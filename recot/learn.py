@@ -104,9 +104,9 @@ class Step(lightning.LightningModule):
             batch = self.denoiser.before(batch, self.network)
             loss, batch = self.objective(self.network, batch)
             loss = self.denoiser.after(loss, batch).mean()
-            clear_gradients(self.network)
             self.manual_backward(loss)
             optimizer.step()
+            clear_gradients(self.network)
             self.denoiser.after_step(self.network)
             self.loss_sum = self.loss_sum + loss.detach()
         self.steps += len(block)
@@ -135,15 +135,19 @@ class Step(lightning.LightningModule):
             checkpoint["train"] = {name: getattr(self.train_set, name) for name in ("users", "items", "weights")}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep it for :meth:`on_train_start`: what happens in between may draw random numbers."""
+        """Go on with the random numbers and the training set of the interrupted run.
+
+        The sampler first: Lightning draws the first block before :meth:`on_train_start`. The global generator last:
+        what happens until then may draw from it.
+        """
         self.restored = checkpoint
+        self.rng.set_state(checkpoint["sampler"].cpu())
         if "train" in checkpoint:
             self.train_set = replace(self.original, times=None, noisy=None, **checkpoint["train"]).to(self.rng.device)
 
     def on_train_start(self) -> None:
-        """Go on with the random numbers the interrupted run would have drawn next."""
+        """See :meth:`on_load_checkpoint`."""
         if (restored := self.__dict__.pop("restored", None)) is not None:
-            self.rng.set_state(restored["sampler"].cpu())
             torch.set_rng_state(restored["torch"].cpu())
             if restored["cuda"]:
                 torch.cuda.set_rng_state_all([state.cpu() for state in restored["cuda"]])

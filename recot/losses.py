@@ -27,7 +27,9 @@ def infonce(logits: Tensor) -> Tensor:
 
     Source: van den Oord et al. (2018); SCLRec, Eq. 1.
     """
-    return F.cross_entropy(logits, torch.arange(len(logits), device=logits.device), reduction="none")
+    own = torch.arange(len(logits), device=logits.device)
+    loss: Tensor = F.cross_entropy(logits, own, reduction="none")
+    return loss
 
 
 class SoftCrossEntropy(torch.autograd.Function):
@@ -64,4 +66,5 @@ def soft_infonce(logits: Tensor, targets: Tensor) -> Tensor:
 
     Source: SCLRec, Eq. 6.
     """
-    return SoftCrossEntropy.apply(logits, targets)
+    loss: Tensor = SoftCrossEntropy.apply(logits, targets)
+    return loss

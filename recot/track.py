@@ -65,7 +65,8 @@ class Wandb:
 
 
 class TensorBoard:
-    """TensorBoard event files in the run's folder (``logger=tensorboard``; needs ``pip install recot[tensorboard]``)."""
+    """TensorBoard event files in the run's folder (``logger=tensorboard``; needs ``pip install "recot[tensorboard]"``).
+    """
 
     def start(self, key: str, config: Mapping[str, Any], folder: Path) -> None:
         """Open the event file."""

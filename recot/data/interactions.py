@@ -119,15 +119,15 @@ class Interactions:
     domains: tuple[slice, ...] = ()
 
     @classmethod
-    def from_pairs(cls, users: Tensor, items: Tensor, n_users: int, n_items: int, *, times: Tensor | None = None,
-                   noisy: Tensor | None = None, domains: tuple[slice, ...] = ()) -> Interactions:
+    def from_pairs(cls, users: Tensor, items: Tensor, n_users: int, n_items: int, *,
+                   times: Tensor | None = None, noisy: Tensor | None = None, domains: tuple[slice, ...] = ()) -> Interactions:
         """Interactions of pairs in any order, all of weight one.
 
         Raises:
             ValueError: an id lies outside its range, or a pair occurs twice.
         """
         for name, ids, size in (("user", users, n_users), ("item", items, n_items)):
-            if len(ids) and not (0 <= int(ids.min()) and int(ids.max()) < size):
+            if len(ids) and (int(ids.min()) < 0 or int(ids.max()) >= size):
                 raise ValueError(f"{name} ids lie in {int(ids.min())}..{int(ids.max())}, expected 0..{size - 1}")
         order = sorted_order(users * n_items + items)
         keys = (users * n_items + items)[order]

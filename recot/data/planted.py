@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -91,7 +92,7 @@ class Planted:
         noisy = torch.arange(len(users)) >= len(clean)
         interactions = Interactions.from_pairs(users[order], items[order], n_users, n_items,
                                                times=START + HOUR * place, noisy=noisy[order])
-        return Dataset(interactions, torch.arange(n_users), torch.arange(n_items), {})
+        return Dataset(interactions, np.arange(n_users), np.arange(n_items), {})
 
     def _walks(self, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Users, items and step of the clean pairs, (n,) each: int64, int64, float64."""

@@ -128,7 +128,8 @@ class SoftMatching(Denoiser):
             forbidden = torch.eye(len(a), dtype=torch.bool, device=a.device)
             if batch.observed is not None:
                 forbidden |= batch.observed
-            plan = matching(pair_similarity(a, c, pi, *self.gammas), forbidden, masses, self.lam, self.n_iters, self.fast)
+            similarity = pair_similarity(a, c, pi, *self.gammas)
+            plan = matching(similarity, forbidden, masses, self.lam, self.n_iters, self.fast)
             if batch.observed is not None or len(a) == 1:
                 plan.diagonal().add_(1 - plan.sum(1).round())  # a row whose every pair is forbidden keeps its own
             if self.effect is None:

@@ -57,7 +57,8 @@ class Table(nn.Module):
         if not training:
             return self.weight.index_select(0, ids.reshape(-1)).reshape(*ids.shape, -1)
         self.touched.append(ids.reshape(-1))
-        return Lookup.apply(self.weight, ids)
+        rows: Tensor = Lookup.apply(self.weight, ids)
+        return rows
 
     def clear_gradient(self) -> None:
         """Zero the gradient; only the rows touched since the last call are written."""
@@ -71,7 +72,10 @@ class Table(nn.Module):
 
 
 def clear_gradients(network: nn.Module) -> None:
-    """Make every gradient of ``network`` zero: tables in place, other parameters by dropping the tensor."""
+    """Make every gradient of ``network`` zero: tables in place, other parameters by dropping the tensor.
+
+    To be called between a step and the next look-up, since a table clears the rows looked up so far.
+    """
     for module in network.modules():
         if isinstance(module, Table):
             module.clear_gradient()

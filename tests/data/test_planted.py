@@ -121,6 +121,12 @@ def test_loading_twice_gives_the_same_pairs_and_another_seed_others():
     assert not torch.equal(first.keys, other.load().interactions.keys)
 
 
+def test_ids_are_their_own_raw_ids_and_nothing_is_dropped():
+    dataset = Planted().load()
+    assert dataset.user_ids.tolist() == list(range(400)) and dataset.item_ids.tolist() == list(range(300))
+    assert dataset.dropped == {}
+
+
 def test_the_digest_changes_with_every_setting():
     base = {"n_users": 400, "n_items": 300, "n_communities": 6, "mean_activity": 20.0, "popularity_exponent": 0.6,
             "noise": 0.1, "data_seed": 0}

@@ -142,10 +142,10 @@ def test_a_batch_of_one_item_gives_log_n_and_no_gradient(network, train):
 def test_alpha_one_is_infonce_gradient_included(rng, network, train):
     batch, gradients = next(pairs(train, 32, rng)), []
     for denoised in (batch, bound(network, train, alpha=1.0).before(batch, network)):
-        clear_gradients(network)
         loss, _ = InfoNCE()(network, denoised)
         loss.mean().backward()
         gradients.append((loss.detach(), network.item_table.weight.grad.clone()))
+        clear_gradients(network)
     torch.testing.assert_close(gradients[0], gradients[1])
 
 
@@ -188,9 +188,9 @@ def test_the_teacher_is_the_exact_moving_average_and_learns_nothing(rng, network
     expected = network.item_table.weight.detach().clone()
     objective, optimizer = InfoNCE(32), torch.optim.SGD(network.parameters(), lr=5.0)
     for batch in objective.batches(train, rng, history=False):
-        clear_gradients(network)
         objective(network, denoiser.before(batch, network))[0].mean().backward()
         optimizer.step()
+        clear_gradients(network)
         denoiser.after_step(network)
         expected = 0.7 * expected + 0.3 * network.item_table.weight.detach()
     torch.testing.assert_close(denoiser.teacher.item_table.weight.data, expected)

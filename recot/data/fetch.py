@@ -1,0 +1,224 @@
+"""Raw files: where they lie, how they get there, and whether they are the right ones.
+
+A file is looked for below the data root first (``root``, else the environment variable RECOT_DATA), then below
+``<cache>/raw``, as NAME or as NAME.gz. What is missing is downloaded into ``<cache>/raw``; the data root is only read.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import logging
+import os
+import re
+import shutil
+import stat
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import filelock
+import platformdirs
+import pooch
+
+logger = logging.getLogger(__name__)
+
+MAX_RATIO = 200                   # of uncompressed to compressed; text of ratings stays below 10
+MAX_BYTES = 20 * 2**30            # of everything in one archive
+TIMEOUT = 60                      # seconds without a byte from the server
+HTML = (b"<!doctype html", b"<html")
+
+
+@dataclass(frozen=True)
+class RawFiles:
+    """The raw files of one data set.
+
+    Attributes:
+        folder: their folder below the data root.
+        files: name -> sha256 of the uncompressed content, None when unknown.
+        url: a .zip that holds the files, or the folder on a server they lie in; None when they cannot be downloaded.
+        archive_sha256: of the .zip, None when unknown or when ``url`` is a folder.
+        manual: where to get them by hand, one sentence.
+    """
+
+    folder: str
+    files: dict[str, str | None]
+    url: str | None = None
+    archive_sha256: str | None = None
+    manual: str | None = None
+
+    def by_hand(self, names: list[str], place: Path) -> str:
+        """The remedy for missing ``names``: what to get, from where, and where to put it."""
+        wanted = ", ".join(f"{name} (sha256 {self.files[name] or 'unknown'})" for name in names)
+        archive = f" (sha256 {self.archive_sha256})" if self.archive_sha256 else ""
+        source = self.manual or f"Get it from {self.url}{archive} by hand."
+        return f"{source} Put {wanted} into {place}, or name another data root with RECOT_DATA or data.root"
+
+
+def cache_folder(cache: str | None) -> Path:
+    """The folder of downloads and prepared data; None is the platform's own."""
+    return Path(cache).absolute() if cache else Path(platformdirs.user_cache_dir("recot"))
+
+
+def data_root(root: str | None, cache: Path) -> Path:
+    """``root``, else the environment variable RECOT_DATA, else the folder of downloads.
+
+    Raises:
+        FileNotFoundError: it was named and is no folder.
+    """
+    named = root or os.environ.get("RECOT_DATA")
+    if named and not Path(named).is_dir():
+        raise FileNotFoundError(f"the data root {named} is no folder; set RECOT_DATA or data.root to the folder with "
+                                "the raw files, or leave both empty for downloads")
+    return Path(named) if named else cache / "raw"
+
+
+def writable(folder: Path) -> Path:
+    """``folder``, made if it is not there.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(f"the cache folder {folder} cannot be made ({error}); name another place with RECOT_CACHE or "
+                      "paths.cache") from error
+    return folder
+
+
+def opened(path: Path) -> gzip.GzipFile | io.BufferedReader:
+    """The uncompressed content of ``path``, a plain file or a .gz."""
+    return gzip.open(path) if path.suffix == ".gz" else path.open("rb")
+
+
+def in_folder(folder: Path, name: str) -> Path | None:
+    """``folder/NAME`` or ``folder/NAME.gz``, whichever is there; None when neither is."""
+    return next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
+
+
+def locate(raw: RawFiles, root: str | None, cache: Path) -> list[Path]:
+    """Paths of the raw files in the listed order, all there and of the right content; downloads what is missing.
+
+    Raises:
+        FileNotFoundError: the data root is no folder, or a file is missing and cannot be downloaded.
+        ValueError: a file is not the expected one.
+        OSError: a download fails, or the cache cannot be written.
+    """
+    place, own = data_root(root, cache) / raw.folder, cache / "raw" / raw.folder
+    missing = [name for name in raw.files if not (in_folder(place, name) or in_folder(own, name))]
+    if missing and raw.url is None:
+        raise FileNotFoundError(f"{raw.folder}/{missing[0]} is missing and cannot be downloaded. "
+                                f"{raw.by_hand(missing, place)}.")
+    if missing:
+        _download(raw, own, place)
+    paths = [in_folder(place, name) or in_folder(own, name) or own / name for name in raw.files]
+    for path, name in zip(paths, raw.files, strict=True):
+        found = content_sha256(path, cache)
+        if raw.files[name] not in (None, found):
+            raise ValueError(f"{path} is another file than the expected {name}: its content has sha256 {found}. "
+                             f"Remove it. {raw.by_hand([name], place)}.")
+    return paths
+
+
+def content_sha256(path: Path, cache: Path) -> str:
+    """sha256 of the uncompressed content of ``path``, 64 hexadecimal digits.
+
+    Kept below ``<cache>/digests`` for a path, size and time of modification, so that a big file is read once.
+
+    Raises:
+        ValueError: a .gz file is damaged.
+        OSError: the cache cannot be written.
+    """
+    state = path.stat()
+    label = hashlib.sha256(f"{path.absolute()}\n{state.st_size}\n{state.st_mtime_ns}".encode()).hexdigest()
+    memory = writable(cache / "digests") / label
+    if memory.exists() and re.fullmatch("[0-9a-f]{64}", known := memory.read_text("ascii", "replace")):
+        return known
+    try:
+        with opened(path) as content:
+            found = hashlib.file_digest(content, "sha256").hexdigest()
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ValueError(f"{path} is damaged ({error}); get it again") from error
+    aside = memory.with_name(f"{label}.{os.getpid()}")
+    aside.write_text(found, "ascii")
+    aside.replace(memory)
+    return found
+
+
+def _download(raw: RawFiles, own: Path, place: Path) -> None:
+    """Fill ``own`` with the files that are in neither folder; one process does it, the others wait."""
+    with filelock.FileLock(writable(own.parent) / f"{own.name}.lock"):
+        missing = [name for name in raw.files if not (in_folder(place, name) or in_folder(own, name))]
+        partial = own.with_name(f"{own.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)                 # left by a killed process: nobody else is here
+        writable(partial)
+        try:
+            if (raw.url or "").endswith(".zip") and missing:
+                _get(raw, str(raw.url), partial / "archive.zip", raw.archive_sha256, missing, place)
+                _extract(raw, partial / "archive.zip", partial, missing, place)
+            else:
+                for name in missing:
+                    _get(raw, f"{raw.url}/{name}", partial / name, raw.files[name], missing, place)
+            for name in missing:
+                writable(own)
+                with (partial / name).open("rb+") as done:
+                    os.fsync(done.fileno())
+                os.replace(partial / name, own / name)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def _get(raw: RawFiles, url: str, target: Path, sha256: str | None, missing: list[str], place: Path) -> None:
+    """Download ``url`` to ``target`` and check what came."""
+    logger.info("downloading %s", url)
+    remedy = f"Expected sha256 {sha256 or 'unknown'}. {raw.by_hand(missing, place)}."
+    try:
+        pooch.HTTPDownloader(chunk_size=2**16, timeout=TIMEOUT)(url, str(target), None)
+    except OSError as error:                                        # covers every error of requests
+        raise ConnectionError(f"{url} could not be downloaded ({error}). {remedy}") from error
+    with target.open("rb") as content:
+        if content.read(512).lstrip().lower().startswith(HTML):
+            raise ValueError(f"{url} served a web page in place of the file. {remedy}")
+        content.seek(0)
+        found = hashlib.file_digest(content, "sha256").hexdigest()
+    if sha256 not in (None, found):
+        raise ValueError(f"{url} served a file with sha256 {found}. {remedy}")
+
+
+def _extract(raw: RawFiles, path: Path, target: Path, names: list[str], place: Path) -> None:
+    """Write the members called ``names``, in whatever folder of the archive, to ``target``."""
+    remedy = f"Nothing was extracted. {raw.by_hand(names, place)}."
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for member in archive.infolist():
+                if (reason := refusal(member)) is not None:
+                    raise ValueError(f"{raw.url} is refused: its member {member.filename!r} {reason}. {remedy}")
+            if (total := sum(member.file_size for member in archive.infolist())) > MAX_BYTES:
+                raise ValueError(f"{raw.url} is refused: it expands to {total:,} bytes, more than {MAX_BYTES:,}. "
+                                 f"{remedy}")
+            for name in names:
+                found = [m for m in archive.infolist() if PurePosixPath(m.filename).name == name and not m.is_dir()]
+                if len(found) != 1:
+                    raise ValueError(f"{raw.url} holds {len(found)} files called {name}, expected one. {remedy}")
+                with archive.open(found[0]) as source, (target / name).open("wb") as sink:
+                    shutil.copyfileobj(source, sink)
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
+        raise ValueError(f"{raw.url} served an archive that cannot be read ({error}). {remedy}") from error
+
+
+def refusal(member: zipfile.ZipInfo) -> str | None:
+    """Why an archive with this member is not extracted, or None."""
+    name = member.filename.replace("\\", "/")
+    kind = stat.S_IFMT(member.external_attr >> 16)
+    if name.startswith("/") or re.match("[A-Za-z]:", name):
+        return "has an absolute path"
+    if ".." in name.split("/"):
+        return "leaves its folder"
+    if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+        return "is a link or a device"
+    if member.file_size > MAX_RATIO * max(member.compress_size, 1):
+        return f"expands {member.compress_size:,} bytes to {member.file_size:,}, more than {MAX_RATIO} times"
+    return None

@@ -1,0 +1,51 @@
+"""Which raw interactions remain, and the numbers their users and items get; plain arrays, one entry per interaction."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+Array = np.ndarray[Any, Any]
+
+
+def joined(frames: list[pd.DataFrame]) -> pd.DataFrame:
+    """The rows of all files; ids are integers only where they are in every file, otherwise strings as written."""
+    for kind in ("user", "item"):
+        if len({frame[kind].dtype == np.int64 for frame in frames}) > 1:
+            frames = [frame.assign(**{kind: frame[kind].astype(str)}) for frame in frames]
+    return pd.concat(frames, ignore_index=True)
+
+
+def numbered(column: pd.Series) -> tuple[Array, Array]:
+    """Each value as its place among the different values in rising order, (n,) int64, and those values."""
+    codes, values = pd.factorize(column, sort=True)
+    return codes.astype(np.int64), np.asarray(values, dtype=np.int64 if column.dtype == np.int64 else object)
+
+
+def renumbered(codes: Array, values: Array) -> tuple[Array, Array]:
+    """The same as :func:`numbered` for codes that no longer use all of ``values``."""
+    used = np.bincount(codes, minlength=len(values)) > 0
+    return (np.cumsum(used) - 1)[codes], values[used]
+
+
+def one_per_pair(pairs: Array, times: Array | None) -> Array:
+    """Indices of the earliest interaction of every pair, of equally early ones the first; (distinct pairs,) int64."""
+    order = np.argsort(pairs, kind="stable") if times is None else np.lexsort((times, pairs))
+    earliest: Array = order[np.unique(pairs[order], return_index=True)[1]]
+    return earliest
+
+
+def in_core(users: Array, items: Array, core: int) -> Array:
+    """The largest set of pairs in which every user and every item that occurs has at least ``core``; (n,) bool.
+
+    Found by dropping light users and items together until none is left; the order of dropping does not matter.
+    """
+    kept = np.ones(len(users), dtype=bool)
+    while True:
+        still = kept & (np.bincount(users[kept], minlength=users.max(initial=0) + 1)[users] >= core)
+        still &= np.bincount(items[kept], minlength=items.max(initial=0) + 1)[items] >= core
+        if still.sum() == kept.sum():
+            return kept
+        kept = still

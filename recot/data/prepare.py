@@ -1,0 +1,221 @@
+"""From raw files to interactions: keep what counts as positive, drop what is rare, number what remains."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+import re
+from pathlib import Path
+from typing import Literal
+
+import filelock
+import numpy as np
+import pandas as pd
+import torch
+
+from recot.data import fetch, filters, read
+from recot.data.dataset import Dataset, load, write
+from recot.data.interactions import Interactions
+
+logger = logging.getLogger(__name__)
+
+VERSION = 1                       # of the preparation: raise it whenever the same files and settings give other data
+
+
+class Files:
+    """A data set in raw files.
+
+    Of its interactions those rated at least ``threshold`` are kept, of equal pairs the earliest, and then users and
+    items with fewer than ``core`` interactions are dropped until none is left. Users and items are numbered in the
+    order of their raw ids (integers by value, strings by code points), whatever the order of the files.
+
+    Args:
+        name: what messages and the cache call it.
+        folder: folder of the raw files below the data root.
+        files: file name -> sha256 of its uncompressed content, null when unknown. NAME may be stored as NAME.gz.
+        read: the format, a function of ``recot.data.read``; a file called *.parquet is read as such in any case.
+        substitute: the same pairs in other files, taken when they lie in the data root and none of ``files`` does.
+        url: a .zip that holds the files, or the folder on a server they lie in; null when they cannot be downloaded.
+        archive_sha256: of the .zip, null when unknown.
+        manual: where to get the files by hand, one sentence.
+        columns: for csv and parquet: "user", "item" and, if wanted, "rating" and "time" -> name of the column.
+        delimiter: for csv.
+        threshold: smallest rating of a positive; null keeps all.
+        core: least number of interactions of a user and of an item; 0 and 1 drop nobody.
+        expect: "users", "items", "interactions" -> number that must come out: an integer, or a text like "69.9k" that
+            is compared after rounding as printed. Null expects nothing.
+        root: the data root; null is the environment variable RECOT_DATA, and without it ``<cache>/raw``.
+        cache: folder of downloads and prepared data; null is the platform's cache folder.
+
+    Raises:
+        ValueError: a setting is out of range.
+    """
+
+    def __init__(self, name: str, folder: str, files: dict[str, str | None],
+                 read: Literal["adjacency_list", "tab_ratings", "double_colon_ratings", "csv", "parquet"],
+                 substitute: dict[str, str | None] | None = None, url: str | None = None,
+                 archive_sha256: str | None = None, manual: str | None = None, columns: dict[str, str] | None = None,
+                 delimiter: str = ",", threshold: float | None = None, core: int = 0,
+                 expect: dict[str, int | str] | None = None, root: str | None = None,
+                 cache: str | None = None) -> None:
+        if threshold is not None and not math.isfinite(threshold):
+            raise ValueError(f"data.threshold is the smallest rating kept, got {threshold}; use a finite number "
+                             "or null")
+        if core < 0:
+            raise ValueError(f"data.core is a number of interactions, got {core}; use 0 to keep everybody")
+        for key, value in (expect or {}).items():
+            if key not in ("users", "items", "interactions") or not re.fullmatch(r"\d+|[\d,]+(\.\d+)?k", str(value)):
+                raise ValueError(f"data.expect has {key}: {value}; give users, items and interactions as an integer "
+                                 "or as a text like '69.9k'")
+        self.name, self.read, self.root = name, read, root
+        self.columns, self.delimiter = dict(columns or {}), delimiter
+        self.threshold = None if threshold is None else float(threshold)
+        self.core, self.expect = core, dict(expect or {})
+        self.raw = fetch.RawFiles(folder, dict(files), url, archive_sha256, manual)
+        self.substitute = fetch.RawFiles(folder, dict(substitute), manual=manual) if substitute else None
+        self.cache = fetch.cache_folder(cache)
+
+    def paths(self) -> list[Path]:
+        """The raw files, found or downloaded, and checked; errors as in :func:`recot.data.fetch.locate`."""
+        if self.substitute is not None:
+            place = fetch.data_root(self.root, self.cache) / self.raw.folder
+            if (not any(fetch.in_folder(place, name) for name in self.raw.files)
+                    and all(fetch.in_folder(place, name) for name in self.substitute.files)):
+                return fetch.locate(self.substitute, self.root, self.cache)
+        return fetch.locate(self.raw, self.root, self.cache)
+
+    def digest(self) -> str:
+        """sha256 of the raw content, 64 hexadecimal digits, the same for NAME and NAME.gz and in any folder."""
+        sums = [fetch.content_sha256(path, self.cache) for path in self.paths()]
+        return hashlib.sha256("\n".join(sums).encode()).hexdigest()
+
+    def load(self) -> Dataset:
+        """The prepared data, from the cache or made now.
+
+        Raises:
+            FileNotFoundError, OSError: as in :func:`recot.data.fetch.locate`.
+            ValueError: the raw files are malformed, a filter leaves nothing, or ``expect`` is not met.
+        """
+        settings = [VERSION, self.read, self.columns, self.delimiter, self.threshold, self.core, self.digest()]
+        key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+        folder = fetch.writable(self.cache / "prepared") / f"{self.name}-{key}"
+        with filelock.FileLock(f"{folder}.lock"):
+            if not folder.exists():
+                frame = filters.joined([self._table(path) for path in self.paths()])
+                dataset = prepare(frame, self.threshold, self.core, self.name)
+                write(dataset, folder)
+        dataset = load(folder)
+        self._compare(dataset)
+        return dataset
+
+    def _table(self, path: Path) -> pd.DataFrame:
+        if path.name.removesuffix(".gz").endswith(".parquet"):
+            return read.parquet(path, self.columns)
+        match self.read:
+            case "adjacency_list":
+                return read.adjacency_list(path)
+            case "tab_ratings":
+                return read.ratings(path, "\t")
+            case "double_colon_ratings":
+                return read.ratings(path, "::")
+            case _:
+                return read.table(path, self.columns, self.delimiter)
+
+    def _compare(self, dataset: Dataset) -> None:
+        found = {"users": len(dataset.user_ids), "items": len(dataset.item_ids),
+                 "interactions": len(dataset.interactions)}
+        wrong = []
+        for kind, printed in self.expect.items():
+            if str(printed).endswith("k"):
+                digits = len(str(printed).partition(".")[2][:-1])
+                same = f"{found[kind] / 1000:.{digits}f}k" == str(printed).replace(",", "")
+            else:
+                same = found[kind] == int(printed)
+            if not same:
+                wrong.append(f"{found[kind]:,} {kind} where {printed} are expected")
+        if wrong:
+            raise ValueError(f"{self.name} with threshold {self.threshold} and core {self.core} has "
+                             f"{', '.join(wrong)}. Either its raw files differ from those the numbers come from, and "
+                             "another copy is needed, or the settings were changed on purpose: then data.expect=null")
+
+
+class Csv(Files):
+    """The user's own file: text with a header line and named columns.
+
+    Args:
+        path: the file; may be compressed (.gz).
+        user, item: names of the columns. Ids are strings or integers, see ``recot.data.read``.
+        rating, time: names of the columns; null when there is none. Times are whole seconds.
+        delimiter: null takes a comma for .csv and a tab for .tsv.
+        threshold, core, cache: as in :class:`Files`.
+
+    Raises:
+        ValueError: the delimiter cannot be told from the name, or there is a threshold without a rating column.
+    """
+
+    def __init__(self, path: str, user: str = "user", item: str = "item", rating: str | None = None,
+                 time: str | None = None, delimiter: str | None = None, threshold: float | None = None, core: int = 0,
+                 cache: str | None = None) -> None:
+        separator = delimiter or {".csv": ",", ".tsv": "\t"}.get(Path(path.removesuffix(".gz")).suffix)
+        if separator is None or len(separator) != 1:
+            raise ValueError(f"{path} is neither .csv nor .tsv and data.delimiter is {delimiter!r}; set data.delimiter "
+                             "to the one character between its columns")
+        if threshold is not None and rating is None:
+            raise ValueError(f"data.threshold={threshold} needs ratings; set data.rating to their column in {path}, or "
+                             "data.threshold=null")
+        columns = {kind: column for kind, column in
+                   (("user", user), ("item", item), ("rating", rating), ("time", time)) if column is not None}
+        self.path = Path(path)
+        super().__init__("csv", "", {self.path.name: None}, "csv", columns=columns, delimiter=separator,
+                         threshold=threshold, core=core, cache=cache)
+
+    def paths(self) -> list[Path]:
+        """The file.
+
+        Raises:
+            FileNotFoundError: it is not there.
+        """
+        if not self.path.is_file():
+            raise FileNotFoundError(f"{self.path.absolute()} is missing; correct data.path")
+        return [self.path]
+
+
+def prepare(frame: pd.DataFrame, threshold: float | None, core: int, name: str) -> Dataset:
+    """Filter and number the rows of a table with the columns user, item and, if known, rating and time.
+
+    Raises:
+        ValueError: there is a threshold but no ratings, or nothing is left.
+    """
+    dropped = {}
+    if threshold is not None:
+        if "rating" not in frame:
+            raise ValueError(f"{name} has no ratings, so data.threshold={threshold} means nothing; set it to null")
+        kept = frame["rating"].to_numpy() >= threshold
+        dropped[f"rating below {threshold:g}"] = int((~kept).sum())
+        if len(frame) and not kept.any():
+            raise ValueError(f"{name} has no rating of {threshold:g} or more, the highest is "
+                             f"{frame['rating'].max():g}; lower data.threshold")
+        frame = frame[kept]
+    if not len(frame):
+        raise ValueError(f"the files of {name} hold no interactions; get them again")
+    users, user_ids = filters.numbered(frame["user"])
+    items, item_ids = filters.numbered(frame["item"])
+    times = frame["time"].to_numpy() if "time" in frame else None
+    chosen = filters.one_per_pair(users * len(item_ids) + items, times)
+    dropped["duplicate pairs"] = len(users) - len(chosen)
+    inside = filters.in_core(users[chosen], items[chosen], core)
+    if core > 1:
+        dropped[f"outside the {core}-core"] = int((~inside).sum())
+    if not inside.any():
+        raise ValueError(f"no user and item of {name} has {core} interactions with the others; lower data.core")
+    chosen = chosen[inside]
+    users, user_ids = filters.renumbered(users[chosen], user_ids)
+    items, item_ids = filters.renumbered(items[chosen], item_ids)
+    interactions = Interactions.from_pairs(
+        torch.from_numpy(users), torch.from_numpy(items), len(user_ids), len(item_ids),
+        times=None if times is None else torch.from_numpy(times[chosen].astype(np.int64)))
+    logger.info("%s: %s users, %s items, %s interactions; left out: %s", name, f"{len(user_ids):,}",
+                f"{len(item_ids):,}", f"{len(users):,}", ", ".join(f"{n:,} {why}" for why, n in dropped.items()))
+    return Dataset(interactions, user_ids, item_ids, dropped)
