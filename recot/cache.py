@@ -74,7 +74,11 @@ class Runs:
         return self.root / key
 
     def get(self, key: str) -> dict[str, Any] | None:
-        """The record of a run, whatever its status, or None where there is none."""
+        """The record of a run, whatever its status, or None where there is none.
+
+        Raises:
+            ValueError: the file is not a record.
+        """
         file = self.folder(key) / "record.json"
         if not file.exists():
             return None
@@ -92,15 +96,22 @@ class Runs:
 
     @contextlib.contextmanager
     def lock(self, key: str) -> Iterator[None]:
-        """Hold a run for this process; waits for another one that holds it. The system frees it when a process dies."""
+        """Hold a run for this process; waits for another one that holds it. The system frees it when a process dies.
+
+        Raises:
+            OSError: the folder cannot be made or written.
+        """
         folder = self.folder(key)
-        folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / ".lock")
         try:
+            folder.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=0)
         except Timeout:
             log.warning("another process is working on %s; waiting for it", folder)
             lock.acquire()
+        except OSError as error:
+            raise OSError(f"{folder} cannot be written ({error}); name another place for records with RECOT_RUNS or "
+                          "paths.runs") from error
         try:
             yield
         finally:

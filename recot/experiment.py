@@ -25,7 +25,7 @@ from torch import Tensor
 
 from recot import cache
 from recot.closed.popularity import Popularity
-from recot.data.prepare import Dataset
+from recot.data.dataset import Dataset
 from recot.data.split import EvalSet, Split, validate
 from recot.evaluate import Recommender, evaluate
 from recot.learn import Diverged, Gradient, History
@@ -69,7 +69,7 @@ def run(config: dict[str, Any], choices: Mapping[str, str], command: str) -> dic
         config: from ``schema.check``. choices: the preset name of each config group. command: what the user typed.
 
     Returns:
-        The record, as stored in ``<paths.runs>/<key>/record.json``, with the key ``fresh`` (was it run just now?) added.
+        The record, as stored in ``<paths.runs>/<key>/record.json``, and ``fresh``: was it run just now?
 
     Raises:
         Exception: whatever the run raised, after a record of it was written.
@@ -77,9 +77,9 @@ def run(config: dict[str, Any], choices: Mapping[str, str], command: str) -> dic
     source = make(config["data"])
     key, runs = cache.key(config, source.digest()), cache.Runs(config["paths"]["runs"])
     with runs.lock(key):
-        record = runs.get(key)
-        if record and record["status"] == "done" and not config["force"]:
-            return {**record, "fresh": False}
+        earlier = runs.get(key)
+        if earlier and earlier["status"] == "done" and not config["force"]:
+            return {**earlier, "fresh": False}
         folder = runs.folder(key)
         if config["force"]:
             (folder / "last.ckpt").unlink(missing_ok=True)
@@ -91,8 +91,9 @@ def run(config: dict[str, Any], choices: Mapping[str, str], command: str) -> dic
             runs.put(key, record)
         except (Exception, KeyboardInterrupt) as error:
             status = {Diverged: "diverged", KeyboardInterrupt: "interrupted"}.get(type(error), "failed")
-            runs.put(key, record | {"status": status, "error": f"{type(error).__name__}: {error}",
-                                    "traceback": traceback.format_exc()} | provenance())
+            if not earlier or earlier["status"] != "done":  # a failed attempt at force=true costs no good record
+                runs.put(key, record | {"status": status, "error": f"{type(error).__name__}: {error}",
+                                        "traceback": traceback.format_exc()} | provenance())
             raise
         (folder / "last.ckpt").unlink(missing_ok=True)
         return {**record, "fresh": True}
@@ -167,7 +168,8 @@ def sizes(split: Split) -> dict[str, int]:
 def save_answers(file: Path, dataset: Dataset, questions: EvalSet, values: Mapping[str, Tensor]) -> None:
     """Every user's value of every metric, beside the user's original id, as parquet."""
     users = questions.query.users.cpu().numpy()
-    frame = pd.DataFrame({"user": dataset.user_ids[users], **{metric: value.numpy() for metric, value in values.items()}})
+    columns = {metric: value.numpy() for metric, value in values.items()}
+    frame = pd.DataFrame({"user": dataset.user_ids[users], **columns})
     buffer = io.BytesIO()
     frame.to_parquet(buffer, index=False)
     cache.write_whole(file, buffer.getvalue())
@@ -196,7 +198,8 @@ def provenance() -> dict[str, Any]:
         "peak_cuda_memory_mb": round(torch.cuda.max_memory_allocated() / 2**20) if cuda else 0,
         "device": torch.cuda.get_device_name() if cuda else platform.machine(), "threads": torch.get_num_threads(),
         "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in LIBRARIES}},
-        "commit": commit or None, "sources": sha.hexdigest()[:16], "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+        "commit": commit or None, "sources": sha.hexdigest()[:16],
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
 
 
 class Bar:

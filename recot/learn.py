@@ -11,9 +11,9 @@ import pickle
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import lightning.pytorch as lightning
 import torch
@@ -23,6 +23,7 @@ from recot.data.interactions import Interactions
 from recot.data.split import Query, Split
 from recot.evaluate import evaluate
 from recot.nn.table import clear_gradients
+from recot.training import Training
 
 log = logging.getLogger(__name__)
 
@@ -31,58 +32,6 @@ History = list[dict[str, float]]
 
 class Diverged(RuntimeError):
     """The training loss became NaN or infinite."""
-
-
-@dataclass(frozen=True)
-class Training:
-    """How a network is trained.
-
-    Attributes:
-        max_epochs: upper bound. The SCLRec paper states none; 300 is that of the library its authors most likely used.
-        patience: stop when the validation metric has not beaten its best for more than this many evaluations.
-        eval_every: epochs between evaluations.
-        learning_rate: of Adam; the paper uses 0.001 for all methods.
-        weight_decay: Adam's coupled L2 on all parameters. It shrinks rows between visits, which the dot score feels.
-        device: ``auto`` takes a CUDA device where there is one.
-        precision: arithmetic of the forward and backward pass; parameters stay in float32.
-        deterministic: on CUDA, use slower kernels that give the same bits every time. A CPU always does.
-        block: mini-batches per call of Lightning, whose cost per call is that of a BPR step.
-        checkpoint_seconds: least time between two checkpoints of a run.
-        progress: draw a bar where there is a terminal, else log a line per epoch.
-
-    Raises:
-        ValueError: a number is out of its range.
-    """
-
-    max_epochs: int = 300
-    patience: int = 10
-    eval_every: int = 1
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.0
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
-    deterministic: bool = True
-    block: int = 50
-    checkpoint_seconds: float = 60.0
-    progress: bool = True
-
-    def __post_init__(self) -> None:
-        for name, least in (("max_epochs", 1), ("patience", 0), ("eval_every", 1), ("block", 1), ("weight_decay", 0.0),
-                            ("checkpoint_seconds", 0.0)):
-            if getattr(self, name) < least:
-                raise ValueError(f"trainer.{name} = {getattr(self, name)} is too small; give {least} or more")
-        if self.learning_rate <= 0:
-            raise ValueError(f"trainer.learning_rate = {self.learning_rate} has to be positive")
-
-    def pick_device(self) -> torch.device:
-        """The device to train on.
-
-        Raises:
-            RuntimeError: ``cuda`` was asked for and there is none.
-        """
-        if self.device == "cuda" and not torch.cuda.is_available():
-            raise RuntimeError("trainer.device=cuda, and torch sees no CUDA device; use trainer.device=cpu or auto")
-        return torch.device("cuda" if self.device != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 class Step(lightning.LightningModule):
@@ -182,8 +131,8 @@ class EpochEnd(lightning.Callback):
         epoch, loss = trainer.current_epoch + 1, step.epoch_loss()
         if not math.isfinite(loss):
             raise Diverged(f"the training loss was {loss} in epoch {epoch}; the weights of epoch {self.best_epoch} "
-                           f"({self.monitor} {self.best:.4f}) are the best so far. Lower trainer.learning_rate, or raise "
-                           "the temperature of the loss.")
+                           f"({self.monitor} {self.best:.4f}) are the best so far. Lower trainer.learning_rate, or "
+                           "raise the temperature of the loss.")
         step.train_set = step.denoiser.after_epoch(step.train_set, step.network.score)
         row = {"epoch": epoch, "loss": loss, **step.denoiser.report()}
         last = epoch == self.training.max_epochs
@@ -237,11 +186,11 @@ def check_readable(file: Path) -> None:
     try:
         keys = set(torch.load(file, map_location="meta", weights_only=True))
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError, KeyError) as error:
-        raise ValueError(f"{file} is not a checkpoint that can be read safely ({type(error).__name__}); nothing in it was "
-                         "run. Delete it, and the same command starts this run from the beginning.") from error
+        raise ValueError(f"{file} is not a checkpoint that can be read safely ({type(error).__name__}); nothing in it "
+                         "was run. Delete it, and the same command starts this run from the beginning.") from error
     if missing := {"state_dict", "optimizer_states", "loops", "sampler"} - keys:
-        raise ValueError(f"{file} is a checkpoint of something else (no {', '.join(sorted(missing))}). Delete it, and the "
-                         "same command starts this run from the beginning.")
+        raise ValueError(f"{file} is a checkpoint of something else (no {', '.join(sorted(missing))}). Delete it, and "
+                         "the same command starts this run from the beginning.")
 
 
 class Gradient:
@@ -315,7 +264,7 @@ class Gradient:
             torch.utils.deterministic.fill_uninitialized_memory = False  # a safeguard that costs a pass per tensor
         for name in ("lightning.pytorch", "lightning.fabric"):
             logging.getLogger(name).setLevel(logging.WARNING)
-        warnings.filterwarnings("ignore", message=".*(does not have many workers|GPU available but not used).*")
+        warnings.filterwarnings("ignore", message=".*(GPU available but not used|isinstance.treespec, LeafSpec).*")
         return lightning.Trainer(
             accelerator="gpu" if cuda else "cpu", devices=1, precision=settings.precision,
             deterministic=settings.deterministic and cuda, max_epochs=settings.max_epochs, callbacks=[self.selection],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -19,7 +21,8 @@ def bpr(positive: Tensor, negative: Tensor) -> Tensor:
 
     Source: Rendle et al. (2009), BPR-Opt. ``-log sigmoid`` written as softplus, which does not saturate.
     """
-    return F.softplus(negative - positive[:, None]).mean(-1)
+    loss: Tensor = F.softplus(negative - positive[:, None])
+    return loss.mean(-1)
 
 
 def infonce(logits: Tensor) -> Tensor:
@@ -39,18 +42,19 @@ class SoftCrossEntropy(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, logits: Tensor, targets: Tensor) -> Tensor:
+    def forward(ctx: Any, logits: Tensor, targets: Tensor) -> Tensor:
         """(n,) of ``logits`` (n, k) and ``targets`` (n, k) whose rows sum to one."""
         softmax = logits.softmax(-1)
         ctx.save_for_backward(softmax, targets)
         # The largest probability is at least 1 / k, so its log is safe where that of a target may not be.
         log_total = logits.amax(-1) - softmax.amax(-1).log()
-        return log_total - torch.linalg.vecdot(targets, logits)
+        loss: Tensor = log_total - torch.linalg.vecdot(targets, logits)
+        return loss
 
     @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         """``(softmax(logits) - targets) * grad``; (n, k)."""
-        softmax, targets = ctx.saved_tensors  # type: ignore[attr-defined]
+        softmax, targets = ctx.saved_tensors
         return torch.sub(softmax, targets).mul_(grad[:, None]), None
 
 
@@ -66,5 +70,5 @@ def soft_infonce(logits: Tensor, targets: Tensor) -> Tensor:
 
     Source: SCLRec, Eq. 6.
     """
-    loss: Tensor = SoftCrossEntropy.apply(logits, targets)
+    loss: Tensor = SoftCrossEntropy.apply(logits, targets)  # type: ignore[no-untyped-call]  # torch leaves it so
     return loss

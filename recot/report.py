@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,26 +23,34 @@ def summary(record: Mapping[str, Any]) -> Table:
     table.add_column("test / popularity", justify="right")
     for metric, value in record["test"].items():
         floor = record["floor"]["test"][metric]
-        table.add_row(metric, f"{record['valid'][metric]:.4f}", f"{record['floor']['valid'][metric]:.4f}", f"{value:.4f}",
-                      f"{floor:.4f}", f"{value / floor:.2f} x" if floor else "-")
+        valid, valid_floor = record["valid"][metric], record["floor"]["valid"][metric]
+        table.add_row(metric, f"{valid:.4f}", f"{valid_floor:.4f}", f"{value:.4f}", f"{floor:.4f}",
+                      f"{value / floor:.2f} x" if floor else "-")
     return table
 
 
 def next_commands(record: Mapping[str, Any]) -> list[str]:
-    """Commands worth trying after this one."""
-    base = f"python -m recot.run model={record['model']} data={record['data']}"
-    ideas = [f"{base} -m seed=0,1,2"]
+    """Commands worth trying after this one: what was typed, with something else for one group."""
+    ideas = [["-m", "seed=0,1,2"]]
     if record["denoiser"] not in (None, "none"):
-        ideas.append(f"{base} denoiser=none")
-    ideas.append(f"{base} noise=add noise.ratio=0.2" if record["noise"] == "none" else f"{base} noise=none")
+        ideas.append(["denoiser=none"])
+    ideas.append(["noise=add", "noise.ratio=0.2"] if record["noise"] == "none" else ["noise=none"])
     if record["data"] == "planted":
-        ideas.append(f"python -m recot.run model={record['model']} data=gowalla")
-    return ideas
+        ideas.append(["data=gowalla"])
+    return [shlex.join([*without(record["command"], idea[-1]), *idea]) for idea in ideas]
+
+
+def without(command: str, change: str) -> list[str]:
+    """The words of ``command`` but those that set the group of ``change``, or ask for a repetition."""
+    def group(word: str) -> str:
+        return re.split(r"[.=]", word.lstrip("+~"))[0]
+
+    return [word for word in shlex.split(command) if group(word) not in (group(change), "force", "hydra")]
 
 
 def show(record: Mapping[str, Any], runs: str) -> None:
     """Print the summary, where the record is, and what to try next."""
-    console = Console(soft_wrap=True)
+    console = Console(soft_wrap=True, markup=False)
     console.print(summary(record))
     folder = Path(runs) / record["key"]
     if record["fresh"]:

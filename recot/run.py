@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,13 +13,14 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException, InstantiationException, MissingConfigException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from recot.schema import RequestError, check, nearest
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("recot.run")  # __name__ is __main__ under python -m
 
 HERE = Path(__file__).parent
 CONF = HERE / "conf" if (HERE / "conf").is_dir() else HERE.parent / "conf"
@@ -35,16 +37,17 @@ def run(cfg: DictConfig) -> None:
     """One job, of one or of a sweep."""
     settings = HydraConfig.get()
     choices = {group: str(choice) for group, choice in settings.runtime.choices.items()}
-    command = "python -m recot.run " + " ".join(settings.overrides.task)
+    typed = OmegaConf.to_container(settings.overrides.task, resolve=False)  # resolving could copy a secret
+    command = shlex.join(["python", "-m", "recot.run", *typed])  # type: ignore[misc]
     try:
         config = checked(cfg, choices)
         from recot import experiment
         from recot.report import show
 
-        show(experiment.run(config, choices, command.strip()), config["paths"]["runs"])
+        show(experiment.run(config, choices, command), config["paths"]["runs"])
     except Exception as error:
-        if settings.mode.name == "MULTIRUN":  # Hydra goes on with the other jobs and raises the first error at the end
-            log.error("%s: %s: %s", command, type(error).__name__, error)
+        if settings.mode == RunMode.MULTIRUN:  # Hydra goes on with the other jobs and raises the first error at the end
+            log.error("%s: %s: %s", command, type(error).__name__, explain(error))
         raise
 
 
@@ -56,18 +59,25 @@ def causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def explain(error: BaseException) -> str:
-    """Hydra's or OmegaConf's complaint, with the path of the key and the nearest known name."""
+    """What went wrong in one line, with the path of the key and the nearest known name where Hydra complains."""
+    if isinstance(error, InstantiationException) and error.__cause__:
+        return str(error.__cause__)
+    if not isinstance(error, HydraException | OmegaConfBaseException):
+        return str(error)
+    groups = [path.name for path in CONF.iterdir() if path.is_dir()]
     for cause in causes(error):
         if isinstance(cause, MissingConfigException) and cause.options:
             group, _, name = str(cause.missing_cfg_file).rpartition("/")
             return f"{group}={name}: there is no such choice. {nearest(name, list(cause.options))}"
+        lost = re.match(r"Interpolation key '(\w+)' not found", str(cause))
+        if lost and lost[1] in groups:
+            return f"the config has no {lost[1]}, and each run needs one; see the choices in conf/{lost[1]}"
         if isinstance(cause, OmegaConfBaseException) and cause.full_key:
             parent = cause.parent_node
             known = [str(name) for name in parent] if isinstance(parent, DictConfig) else []
             hint = f" {nearest(str(cause.key), known)}" if "not in struct" in str(cause) else ""
             return f"{cause.full_key}: {str(cause).splitlines()[0]}.{hint}"
     unknown = re.search(r"Could not override '([^']+)'", str(error))
-    groups = [path.name for path in CONF.iterdir() if path.is_dir()]
     hint = f" {nearest(unknown.group(1), groups)}" if unknown else ""
     return str(error).splitlines()[0] + hint
 
@@ -75,7 +85,9 @@ def explain(error: BaseException) -> str:
 def main() -> None:
     """Entry point. Exit codes: 0 done, 1 failed, 2 the request was wrong."""
     full = os.environ.setdefault("HYDRA_FULL_ERROR", "1") and os.environ.get("RECOT_TRACEBACK")
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    logging.getLogger("recot").setLevel(logging.INFO)
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a path the terminal has no letters for
     try:
         run()
     except RequestError as error:
@@ -88,8 +100,10 @@ def main() -> None:
     except Exception as error:
         if full:
             raise
-        sys.stderr.write(f"{type(error).__name__}: {error}\n(the traceback is in the record of the run; "
-                         "RECOT_TRACEBACK=1 shows it here)\n")
+        if str(error).startswith("Config group override must be"):  # Hydra's answer to denoiser=null
+            raise SystemExit(refuse("a group takes the name of a choice, not null; for nothing, denoiser=none")) from None
+        sys.stderr.write(f"{type(error).__name__}: {error}\n(RECOT_TRACEBACK=1 shows where; the record of a run that "
+                         "was started holds it too)\n")
         raise SystemExit(1) from error
 
 

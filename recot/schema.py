@@ -9,14 +9,21 @@ from __future__ import annotations
 import ast
 import difflib
 import importlib.util
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
-SUPPLIED = {"model": {"n_users", "n_items"}}
-"""Parameters that the run itself gives to the target of a group."""
+SUPPLIED = {"model": {"n_users", "n_items"}, "protocol.split": {"interactions"}, "noise": {"split"}}
+"""Parameters that the run itself gives to a target."""
+
+KEYS = {"": {"protocol", "data", "noise", "trainer", "loss", "denoiser", "model", "logger", "seed", "metrics", "force",
+             "plugins", "paths"},
+        "protocol": {"split", "metrics", "monitor"}, "paths": {"runs", "cache"}}
+"""All keys of the mappings without a ``_target_``."""
 
 
 class RequestError(ValueError):
@@ -49,13 +56,23 @@ def nearest(name: str, known: list[str]) -> str:
     return f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(sorted(known))}."
 
 
+def locate(module: str) -> ModuleSpec | None:
+    """Where a module is, or None; imports the packages above it and never a module that only looks like one."""
+    parent, _, _ = module.rpartition(".")
+    if parent:
+        above = locate(parent)
+        if above is None or above.submodule_search_locations is None:
+            return None
+    try:
+        return importlib.util.find_spec(module)
+    except (ImportError, ValueError):
+        return None
+
+
 @cache
 def parse(module: str) -> ast.Module | None:
     """Syntax tree of a module, or None where there is no such module."""
-    try:
-        spec = importlib.util.find_spec(module)
-    except (ImportError, ValueError):
-        return None
+    spec = locate(module)
     if spec is None or not spec.origin or not spec.origin.endswith(".py"):
         return None
     return ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
@@ -101,7 +118,8 @@ def describe(path: str) -> Target | None:
         return Target(name, *signature(node, 0), frozenset(), {}, module)
     parameters: dict[str, ast.expr | None] = {}
     required: set[str] = set()
-    bases, constants = {node.name}, {}
+    bases: set[str] = {node.name}
+    constants: dict[str, Any] = {}
     for base in node.bases:
         parent = describe(f"{module}.{base.id}") if isinstance(base, ast.Name) else None
         if parent:
@@ -111,8 +129,9 @@ def describe(path: str) -> Target | None:
     is_dataclass = any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list)
     fields = [item for item in node.body if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)]
     if is_dataclass:
-        parameters = {item.target.id: item.annotation for item in fields}
-        required = {item.target.id for item in fields if item.value is None}
+        own = {item.target.id: item.annotation for item in fields}
+        required = (required - set(own)) | {item.target.id for item in fields if item.value is None}
+        parameters = parameters | own
     for item in node.body:
         if isinstance(item, ast.FunctionDef) and item.name == "__init__":
             parameters, required = signature(item, 1)
@@ -173,14 +192,13 @@ def fits_name(value: Any, name: str, module: str) -> bool:
     return True
 
 
-def targets(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every mapping with a ``_target_`` in a plain config, with its path."""
-    for name, value in config.items():
-        if isinstance(value, Mapping):
-            path = f"{prefix}{name}"
-            if "_target_" in value:
-                yield path, dict(value)
-            yield from targets(value, f"{path}.")
+def targets(config: dict[str, Any] | list[Any], prefix: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every mapping with a ``_target_`` in a plain config, inside lists as well, with its path."""
+    for name, value in config.items() if isinstance(config, dict) else enumerate(config):
+        if isinstance(value, dict) and "_target_" in value:
+            yield f"{prefix}{name}", value
+        if isinstance(value, dict | list):
+            yield from targets(value, f"{prefix}{name}.")
 
 
 def check_target(path: str, node: Mapping[str, Any], plugins: list[str]) -> None:
@@ -192,24 +210,28 @@ def check_target(path: str, node: Mapping[str, Any], plugins: list[str]) -> None
     dotted = node["_target_"]
     package = str(dotted).split(".")[0]
     if package not in {"recot", *plugins}:
-        raise RequestError(f"{path}._target_ = {dotted!r} lies outside recot, so it is not run. If you trust it, name its "
-                           f"package: plugins=[{package}]")
+        raise RequestError(f"{path}._target_ = {dotted!r} lies outside recot, so it is not run. If you trust it, "
+                           f"name its package: plugins=[{package}]")
     found = describe(dotted)
     if found is None:
         module, _, name = dotted.rpartition(".")
         hint = nearest(name, defined_in(module)) if defined_in(module) else f"there is no module {module!r}."
         raise RequestError(f"{path}._target_ = {dotted!r} names nothing that is defined there: {hint}")
     given = {name: value for name, value in node.items() if name not in ("_target_", "_partial_")}
+    supplied = SUPPLIED.get(path, set())
     for name, value in given.items():
-        if name not in found.parameters:
-            raise RequestError(f"{path}.{name} is not a parameter of {found.name}. {nearest(name, list(found.parameters))}")
+        if name not in found.parameters or name in supplied:
+            raise RequestError(f"{path}.{name} is not a parameter of {found.name} that a config can set. "
+                               f"{nearest(name, sorted(set(found.parameters) - supplied))}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise RequestError(f"{path}.{name} = {value} is nothing to compute with; give a finite number")
         if not isinstance(value, Mapping) or "_target_" not in value:
             annotation = found.parameters[name]
             if not fits(value, annotation, found.module):
                 wanted = ast.unparse(resolved(annotation, found.module)) if annotation else "anything"
                 raise RequestError(f"{path}.{name} = {value!r} does not fit: {found.name} takes {wanted}")
-    missing = found.required - set(given) - SUPPLIED.get(path, set())
-    if missing and not node.get("_partial_"):
+    missing = found.required - set(given) - supplied
+    if missing and (supplied or not node.get("_partial_")):
         raise RequestError(f"{path} lacks {', '.join(sorted(missing))}: give it as {path}.{sorted(missing)[0]}=...")
 
 
@@ -224,15 +246,35 @@ def resolved(annotation: ast.expr, module: str) -> ast.expr:
 
 def canonical(config: dict[str, Any]) -> dict[str, Any]:
     """The config with whole numbers as floats where the constructor takes a float, so that 0 and 0.0 are one run."""
-    for path, node in targets(config):
+    for _, node in targets(config):
         found = describe(node["_target_"])
-        place = config
-        for part in path.split("."):
-            place = place[part]
         for name, annotation in found.parameters.items() if found else ():
-            if isinstance(annotation, ast.Name) and annotation.id == "float" and isinstance(place.get(name), int):
-                place[name] = float(place[name])
+            types = {part.id for part in ast.walk(annotation) if isinstance(part, ast.Name)} if annotation else set()
+            if "float" in types and "int" not in types and isinstance(node.get(name), int):
+                node[name] = float(node[name])
     return config
+
+
+def check_keys(config: Mapping[str, Any]) -> None:
+    """Refuse keys that nothing reads, and values outside the groups that are of the wrong type.
+
+    Raises:
+        RequestError: with the nearest known key, or an example of a value that fits.
+    """
+    for path, known in KEYS.items():
+        found = config[path] if path else config
+        for name in found:
+            if name not in known:
+                raise RequestError(f"{f'{path}.' if path else ''}{name}: nothing reads this key. "
+                                   f"{nearest(str(name), sorted(known))}")
+        for name in sorted(known - set(found)):
+            raise RequestError(f"the config has no {f'{path}.' if path else ''}{name}; leave it in, each run needs it")
+    for name, kind, example in (("seed", int, "0"), ("force", bool, "true"), ("metrics", list, "[recall@20,ndcg@20]"),
+                                ("plugins", list, "[my_package]")):
+        if not isinstance(config[name], kind) or (kind is int and isinstance(config[name], bool)):
+            raise RequestError(f"{name} = {config[name]!r} does not fit; give it like {name}={example}")
+    if not config["metrics"]:
+        raise RequestError("metrics = [] leaves nothing to report; give it like metrics=[recall@20,ndcg@20]")
 
 
 def check_combination(config: Mapping[str, Any], choices: Mapping[str, str]) -> None:
@@ -252,8 +294,8 @@ def check_combination(config: Mapping[str, Any], choices: Mapping[str, str]) -> 
     wanted = denoiser.constants.get("objectives", ()) if denoiser else ()
     if trained and wanted and loss and loss.name not in wanted:
         fitting = ", ".join(f"loss={name.lower()}" for name in wanted)
-        raise RequestError(f"denoiser={named['denoiser']} needs {fitting}, and loss={named['loss']} gives it nothing to "
-                           f"work on; use {fitting}, or denoiser=none")
+        raise RequestError(f"denoiser={named['denoiser']} needs {fitting}, and loss={named['loss']} gives it nothing "
+                           f"to work on; use {fitting}, or denoiser=none")
 
 
 def check_metrics(config: Mapping[str, Any]) -> None:
@@ -266,8 +308,8 @@ def check_metrics(config: Mapping[str, Any]) -> None:
     for path, metrics in (("metrics", config["metrics"]), ("protocol.monitor", [config["protocol"]["monitor"]])):
         for metric in metrics:
             if "/" in str(metric):
-                raise RequestError(f"{path} = {metric!r}: runs are selected on validation answers only, and test answers are "
-                                   f"reported once, at the end. Use {path}={str(metric).split('/')[-1]}")
+                raise RequestError(f"{path} = {metric!r}: runs are selected on validation answers only, and test answers "
+                                   f"are reported once, at the end. Use {path}={str(metric).split('/')[-1]}")
             name, at, cutoff = str(metric).partition("@")
             if name not in names:
                 raise RequestError(f"{path}: there is no metric {name!r}. {nearest(name, names)}")
@@ -276,11 +318,12 @@ def check_metrics(config: Mapping[str, Any]) -> None:
 
 
 def metric_names() -> list[str]:
-    """Names of the metrics, read from the table in ``recot/evaluate.py``."""
-    for node in parse("recot.evaluate").body:  # type: ignore[union-attr]
-        if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "METRICS" and isinstance(node.value, ast.Dict):
+    """Names of the metrics, read from the table in ``recot/metrics.py``."""
+    for node in parse("recot.metrics").body:  # type: ignore[union-attr]
+        named = isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "METRICS"
+        if named and isinstance(node.value, ast.Dict):
             return [ast.literal_eval(name) for name in node.value.keys if name]
-    raise LookupError("recot/evaluate.py defines no METRICS; the names of the metrics are read from it")
+    raise LookupError("recot/metrics.py defines no METRICS; the names of the metrics are read from it")
 
 
 def check(config: dict[str, Any], choices: Mapping[str, str]) -> dict[str, Any]:
@@ -289,10 +332,9 @@ def check(config: dict[str, Any], choices: Mapping[str, str]) -> dict[str, Any]:
     Raises:
         RequestError: see the other checks.
     """
+    check_keys(config)
     for path, node in targets(config):
-        check_target(path, node, config.get("plugins") or [])
-    if not isinstance(config["seed"], int):
-        raise RequestError(f"seed = {config['seed']!r} has to be a whole number")
+        check_target(path, node, config["plugins"])
     check_combination(config, choices)
     check_metrics(config)
     return canonical(config)

@@ -6,9 +6,12 @@ import logging
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 log = logging.getLogger(__name__)
+
+PATIENCE = 30.0
+"""Seconds that one call of a tracker may take."""
 
 
 class Tracker(Protocol):
@@ -38,21 +41,32 @@ class Csv:
 
 
 class Wandb:
-    """Weights and Biases (``logger=wandb``).
+    """Weights and Biases (``logger=wandb``). Never asks for a key, and gives up by itself before the guard does.
 
     Args:
         project: its name there. mode: ``online``, ``offline`` or ``disabled``.
     """
 
-    def __init__(self, project: str = "recot", mode: str = "online"):
+    def __init__(self, project: str = "recot", mode: Literal["online", "offline", "disabled"] = "online"):
         self.project, self.mode = project, mode
 
     def start(self, key: str, config: Mapping[str, Any], folder: Path) -> None:
-        """Open the run; the key makes a resumed run go on where it was."""
+        """Open the run; the key makes a resumed run go on where it was.
+
+        Raises:
+            RuntimeError: there is no key.
+        """
         import wandb
 
+        # An exit of the process waits for what wandb has not finished, so its own limits lie below the guard's.
+        limit = PATIENCE * 2 / 3
+        settings = wandb.Settings(silent=True, console="off", init_timeout=limit, finish_timeout=limit,
+                                  finish_timeout_raises=True)
+        wandb.setup(settings)
+        if self.mode == "online" and not wandb.login(prompt=False, verify=False):
+            raise RuntimeError("there is no key; run `wandb login` once, or use logger.mode=offline")
         self.run = wandb.init(project=self.project, id=key, name=key, config=dict(config), dir=str(folder),
-                              mode=self.mode, resume="allow", settings=wandb.Settings(silent=True))
+                              mode=self.mode, resume="allow", reinit="finish_previous", settings=settings)
 
     def log(self, row: Mapping[str, float]) -> None:
         """Send one row."""
@@ -69,8 +83,15 @@ class TensorBoard:
     """
 
     def start(self, key: str, config: Mapping[str, Any], folder: Path) -> None:
-        """Open the event file."""
-        from torch.utils.tensorboard import SummaryWriter
+        """Open the event file.
+
+        Raises:
+            ImportError: the package is not installed.
+        """
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise ImportError('it needs: pip install "recot[tensorboard]"') from error
 
         self.writer = SummaryWriter(str(folder / "tensorboard"))
 
@@ -90,12 +111,11 @@ class TensorBoard:
 class Guarded:
     """Any tracker, made harmless: the first failure or hang is one warning, and nothing is sent after it.
 
-    Args:
-        tracker: the tracker. seconds: how long one call may take.
+    A call may take :data:`PATIENCE` seconds.
     """
 
-    def __init__(self, tracker: Tracker, seconds: float = 30.0):
-        self.tracker, self.seconds, self.broken = tracker, seconds, False
+    def __init__(self, tracker: Tracker):
+        self.tracker, self.broken = tracker, False
 
     def start(self, key: str, config: Mapping[str, Any], folder: Path) -> None:
         """See :class:`Tracker`."""
@@ -110,10 +130,8 @@ class Guarded:
         self.call(lambda: self.tracker.finish(summary))
 
     def call(self, action: Callable[[], None]) -> None:
-        """Run ``action`` in a thread of its own and give up on it after ``seconds``."""
-        if self.broken:
-            return
-        if isinstance(self.tracker, Csv):  # nothing that could hang
+        """Run ``action`` in a thread of its own and give up on it in time."""
+        if self.broken or isinstance(self.tracker, Csv):  # which has nothing to do
             return
         errors: list[BaseException] = []
 
@@ -125,9 +143,9 @@ class Guarded:
 
         thread = threading.Thread(target=guarded, daemon=True)
         thread.start()
-        thread.join(self.seconds)
+        thread.join(PATIENCE)
         if errors or thread.is_alive():
             self.broken = True
-            reason = f"{type(errors[0]).__name__}: {errors[0]}" if errors else f"no answer in {self.seconds:.0f} s"
+            reason = f"{type(errors[0]).__name__}: {errors[0]}" if errors else f"no answer in {PATIENCE:g} s"
             log.warning("logger=%s does not work (%s); the run goes on, and its own folder holds everything",
                         type(self.tracker).__name__.lower(), reason)

@@ -19,9 +19,10 @@ from recot.data.split import ratio
 from recot.denoise.base import Denoiser
 from recot.denoise.soft_matching import SoftMatching
 from recot.evaluate import evaluate
-from recot.learn import Diverged, Gradient, Training
+from recot.learn import Diverged, Gradient
 from recot.networks.tables import Tables
 from recot.objectives import BPR, InfoNCE
+from recot.training import Training
 
 QUICK = Training(max_epochs=4, patience=10, learning_rate=0.05, device="cpu", block=3, checkpoint_seconds=0)
 

@@ -53,7 +53,7 @@ class RawFiles:
         """The remedy for missing ``names``: what to get, from where, and where to put it."""
         wanted = ", ".join(f"{name} (sha256 {self.files[name] or 'unknown'})" for name in names)
         archive = f" (sha256 {self.archive_sha256})" if self.archive_sha256 else ""
-        source = self.manual or f"Get it from {self.url}{archive} by hand."
+        source = self.manual or (f"Get it from {self.url}{archive} by hand." if self.url else "Get another copy.")
         return f"{source} Put {wanted} into {place}, or name another data root with RECOT_DATA or data.root"
 
 
@@ -205,6 +205,10 @@ def _extract(raw: RawFiles, path: Path, target: Path, names: list[str], place: P
                     raise ValueError(f"{raw.url} holds {len(found)} files called {name}, expected one. {remedy}")
                 with archive.open(found[0]) as source, (target / name).open("wb") as sink:
                     shutil.copyfileobj(source, sink)
+                with (target / name).open("rb") as content:
+                    sha256 = hashlib.file_digest(content, "sha256").hexdigest()
+                if raw.files[name] not in (None, sha256):
+                    raise ValueError(f"{raw.url} holds another {name} than expected, with sha256 {sha256}. {remedy}")
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
         raise ValueError(f"{raw.url} served an archive that cannot be read ({error}). {remedy}") from error
 

@@ -84,7 +84,8 @@ class Ragged:
     def padded(self, width: int, side: Literal["left", "right"] = "left") -> Tensor:
         """(rows, width) int64; the last ``width`` values of each row, the rest -1 on the given ``side``."""
         kept = self.lengths.clamp(max=width)
-        place = torch.arange(len(self.values), device=self.values.device) - self.offsets[1:][self.rows]  # -1 is the last
+        index = torch.arange(len(self.values), device=self.values.device)
+        place = index - self.offsets[1:][self.rows]  # (nnz,) counted from the end of the row: -1 is its last value
         column = place + (width if side == "left" else kept[self.rows])
         inside = place >= -kept[self.rows]
         out = self.values.new_full((len(self), width), -1)
@@ -120,7 +121,8 @@ class Interactions:
 
     @classmethod
     def from_pairs(cls, users: Tensor, items: Tensor, n_users: int, n_items: int, *,
-                   times: Tensor | None = None, noisy: Tensor | None = None, domains: tuple[slice, ...] = ()) -> Interactions:
+                   times: Tensor | None = None, noisy: Tensor | None = None,
+                   domains: tuple[slice, ...] = ()) -> Interactions:
         """Interactions of pairs in any order, all of weight one.
 
         Raises:

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recot.data.dataset import Dataset
 from recot.data.interactions import Interactions, sorted_order
 from recot.data.noise import unobserved_pairs
-from recot.data.prepare import Dataset
 
 VERSION = 1                            # of the recipe: raise it whenever the same settings give other pairs
 START, HOUR = 1_000_000_000, 3600      # seconds

@@ -66,7 +66,7 @@ class Files:
         if core < 0:
             raise ValueError(f"data.core is a number of interactions, got {core}; use 0 to keep everybody")
         for key, value in (expect or {}).items():
-            if key not in ("users", "items", "interactions") or not re.fullmatch(r"\d+|[\d,]+(\.\d+)?k", str(value)):
+            if key not in ("users", "items", "interactions") or not re.fullmatch(r"\d+|\d+(\.\d+)?k", str(value)):
                 raise ValueError(f"data.expect has {key}: {value}; give users, items and interactions as an integer "
                                  "or as a text like '69.9k'")
         self.name, self.read, self.root = name, read, root
@@ -130,7 +130,7 @@ class Files:
         for kind, printed in self.expect.items():
             if str(printed).endswith("k"):
                 digits = len(str(printed).partition(".")[2][:-1])
-                same = f"{found[kind] / 1000:.{digits}f}k" == str(printed).replace(",", "")
+                same = f"{found[kind] / 1000:.{digits}f}k" == printed
             else:
                 same = found[kind] == int(printed)
             if not same:

@@ -31,6 +31,7 @@ import pyarrow.parquet
 from recot.data.fetch import opened
 
 INTEGER = r"^(0|[1-9][0-9]{0,17})$"
+UNUSABLE = r"\A\z|\n"                  # of a string id: empty, or with a line end, which an open quote leaves there
 NUMBER = r"^-?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 WHOLE = r"^-?[0-9]{1,18}$"
 FIELDS = ("user", "item", "rating", "time")
@@ -79,7 +80,7 @@ def ratings(path: Path, delimiter: Literal["\t", "::"]) -> pd.DataFrame:
 
 
 def table(path: Path, columns: dict[str, str], delimiter: str = ",") -> pd.DataFrame:
-    """A file with a header line and named columns, values in double quotes where need be; no line ends inside values.
+    """A file with a header line and named columns, values in double quotes where need be.
 
     Args:
         path: the file.
@@ -87,8 +88,12 @@ def table(path: Path, columns: dict[str, str], delimiter: str = ",") -> pd.DataF
         delimiter: one character.
 
     Raises:
-        ValueError: a column is missing or occurs twice, a line is malformed (file and line named), the file is empty.
+        ValueError: a column is missing, occurs twice or is named twice, a line is malformed (file and line named), or
+            the file is empty.
     """
+    if len(set(columns.values())) < len(columns):
+        raise ValueError(f"one column of {path} is given two meanings, {columns}; name another one for data.user, "
+                         "data.item, data.rating or data.time")
     header = next(csv.reader([_first_line(path)], delimiter=delimiter))
     for name in columns.values():
         if header.count(name) != 1:
@@ -138,7 +143,8 @@ def _delimited(path: Path, names: list[str], columns: dict[str, str], delimiter:
                 io.BytesIO(raw.read().replace(b"::", b"\t")) if delimiter == "::" else raw,
                 read_options=pyarrow.csv.ReadOptions(column_names=names, skip_rows=int(header)),
                 parse_options=pyarrow.csv.ParseOptions(delimiter="\t" if delimiter == "::" else delimiter,
-                                                       quote_char='"' if header else False),
+                                                       quote_char='"' if header else False,
+                                                       newlines_in_values=header),
                 convert_options=pyarrow.csv.ConvertOptions(
                     column_types={name: TYPES[kind] for kind, name in columns.items()},
                     include_columns=list(columns.values()), null_values=[], strings_can_be_null=False))
@@ -163,7 +169,7 @@ def _values(kind: str, column: Any, integers: bool) -> np.ndarray[Any, Any] | No
     words = encoded.dictionary
     if bool(pyarrow.compute.all(pyarrow.compute.match_substring_regex(words, INTEGER)).as_py()):
         words = words.cast(pa.int64())
-    elif integers or bool(pyarrow.compute.any(pyarrow.compute.equal(words, "")).as_py()):
+    elif integers or bool(pyarrow.compute.any(pyarrow.compute.match_substring_regex(words, UNUSABLE)).as_py()):
         return None
     values: np.ndarray[Any, Any] = words.to_numpy(zero_copy_only=False)
     written: np.ndarray[Any, Any] = values[encoded.indices.to_numpy()]
@@ -173,14 +179,17 @@ def _values(kind: str, column: Any, integers: bool) -> np.ndarray[Any, Any] | No
 def _first_fault(path: Path, names: list[str], columns: dict[str, str], delimiter: str, header: bool,
                  otherwise: str) -> ValueError:
     """The error for the first malformed line; slow, and called only when there is one."""
-    for number, row in _rows(path, delimiter, header):
-        if len(row) != len(names):
-            return _malformed(path, number, f"it has {len(row)} fields, expected {len(names)}")
-        for kind, name in columns.items():
-            text = row[names.index(name)]
-            if (reason := _fault(kind, text, integers=not header)) is not None:
-                return _malformed(path, number, f"the {kind} {text!r} {reason}")
-    return ValueError(f"{path} cannot be read ({otherwise}); write it anew, without line ends inside values")
+    try:
+        for number, row in _rows(path, delimiter, header):
+            if len(row) != len(names):
+                return _malformed(path, number, f"it has {len(row)} fields, expected {len(names)}")
+            for kind, name in columns.items():
+                text = row[names.index(name)]
+                if (reason := _fault(kind, text, integers=not header)) is not None:
+                    return _malformed(path, number, f"the {kind} {text[:40]!r} {reason}")
+    except csv.Error as error:
+        otherwise = str(error)
+    return ValueError(f"{path} cannot be read ({otherwise}); close open quotes, or write it anew")
 
 
 def _rows(path: Path, delimiter: str, header: bool) -> Iterator[tuple[int, list[str]]]:
@@ -191,8 +200,11 @@ def _rows(path: Path, delimiter: str, header: bool) -> Iterator[tuple[int, list[
             yield from ((number, line.rstrip("\r\n").split(delimiter)) for number, line in enumerate(lines, 1)
                         if line.rstrip("\r\n"))
         else:
-            reader = csv.reader(lines, delimiter=delimiter)
-            yield from ((reader.line_num, row) for row in reader if row and reader.line_num > 1)
+            reader, start = csv.reader(lines, delimiter=delimiter), 1
+            for row in reader:
+                if row and start > 1:
+                    yield start, row
+                start = reader.line_num + 1
 
 
 def _fault(kind: str, text: str, integers: bool) -> str | None:
@@ -202,6 +214,8 @@ def _fault(kind: str, text: str, integers: bool) -> str | None:
             return "is not UTF-8"
         if integers and not re.fullmatch(INTEGER, text):
             return "is not a whole number below 10**18"
+        if "\n" in text:
+            return "contains a line end, as after a quote left open"
         return None if text else "is empty"
     if kind == "time":
         return None if re.fullmatch(WHOLE, text) else "is not a whole number of seconds"

@@ -71,8 +71,8 @@ class SoftMatching(Denoiser):
         lam: the entropy weight lambda of Eq. 3.
         n_iters: Sinkhorn rounds; 0 leaves out the transport and keeps a row softmax.
         popularity: how pi is made of the training counts c. ``softmax_count`` and ``softmax_freq`` are the softmax
-            over the batch of c and of c / sum(c); ``log`` is log c / log max c; ``marginal`` leaves Eq. 2 without pi and
-            gives column j the mass c_j ** kappa over its batch mean.
+            over the batch of c and of c / sum(c); ``log`` is log c / log max c; ``marginal`` leaves Eq. 2 without pi
+            and gives column j the mass c_j ** kappa over its batch mean.
         kappa: exponent of ``marginal``.
         momentum: m of the teacher, ``teacher = m * teacher + (1 - m) * network`` after each step.
         ramp: let the momentum start at 0.1 and rise as ``min(m, (1 + t) / (10 + t))`` with the step t.
@@ -83,11 +83,11 @@ class SoftMatching(Denoiser):
 
     Source: Zhuang and Zhang, SCLRec. Defaults are those of its Table 3.
 
-    Departures: pi_j is constant down a column, and Sinkhorn's column scaling divides it out again: at n_iters = 6 a
-    popularity inside S moves a row of the plan by less than 1e-4 on Gowalla, so Table 3's loss of 5 % without it cannot come from Eqs. 2 to
-    4 as written (``popularity_effect`` in the history of a run measures it). ``marginal`` is a form that can act.
-    n_iters = 0 is undefined in the paper; the row softmax is what keeps Eq. 5's row sums. Eq. 3 omits its
-    constraints; rows are the exact side here, because Eq. 6 reads them as distributions. ``log``, ``marginal``, ``ramp`` and
+    Departures: pi_j is constant down a column, and Sinkhorn's column scaling divides it out again. After 6 rounds it
+    moves a row of the plan by next to nothing (``popularity_effect`` in the history of a run says how much), so the 5 %
+    that Table 3 loses without it cannot come from Eqs. 2 to 4 as written; ``marginal`` is a form that can act. What
+    n_iters = 0 means is not said; the row softmax is what keeps Eq. 5's row sums. Eq. 3 omits its constraints; rows are
+    the exact side here, because Eq. 6 reads them as distributions. ``log``, ``marginal``, ``ramp`` and
     ``warmup_epochs`` are not in the paper.
     """
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -14,17 +16,17 @@ class Lookup(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, weight: Tensor, ids: Tensor) -> Tensor:
+    def forward(ctx: Any, weight: Tensor, ids: Tensor) -> Tensor:
         """(*ids.shape, d) of ``weight`` (rows, d) and ``ids`` int64."""
         ctx.save_for_backward(ids)
-        ctx.weight = weight  # type: ignore[attr-defined]  # the parameter itself: its .grad is written to
-        return weight.index_select(0, ids.reshape(-1)).reshape(*ids.shape, -1)
+        ctx.weight = weight  # the parameter itself: its .grad is written to
+        return weight.index_select(0, ids.reshape(-1)).reshape(*ids.shape, weight.shape[1])  # (*ids.shape, d)
 
     @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> tuple[None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, None]:
         """Adds ``grad`` (*ids.shape, d) to the rows of ``weight.grad``."""
-        (ids,) = ctx.saved_tensors  # type: ignore[attr-defined]
-        weight = ctx.weight  # type: ignore[attr-defined]
+        (ids,) = ctx.saved_tensors
+        weight = ctx.weight
         if weight.grad is None:
             weight.grad = torch.zeros_like(weight)
         weight.grad.index_add_(0, ids.reshape(-1), grad.reshape(-1, weight.shape[-1]).to(weight.dtype))
@@ -55,9 +57,10 @@ class Table(nn.Module):
             self.whole |= training
             return self.weight
         if not training:
-            return self.weight.index_select(0, ids.reshape(-1)).reshape(*ids.shape, -1)
+            rows: Tensor = self.weight.index_select(0, ids.reshape(-1))
+            return rows.reshape(*ids.shape, self.weight.shape[1])  # (*ids.shape, dim)
         self.touched.append(ids.reshape(-1))
-        rows: Tensor = Lookup.apply(self.weight, ids)
+        rows = Lookup.apply(self.weight, ids)  # type: ignore[no-untyped-call]  # torch leaves it so
         return rows
 
     def clear_gradient(self) -> None:

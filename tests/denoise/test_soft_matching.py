@@ -50,8 +50,9 @@ EXAMPLE = torch.tensor([[0.0, 0.1, 0.0], [0.0, 0.0, 0.1], [0.2, 0.0, 0.0]], dtyp
 def test_the_worked_example_of_three_pairs(fast):
     converged = [[0, 0.791391, 0.208609], [0.208609, 0, 0.791391], [0.791391, 0.208609, 0]]
     softmax = [[0, 0.731059, 0.268941], [0.268941, 0, 0.731059], [0.880797, 0.119203, 0]]
-    torch.testing.assert_close(plan(EXAMPLE, n_iters=200, fast=fast), torch.tensor(converged).double(), atol=1e-6, rtol=0)
-    torch.testing.assert_close(plan(EXAMPLE, n_iters=0, fast=fast), torch.tensor(softmax).double(), atol=1e-6, rtol=0)
+    for n_iters, expected in ((200, converged), (0, softmax)):
+        found = plan(EXAMPLE, n_iters=n_iters, fast=fast)
+        torch.testing.assert_close(found, torch.tensor(expected).double(), atol=1e-6, rtol=0)
 
 
 def test_eq_2_term_by_term(rng):
@@ -69,8 +70,9 @@ def test_only_the_cross_term_tells_users_from_items(rng):
 
 
 def test_rows_are_distributions_and_the_diagonal_is_empty(rng):
+    similarity = pair_similarity(unit(rng, 32), unit(rng, 32), torch.zeros(32, dtype=torch.float64), 1, 1, 0)
     for n_iters in (0, 1, 6):
-        found = plan(pair_similarity(unit(rng, 32), unit(rng, 32), torch.zeros(32, dtype=torch.float64), 1, 1, 0), n_iters=n_iters)
+        found = plan(similarity, n_iters=n_iters)
         torch.testing.assert_close(found.sum(1), torch.ones(32, dtype=torch.float64), atol=1e-12, rtol=0)
         assert found.diagonal().count_nonzero() == 0
 

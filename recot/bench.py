@@ -1,0 +1,292 @@
+"""``make bench``: our step and evaluation against their floors, measured in one process and printed as ratios.
+
+The data are drawn, at the size of Gowalla: 29,858 users, 40,981 items, about 845,000 training pairs, d = 64. Each pair of
+times is interleaved and the median ratio is printed, since seconds on a shared machine say little.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+
+from recot.data.batches import uniform_negatives
+from recot.data.interactions import Interactions, Ragged
+from recot.data.split import EvalSet, Query, Split, ratio
+from recot.denoise.base import Denoiser
+from recot.denoise.soft_matching import SoftMatching
+from recot.evaluate import evaluate
+from recot.learn import Gradient
+from recot.networks.tables import Tables
+from recot.nn.table import clear_gradients
+from recot.objectives import BPR, InfoNCE
+from recot.training import Training
+
+N_USERS, N_ITEMS, N_PAIRS, DIM, BATCH = 29_858, 40_981, 1_027_370, 64, 1024
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the report: what was compared, the ratio, and the goal for it."""
+
+    job: str
+    ours: float
+    other: float
+    ratio: float
+    goal: str
+
+
+def synthetic(seed: int = 0) -> Split:
+    """A split of the size and skew of Gowalla: users with 9 items or more, items by a power law."""
+    rng = torch.Generator().manual_seed(seed)
+    activity = torch.rand(N_USERS, generator=rng, dtype=torch.float64).pow(-0.6)
+    drawn = torch.multinomial(activity, N_PAIRS - 12 * N_USERS, replacement=True, generator=rng)
+    users = torch.cat([torch.arange(N_USERS).repeat_interleave(12), drawn])
+    weights = torch.arange(1, N_ITEMS + 1, dtype=torch.float64).pow(-0.7)
+    items = torch.multinomial(weights, len(users), replacement=True, generator=rng)
+    keys = (users * N_ITEMS + items).unique()
+    return ratio(Interactions.from_pairs(keys // N_ITEMS, keys % N_ITEMS, N_USERS, N_ITEMS))
+
+
+def interleaved(ours: Callable[[], object], other: Callable[[], object], rounds: int) -> tuple[float, float, float]:
+    """Median seconds of both, and the median of their ratio, from alternating calls after a warm-up."""
+    times: tuple[list[float], list[float]] = ([], [])
+    for index in range(rounds + 1):
+        for function, collected in ((ours, times[0]), (other, times[1])):
+            start = time.perf_counter()
+            function()
+            if index:
+                collected.append(time.perf_counter() - start)
+    ratios = [a / b for a, b in zip(*times, strict=True)]
+    return statistics.median(times[0]), statistics.median(times[1]), statistics.median(ratios)
+
+
+class Trainer:
+    """Our parts in a bare loop: sampler, denoiser, objective, table gradients, fused Adam."""
+
+    def __init__(self, train: Interactions, objective: BPR | InfoNCE, denoiser: Denoiser):
+        torch.manual_seed(0)
+        self.train, self.objective, self.denoiser = train, objective, denoiser
+        self.network = Tables(train.n_users, train.n_items, DIM)
+        denoiser.bind(self.network, train)
+        self.optimizer = torch.optim.Adam(self.network.parameters(), 1e-3, fused=True)
+        self.batches = self.stream()
+
+    def stream(self) -> Iterator[object]:
+        """Batches without end."""
+        rng = torch.Generator().manual_seed(0)
+        while True:
+            yield from self.objective.batches(self.train, rng, history=False)
+
+    def step(self) -> None:
+        """One optimiser step."""
+        batch = self.denoiser.before(next(self.batches), self.network)
+        loss, batch = self.objective(self.network, batch)
+        self.denoiser.after(loss, batch).mean().backward()
+        self.optimizer.step()
+        clear_gradients(self.network)
+        self.denoiser.after_step(self.network)
+
+
+class AdamOnly:
+    """The floor of every step: dense fused Adam over both tables, 28 bytes a parameter, and nothing else."""
+
+    def __init__(self) -> None:
+        self.parameter = nn.Parameter(torch.randn(N_USERS + N_ITEMS, DIM))
+        self.parameter.grad = torch.zeros_like(self.parameter)
+        self.optimizer = torch.optim.Adam([self.parameter], 1e-3, fused=True)
+
+    def step(self) -> None:
+        """One pass over the parameters."""
+        self.optimizer.step()
+
+
+class StraightSCLRec:
+    """SCLRec written as its equations stand: three products, log-domain Sinkhorn, autograd through the loss, default Adam."""
+
+    def __init__(self, train: Interactions):
+        torch.manual_seed(0)
+        self.train, self.rng = train, torch.Generator().manual_seed(0)
+        self.student = nn.ModuleList([nn.Embedding(N_USERS, DIM), nn.Embedding(N_ITEMS, DIM)])
+        self.teacher = nn.ModuleList([nn.Embedding(N_USERS, DIM), nn.Embedding(N_ITEMS, DIM)])
+        self.teacher.load_state_dict(self.student.state_dict())
+        self.optimizer = torch.optim.Adam(self.student.parameters(), 1e-3, weight_decay=1e-6)
+
+    def targets(self, users: Tensor, items: Tensor) -> Tensor:
+        """(n, n) soft targets of a batch, Eqs. 2 to 5."""
+        a, c = F.normalize(self.teacher[0](users), dim=1), F.normalize(self.teacher[1](items), dim=1)
+        pi = self.train.popularity[items].float().softmax(0)
+        kernel = (a @ a.T + c @ c.T + 0.1 * pi[None, :] + a @ c.T) / 0.1
+        kernel = kernel.masked_fill(torch.eye(len(users), dtype=torch.bool), -torch.inf)
+        f, g = torch.zeros(len(users)), torch.zeros(len(users))
+        for _ in range(6):
+            f = -(kernel + g).logsumexp(1)
+            g = -(kernel + f[:, None]).logsumexp(0)
+        f = -(kernel + g).logsumexp(1)
+        return 0.9 * torch.eye(len(users)) + 0.1 * (kernel + f[:, None] + g).exp()
+
+    def step(self) -> None:
+        """One optimiser step."""
+        place = torch.randint(len(self.train), (BATCH,), generator=self.rng)
+        users, items = self.train.users[place], self.train.items[place]
+        with torch.no_grad():
+            targets = self.targets(users, items)
+        u, v = F.normalize(self.student[0](users), dim=1), F.normalize(self.student[1](items), dim=1)
+        loss = -(targets * (u @ v.T / 0.2).log_softmax(1)).sum(1).mean()
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        with torch.no_grad():
+            for slow, fast in zip(self.teacher.parameters(), self.student.parameters(), strict=True):
+                slow.mul_(0.9).add_(fast, alpha=0.1)
+
+
+def products(n: int) -> Callable[[], None]:
+    """The matrix products no SCLRec step can do without: logits, their two gradients, and the teacher's double one."""
+    z, v, wide = torch.randn(n, DIM), torch.randn(n, DIM), torch.randn(n, 2 * DIM)
+
+    def run() -> None:
+        logits = z @ v.T
+        logits @ v
+        logits.T @ z
+        wide @ wide.T
+
+    return run
+
+
+class Bare:
+    """Scores by one product, as the evaluator gets them, and the same product with nothing after it."""
+
+    def __init__(self) -> None:
+        self.users, self.items = torch.randn(N_USERS, DIM), torch.randn(N_ITEMS, DIM)
+
+    def fit(self, split: Split) -> Bare:
+        """Nothing to fit."""
+        return self
+
+    def score(self, query: Query) -> Tensor:
+        """(b, n_items)."""
+        return self.users[query.users] @ self.items.T
+
+    def products(self, n: int) -> None:
+        """All scores of the first ``n`` users in blocks of 64, thrown away."""
+        for start in range(0, n, 64):
+            self.users[start : min(start + 64, n)] @ self.items.T
+
+
+def steps(function: Callable[[], None], count: int) -> Callable[[], None]:
+    """``count`` calls as one."""
+
+    def run() -> None:
+        for _ in range(count):
+            function()
+
+    return run
+
+
+def through_lightning(train: Interactions, blocks: int) -> Callable[[], None]:
+    """BPR steps through ``Gradient``: one epoch over as many pairs as fill the blocks, without validation."""
+    part = train.select(torch.arange(blocks * 50 * BATCH))
+    empty = EvalSet(Query(part.users[:0], Ragged.from_lists([])), Ragged.from_lists([]), Ragged.from_lists([]), None, "valid")
+
+    class Unvalidated(Gradient):
+        def validation(self, split: Split) -> float:
+            return 0.0
+
+    model = Unvalidated(partial(Tables, dim=DIM), BPR(BATCH), Denoiser(), Training(max_epochs=1, device="cpu"))
+    return lambda: model.fit(Split(part, empty, ()))
+
+
+def bare_loop(train: Interactions, blocks: int) -> Callable[[], None]:
+    """The same steps and the same set-up, without Lightning."""
+    part = train.select(torch.arange(blocks * 50 * BATCH))
+
+    def run() -> None:
+        trainer = Trainer(part, BPR(BATCH), Denoiser())
+        for _ in range(blocks * 50):
+            trainer.step()
+
+    return run
+
+
+def training_rows(train: Interactions, rounds: int) -> Iterator[Row]:
+    """Steps against their floors."""
+    adam = AdamOnly()
+    bprmf = Trainer(train, BPR(BATCH), Denoiser())
+    sclrec = Trainer(train, InfoNCE(BATCH), SoftMatching())
+    straight, gemm = StraightSCLRec(train), products(BATCH)
+    yield Row("BPR step / bare fused Adam", *interleaved(steps(bprmf.step, 20), steps(adam.step, 20), rounds), "")
+    yield Row("SCLRec step / bare Adam + matrix products", *interleaved(
+        steps(sclrec.step, 10), steps(lambda: (adam.step(), gemm()), 10), rounds), "")
+    yield Row("SCLRec step / straight from the equations", *interleaved(
+        steps(sclrec.step, 10), steps(straight.step, 10), rounds), "<= 0.40")
+    yield Row("SCLRec step / BPR step", *interleaved(steps(sclrec.step, 10), steps(bprmf.step, 10), rounds), "<= 5")
+    n_steps = -(-len(train) // BATCH)
+    rng = torch.Generator().manual_seed(0)
+    yield Row("drawing an epoch of negatives / BPR epoch", *interleaved(
+        lambda: uniform_negatives(train, 1, rng), steps(bprmf.step, n_steps), 3), "<= 0.03")
+    yield Row("BPR through Lightning / bare loop", *interleaved(
+        through_lightning(train, 8), bare_loop(train, 8), rounds), "<= 1.05")
+
+
+def evaluation_row(split: Split, users: int, rounds: int) -> Row:
+    """Full ranking against the product that makes the scores."""
+    bare, test = Bare(), split.test[0]
+    part = EvalSet(test.query.slice(0, users), test.targets.slice(0, users), test.seen.slice(0, users), None, "test")
+    metrics = [f"{name}@{k}" for name, k in itertools.product(("recall", "ndcg"), (10, 20, 50))]
+    return Row(f"full ranking of {users:,} users / bare products", *interleaved(
+        lambda: evaluate(bare, part, metrics), lambda: bare.products(users), rounds), "<= 2.5")
+
+
+def start_rows() -> Iterator[Row]:
+    """Seconds of CPU of commands that should not need torch, and of a first step."""
+    with tempfile.TemporaryDirectory() as folder:
+        for job, arguments, goal in (("--help", ["--help"], "<= 1 s"), ("--cfg job", ["--cfg", "job"], "<= 1 s"),
+                                     ("a refused config", ["model.dimm=3"], "<= 1 s"),
+                                     ("a run of one epoch on planted data", [
+                                         "trainer.max_epochs=1", f"paths.runs={folder}"], "<= 4.5 s")):
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            subprocess.run([sys.executable, "-m", "recot.run", *arguments], capture_output=True, check=False)
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+            yield Row(job, seconds, float("nan"), float("nan"), goal)
+
+
+def main() -> None:
+    """Print the report."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=9, help="interleaved measurements of each pair")
+    parser.add_argument("--users", type=int, default=8_000, help="users to rank for")
+    arguments = parser.parse_args()
+    split = synthetic()
+    table = Table(title=f"{torch.get_num_threads()} threads, {len(split.train):,} training pairs, medians of "
+                        f"{arguments.rounds} interleaved rounds", title_justify="left")
+    for column in ("job", "ours (ms)", "other (ms)", "ratio", "goal"):
+        table.add_column(column, justify="left" if column == "job" else "right")
+    rows = itertools.chain(training_rows(split.train, arguments.rounds),
+                           [evaluation_row(split, arguments.users, arguments.rounds)], start_rows())
+    for row in rows:
+        other, compared = ("", "") if row.ratio != row.ratio else (f"{1e3 * row.other:.1f}", f"{row.ratio:.2f}")
+        table.add_row(row.job, f"{1e3 * row.ours:.1f}", other, compared, row.goal)
+    console = Console()
+    console.print(table)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    console.print(f"peak memory of this process {peak:.0f} MB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+"""How long, how fast and where a network is trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a network is trained.
+
+    Attributes:
+        max_epochs: upper bound. The SCLRec paper states none; 300 is that of the library its authors most likely used.
+        patience: stop when the validation metric has not beaten its best for more than this many evaluations.
+        eval_every: epochs between evaluations.
+        learning_rate: of Adam; the paper uses 0.001 for all methods.
+        weight_decay: Adam's coupled L2 on all parameters. It shrinks rows between visits, which the dot score feels.
+        device: ``auto`` takes a CUDA device where there is one.
+        precision: arithmetic of the forward and backward pass; parameters stay in float32.
+        deterministic: on CUDA, use slower kernels that give the same bits every time. A CPU always does.
+        block: mini-batches per call of Lightning, whose cost per call is that of a BPR step.
+        checkpoint_seconds: least time between two checkpoints of a run.
+        progress: draw a bar where there is a terminal, else log a line per epoch.
+
+    Raises:
+        ValueError: a number is out of its range.
+    """
+
+    max_epochs: int = 300
+    patience: int = 10
+    eval_every: int = 1
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
+    deterministic: bool = True
+    block: int = 50
+    checkpoint_seconds: float = 60.0
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        for name, least in (("max_epochs", 1), ("patience", 0), ("eval_every", 1), ("block", 1), ("weight_decay", 0.0),
+                            ("checkpoint_seconds", 0.0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"trainer.{name} = {getattr(self, name)} is too small; give {least} or more")
+        if self.learning_rate <= 0:
+            raise ValueError(f"trainer.learning_rate = {self.learning_rate} has to be positive")
+
+    def pick_device(self) -> torch.device:
+        """The device to train on.
+
+        Raises:
+            RuntimeError: ``cuda`` was asked for and there is none.
+        """
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise RuntimeError("trainer.device=cuda, and torch sees no CUDA device; use trainer.device=cpu or auto")
+        return torch.device("cuda" if self.device != "cpu" and torch.cuda.is_available() else "cpu")

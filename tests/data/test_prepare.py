@@ -1,0 +1,246 @@
+"""From raw files to interactions: filters, numbering, counts, cache; and the real files where they are at hand."""
+
+import gzip
+import hashlib
+import logging
+import multiprocessing
+import os
+import random
+import shutil
+import time
+from pathlib import Path
+
+import hydra
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from recot.data.dataset import load
+from recot.data.prepare import Csv, Files
+
+REAL = os.environ.get("RECOT_DATA")
+CONF = Path(__file__).parents[2] / "conf/data"
+
+
+@pytest.fixture(autouse=True)
+def without_data_root(monkeypatch):
+    monkeypatch.delenv("RECOT_DATA", raising=False)
+
+
+def files(tmp_path, text, **settings):
+    """A set of one file of tab ratings."""
+    (tmp_path / "set").mkdir(exist_ok=True)
+    (tmp_path / "set/u.data").write_text(text)
+    chosen = {"name": "toy", "folder": "set", "files": {"u.data": None}, "read": "tab_ratings", "root": str(tmp_path),
+              "cache": str(tmp_path / "cache")} | settings
+    return Files(**chosen)
+
+
+def pairs(dataset):
+    """(user, item) by their raw ids, in the order of the interactions."""
+    kept = dataset.interactions
+    return [(dataset.user_ids[user], dataset.item_ids[item])
+            for user, item in zip(kept.users.tolist(), kept.items.tolist(), strict=True)]
+
+
+TOY = "9\t1\t5\t30\n10\t1\t4\t10\n9\t2\t5\t20\n9\t2\t4\t5\n10\t3\t1\t1\n"
+
+
+def test_positives_are_numbered_ordered_by_time_and_counted(tmp_path, caplog):
+    with caplog.at_level(logging.INFO):
+        dataset = files(tmp_path, TOY, threshold=4).load()
+    assert pairs(dataset) == [(9, 2), (9, 1), (10, 1)]
+    assert dataset.interactions.times.tolist() == [5, 30, 10]             # 5 is the earlier of two
+    assert dataset.dropped == {"rating below 4": 1, "duplicate pairs": 1}
+    assert caplog.messages == ["toy: 2 users, 2 items, 3 interactions; left out: 1 rating below 4, 1 duplicate pairs"]
+
+
+def test_a_second_load_reads_the_cache_and_other_settings_do_not(tmp_path, caplog):
+    first = files(tmp_path, TOY).load()
+    with caplog.at_level(logging.INFO):
+        again = files(tmp_path, TOY).load()
+        assert caplog.messages == []
+        assert pairs(again) == pairs(first)
+        assert again.dropped == first.dropped
+        assert len(files(tmp_path, TOY, threshold=4).load().interactions) == 3
+        assert len(files(tmp_path, TOY + "11\t1\t5\t7\n").load().interactions) == len(first.interactions) + 1
+        assert len(caplog.messages) == 2
+
+
+def test_the_order_of_lines_does_not_matter(tmp_path):
+    lines = TOY.splitlines()
+    expected = files(tmp_path, TOY).load()
+    for seed in range(5):
+        random.Random(seed).shuffle(lines)
+        dataset = files(tmp_path, "\n".join(lines)).load()
+        assert pairs(dataset) == pairs(expected)
+        assert dataset.interactions.times.tolist() == expected.interactions.times.tolist()
+
+
+def test_the_digest_follows_the_content_alone(tmp_path):
+    one = files(tmp_path, TOY)
+    digest = one.digest()
+    moved = tmp_path / "elsewhere/set"
+    moved.mkdir(parents=True)
+    (moved / "u.data.gz").write_bytes(gzip.compress(TOY.encode()))
+    assert files(tmp_path, TOY, root=str(tmp_path / "elsewhere"), threshold=4).digest() == digest
+    assert files(tmp_path, TOY + "11\t1\t5\t7\n").digest() != digest
+
+
+def test_the_substitute_is_taken_only_in_place_of_all_files(tmp_path):
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set/pairs.txt").write_text("1\t2\n3\t4\n")
+    dataset = files(tmp_path, TOY, files={"no.data": None}, substitute={"pairs.txt": None}).load()
+    assert pairs(dataset) == [(1, 2), (3, 4)]
+    dataset = files(tmp_path, TOY, substitute={"pairs.txt": None}).load()
+    assert len(dataset.interactions) == 4
+
+
+@pytest.mark.parametrize(("settings", "message"), [
+    ({"threshold": 6}, "has no rating of 6 or more, the highest is 5; lower data.threshold"),
+    ({"core": 3}, "no user and item of toy has 3 interactions with the others; lower data.core"),
+    ({"expect": {"users": 2, "items": 4}}, "3 items where 4 are expected. .* then data.expect=null"),
+    ({"expect": {"interactions": "0.01k"}}, "4 interactions where 0.01k are expected"),
+])
+def test_a_filter_that_leaves_nothing_or_other_counts_is_an_error(tmp_path, settings, message):
+    with pytest.raises(ValueError, match=message):
+        files(tmp_path, TOY, **settings).load()
+
+
+def test_printed_counts_are_compared_after_rounding(tmp_path):
+    text = "".join(f"{user}\t1\n" for user in range(1250))
+    for printed in ("1.25k", "1.2k", "1k", "1250", 1250):
+        files(tmp_path, text, expect={"users": printed}).load()
+    for printed in ("1.3k", "1.250001k", 1251):
+        with pytest.raises(ValueError, match="toy with threshold None and core 0 has 1,250 users where"):
+            files(tmp_path, text, expect={"users": printed}).load()
+
+
+def test_a_threshold_without_ratings_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="toy has no ratings, so data.threshold=4.0 means nothing; set it to null"):
+        files(tmp_path, "1\t2\n", threshold=4).load()
+
+
+def test_files_without_interactions_are_an_error(tmp_path):
+    with pytest.raises(ValueError, match="the files of toy hold no interactions; get them again"):
+        files(tmp_path, "1\n2\n", read="adjacency_list").load()
+
+
+@pytest.mark.parametrize(("settings", "message"), [
+    ({"threshold": float("nan")}, "got nan; use a finite number or null"),
+    ({"core": -1}, "got -1; use 0 to keep everybody"),
+    ({"expect": {"pairs": 3}}, "data.expect has pairs: 3; give users, items and interactions as an integer or"),
+    ({"expect": {"users": "many"}}, "data.expect has users: many; give users, items and interactions as an integer"),
+])
+def test_settings_out_of_range_are_refused_before_data_are_read(tmp_path, settings, message):
+    with pytest.raises(ValueError, match=message):
+        files(tmp_path, TOY, **settings)
+
+
+def configured(name, tmp_path, **changes):
+    """What conf/data/NAME.yaml describes."""
+    config = OmegaConf.create({"paths": {"cache": str(tmp_path / "cache")},
+                               "data": OmegaConf.load(CONF / f"{name}.yaml")})
+    for key, value in changes.items():
+        config.data[key] = value
+    return hydra.utils.instantiate(config.data)
+
+
+def test_the_users_own_file_needs_its_path_and_columns_only(tmp_path):
+    path = tmp_path / "my data.csv"
+    path.write_text("uid,item,stars\n001,a,5\n1,a,4\n1,b,1\n")
+    dataset = configured("csv", tmp_path, path=str(path), user="uid").load()
+    assert pairs(dataset) == [("001", "a"), ("1", "a"), ("1", "b")]
+    dataset = configured("csv", tmp_path, path=str(path), user="uid", rating="stars", threshold=2).load()
+    assert pairs(dataset) == [("001", "a"), ("1", "a")]
+    other = tmp_path / "same.tsv.gz"
+    other.write_bytes(gzip.compress(path.read_bytes()))
+    assert Csv(str(path), cache=str(tmp_path / "cache")).digest() == Csv(str(other), cache=str(tmp_path / "c")).digest()
+    other.write_bytes(gzip.compress(path.read_bytes().replace(b",", b"\t")))
+    assert pairs(Csv(str(other), user="uid", cache=str(tmp_path / "cache")).load())[0] == ("001", "a")
+
+
+def test_the_users_own_file_is_refused_in_a_sentence(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no\.csv is missing; correct data\.path"):
+        configured("csv", tmp_path, path=str(tmp_path / "no.csv")).digest()
+    with pytest.raises(ValueError, match="my.txt is neither .csv nor .tsv .* set data.delimiter to the one character"):
+        Csv("my.txt")
+    with pytest.raises(ValueError, match="data.threshold=3 needs ratings; set data.rating to their column"):
+        Csv("my.csv", threshold=3)
+
+
+def test_purchases_are_told_from_clicks(tmp_path):
+    (tmp_path / "tmall").mkdir()
+    (tmp_path / "tmall/ijcai2016_taobao.csv").write_text("use_ID,sel_ID,ite_ID,cat_ID,act_ID,time\n"
+                                                         "7,1,20,3,1,20151011\n7,1,21,3,0,20151011\n")
+    dataset = configured("tmallbuy", tmp_path, root=str(tmp_path), core=0, expect=None).load()
+    assert pairs(dataset) == [(7, 20)]
+    with pytest.raises(FileNotFoundError, match="tianchi.aliyun.com.* unpack it. Put ijcai2016_taobao.csv"):
+        configured("tmallbuy", tmp_path).digest()
+
+
+@pytest.mark.skipif(REAL is None, reason="RECOT_DATA does not name a folder with the real files")
+@pytest.mark.parametrize("name", ["gowalla", "ml100k", "ml1m"])
+def test_the_real_files_give_the_expected_counts(tmp_path, name):
+    dataset = configured(name, tmp_path, root=REAL)
+    assert dataset.expect.keys() == {"users", "items", "interactions"}
+    assert len(dataset.load().interactions) == dataset.expect["interactions"]
+
+
+def prepare_in_child(source, barrier, results):
+    torch.set_num_threads(1)
+    logging.getLogger("recot").setLevel(logging.INFO)
+    seen = []
+    handler = logging.Handler()
+    handler.emit = seen.append
+    logging.getLogger("recot").addHandler(handler)
+    barrier.wait()
+    dataset = source.load()
+    found = hashlib.sha256(repr(pairs(dataset)).encode()).hexdigest()
+    results.put((source.digest(), found, len(seen)))
+
+
+@pytest.fixture(scope="module")
+def processes():
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["recot.data.prepare", "hydra", "pytest"])
+    return context
+
+
+def larger(tmp_path, n_users=2000):
+    rng = torch.Generator().manual_seed(0)
+    items = torch.randint(0, 500, (n_users, 30), generator=rng).tolist()
+    text = "".join(f"{user}\t{item}\t5\t{user + item}\n" for user, row in enumerate(items) for item in row)
+    return files(tmp_path, text, core=5)
+
+
+def test_eight_processes_prepare_once_and_agree(tmp_path, processes):
+    source, barrier, results = larger(tmp_path), processes.Barrier(8), processes.Queue()
+    children = [processes.Process(target=prepare_in_child, args=(source, barrier, results)) for _ in range(8)]
+    for child in children:
+        child.start()
+    answers = [results.get(timeout=60) for _ in children]
+    for child in children:
+        child.join()
+    assert sum(answer[2] for answer in answers) == 1                       # one line of counts: one did it
+    assert all(answer[:2] == answers[0][:2] for answer in answers)
+
+
+def test_a_killed_preparation_leaves_nothing_half_written(tmp_path, processes):
+    source, barrier, results = larger(tmp_path), processes.Barrier(2), processes.Queue()
+    started = time.perf_counter()
+    expected = source.load()
+    seconds = time.perf_counter() - started
+    prepared = tmp_path / "cache/prepared"
+    for part in (0.1, 0.3, 0.5, 0.7, 0.9, 1.1):
+        shutil.rmtree(prepared)
+        child = processes.Process(target=prepare_in_child, args=(source, barrier, results))
+        child.start()
+        barrier.wait()
+        time.sleep(part * seconds)
+        child.kill()
+        child.join()
+        for folder in prepared.glob("toy-*[0-9a-f]"):
+            assert pairs(load(folder)) == pairs(expected)
+        assert pairs(source.load()) == pairs(expected)
+        assert not list(prepared.glob("*.partial"))

@@ -1,0 +1,116 @@
+"""What every method promises, asked of every preset in conf/model: adding one adds no test code."""
+
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from recot.closed.popularity import Popularity
+from recot.data.interactions import Ragged
+from recot.data.split import Query
+from recot.evaluate import evaluate
+from recot.experiment import ask_questions, build, make
+from recot.learn import Gradient
+from recot.run import CONF, checked
+
+PRESETS = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
+
+
+@cache
+def config(preset, *overrides):
+    """The checked config of a preset on planted data, with the trainer a first run uses."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose("run", [f"model={preset}", "trainer=smoke", *overrides], return_hydra_config=True)
+    choices = OmegaConf.to_container(cfg.hydra.runtime.choices)
+    plain = OmegaConf.masked_copy(cfg, [name for name in cfg if name != "hydra"])
+    return checked(plain, choices)
+
+
+@cache
+def split(preset, *overrides):
+    settings = config(preset, *overrides)
+    return ask_questions(settings, make(settings["data"]).load())
+
+
+@cache
+def fitted(preset, *overrides):
+    return build(config(preset, *overrides)).fit(split(preset, *overrides).for_training())
+
+
+def scores(preset, *overrides):
+    return fitted(preset, *overrides).score(split(preset, *overrides).test[0].query)
+
+
+@pytest.mark.parametrize("preset", [name for name in PRESETS if name != "popularity"])
+def test_it_beats_popularity_on_planted_communities(preset):
+    questions = split(preset).test[0]
+    floor = evaluate(Popularity().fit(split(preset)), questions, ["recall@20"])["recall@20"].mean()
+    assert evaluate(fitted(preset), questions, ["recall@20"])["recall@20"].mean() > 2 * floor
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_scores_are_finite_of_the_right_shape_and_fresh(preset):
+    first, second = scores(preset), scores(preset)
+    assert first.shape == (len(split(preset).test[0]), split(preset).train.n_items) and first.dtype == torch.float32
+    assert first.isfinite().all()
+    first.zero_()
+    torch.testing.assert_close(scores(preset), second, atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_the_same_seed_gives_the_same_scores(preset):
+    few = ("trainer.max_epochs=3",)
+    again = build(config(preset, *few)).fit(split(preset, *few).for_training())
+    torch.testing.assert_close(again.score(split(preset).test[0].query), scores(preset, *few), atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_second_fit_forgets_the_first(preset):
+    few, other = ("trainer.max_epochs=3",), ("trainer.max_epochs=3", "data.data_seed=5")
+    model = build(config(preset, *few))
+    model.fit(split(preset, *other).for_training())
+    model.fit(split(preset, *few).for_training())
+    torch.testing.assert_close(model.score(split(preset).test[0].query), scores(preset, *few), atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_one_query_at_a_time_gives_the_scores_of_all_at_once(preset):
+    query, together = split(preset).test[0].query, scores(preset)
+    for place in (0, 17, len(query) - 1):
+        alone = fitted(preset).score(query.slice(place, place + 1))
+        torch.testing.assert_close(alone[0], together[place], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_an_inductive_model_ignores_the_user_id_and_another_refuses_unseen_users(preset):
+    model, query = fitted(preset), split(preset).test[0].query
+    unseen = Query(torch.full_like(query.users, -1), query.history)
+    if getattr(model, "inductive", None) or (isinstance(model, Gradient) and model.network.inductive):
+        torch.testing.assert_close(model.score(unseen), model.score(query))
+    else:
+        with pytest.raises(ValueError, match="pick an inductive model"):
+            model.score(unseen)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_fitting_needs_no_test_answers_and_leaves_the_split_alone(preset):
+    few = ("trainer.max_epochs=3",)
+    before = split(preset, *few).fingerprint
+    build(config(preset, *few)).fit(split(preset, *few).for_training())
+    assert split(preset, *few).fingerprint == before and split(preset, *few).for_training().test == ()
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_scores_of_nobody_are_empty(preset):
+    nobody = Query(torch.zeros(0, dtype=torch.int64), Ragged.from_lists([]))
+    assert fitted(preset).score(nobody).shape == (0, split(preset).train.n_items)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_its_departures_are_written_down(preset):
+    """The preset names its paper and where it differs, or says what it is a floor of."""
+    comment = (Path(CONF) / "model" / f"{preset}.yaml").read_text().split("defaults:")[0]
+    assert "Departures:" in comment or "floor" in comment

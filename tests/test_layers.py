@@ -1,0 +1,68 @@
+"""Imports point down, and the heavy ones stay where they belong."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent / "recot"
+BELOW = {  # unit -> units it may import besides itself; the order is that of the layers, lowest first
+    "ot": set(), "nn": set(), "losses": set(),
+    "data": set(),
+    "metrics": {"data"}, "training": set(),
+    "networks": {"nn", "data"},
+    "closed": {"data"},
+    "denoise": {"ot", "nn", "data"},
+    "objectives": {"losses", "nn", "ot", "data"},
+    "evaluate": {"metrics", "data"},
+    "learn": {"training", "evaluate", "nn", "data"},
+    "cache": set(), "track": set(), "schema": set(),
+    "experiment": {"cache", "track", "learn", "evaluate", "closed", "networks", "data"},
+    "report": set(),
+    "run": {"schema", "experiment", "report"},
+    "bench": {"learn", "training", "evaluate", "networks", "objectives", "denoise", "nn", "ot", "losses", "data"},
+}
+ONLY_IN = {"lightning": {"learn"}, "hydra": {"run", "experiment"}, "omegaconf": {"run"}, "wandb": {"track"},
+           "ot": set(), "pandas": {"data", "experiment"}}
+
+
+def unit(path):
+    relative = path.relative_to(ROOT)
+    return relative.parts[0] if len(relative.parts) > 1 else relative.stem
+
+
+def imported(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            names = [f"{node.module}.{alias.name}" for alias in node.names] if node.module == "recot" else [node.module]
+            yield from names
+
+
+FILES = sorted(path for path in ROOT.rglob("*.py") if path.name != "__init__.py")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_down(path):
+    below = {name.split(".")[1] for name in imported(path) if name.startswith("recot.")}
+    assert below <= BELOW[unit(path)] | {unit(path)}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_heavy_libraries_stay_where_they_belong(path):
+    for name in imported(path):
+        assert unit(path) in ONLY_IN.get(name.split(".")[0], {unit(path)}), f"{name} is imported in {unit(path)}"
+
+
+def test_the_layers_have_no_cycle():
+    order = list(BELOW)
+    assert all(order.index(lower) < order.index(upper) for upper, lowers in BELOW.items() for lower in lowers)
+
+
+def test_every_unit_has_its_place():
+    assert {unit(path) for path in FILES} == set(BELOW)
+
+
+def test_packages_re_export_nothing():
+    assert all(path.read_text() == "" for path in ROOT.rglob("__init__.py") if path.parent != ROOT)
