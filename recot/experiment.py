@@ -74,6 +74,7 @@ def run(config: dict[str, Any], choices: Mapping[str, str], command: str) -> dic
     Raises:
         Exception: whatever the run raised, after a record of it was written.
     """
+    build(config)  # a constructor may refuse its values, and does so before anything is read or recorded
     source = make(config["data"])
     key, runs = cache.key(config, source.digest()), cache.Runs(config["paths"]["runs"])
     with runs.lock(key):
@@ -104,33 +105,33 @@ def attempt(config: dict[str, Any], source: Any, key: str, folder: Path) -> dict
     start = time.monotonic()
     dataset = source.load()
     split = ask_questions(config, dataset)
-    tracker = Guarded(make(config["logger"]))
-    tracker.start(key, config, folder)
     bar = Bar(config["trainer"], config["protocol"]["monitor"])
+    with Guarded(make(config["logger"])) as tracker:
+        tracker.start(key, config, folder)
 
-    def observe(history: History) -> None:
-        cache.write_whole(folder / "epochs.csv", as_csv(history))
-        tracker.log(history[-1])
-        bar.show(history)
+        def observe(history: History) -> None:
+            cache.write_whole(folder / "epochs.csv", as_csv(history))
+            tracker.log(history[-1])
+            bar.show(history)
 
-    model = build(config, folder, observe)
-    with bar:
-        model.fit(split.for_training())
-    trained = time.monotonic()
-    answers = {name: evaluate(model, questions, config["metrics"]) for name, questions in question_sets(split).items()}
-    floor = Popularity().fit(split)
-    floors = {name: evaluate(floor, questions, config["metrics"]) for name, questions in question_sets(split).items()}
+        model = build(config, folder, observe)
+        with bar:
+            model.fit(split.for_training())
+        trained = time.monotonic()
+        values = {name: evaluate(model, part, config["metrics"]) for name, part in question_sets(split).items()}
+        means = {name: average(found) for name, found in values.items()}
+        tracker.finish({f"{name}/{metric}": mean for name in means for metric, mean in means[name].items()})
+    popularity, floor = Popularity().fit(split), {}
     for name, questions in question_sets(split).items():
-        save_answers(folder / f"{name}.parquet", dataset, questions, answers[name])
-    history = getattr(model, "history", [])
+        floor[name] = average(evaluate(popularity, questions, config["metrics"]))
+        save_answers(folder / f"{name}.parquet", dataset, questions, values[name])
+    history: History = getattr(model, "history", [])
     if isinstance(model, Gradient):
         model.save(folder / "weights.pt")
-    means = {name: average(values) for name, values in answers.items()}
-    tracker.finish({f"{name}/{metric}": value for name, values in means.items() for metric, value in values.items()})
     return {
-        "status": "done", **means, "floor": {name: average(values) for name, values in floors.items()},
-        "digest": digest(answers), "split": split.fingerprint, "sizes": sizes(split), "dropped": dataset.dropped,
-        "epochs": len(history), "best_epoch": model.selection.best_epoch if history else 0,
+        "status": "done", **means, "floor": floor, "digest": digest(values), "split": split.fingerprint,
+        "sizes": sizes(split), "dropped": dataset.dropped, "epochs": len(history),
+        "best_epoch": model.selection.best_epoch if isinstance(model, Gradient) else 0,
         "seconds": round(sum(row["seconds"] for row in history) + time.monotonic() - trained, 3),
         "wall_seconds": round(time.monotonic() - start, 3), **provenance()}
 
@@ -221,7 +222,8 @@ class Bar:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self.progress.stop()
+        if self.drawn:
+            self.progress.stop()
 
     def show(self, history: History) -> None:
         """Draw or log the last epoch."""

@@ -11,7 +11,7 @@ import pickle
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -81,7 +81,8 @@ class Step(lightning.LightningModule):
         checkpoint["torch"] = torch.get_rng_state()
         checkpoint["cuda"] = torch.cuda.get_rng_state_all() if self.device.type == "cuda" else []
         if self.train_set is not self.original:
-            checkpoint["train"] = {name: getattr(self.train_set, name) for name in ("users", "items", "weights")}
+            checkpoint["train"] = {field.name: value for field in fields(self.train_set)
+                                   if isinstance(value := getattr(self.train_set, field.name), Tensor)}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on with the random numbers and the training set of the interrupted run.
@@ -92,7 +93,8 @@ class Step(lightning.LightningModule):
         self.restored = checkpoint
         self.rng.set_state(checkpoint["sampler"].cpu())
         if "train" in checkpoint:
-            self.train_set = replace(self.original, times=None, noisy=None, **checkpoint["train"]).to(self.rng.device)
+            absent = {"times": None, "noisy": None}
+            self.train_set = replace(self.original, **absent | checkpoint["train"]).to(self.rng.device)
 
     def on_train_start(self) -> None:
         """See :meth:`on_load_checkpoint`."""
@@ -129,10 +131,10 @@ class EpochEnd(lightning.Callback):
     def on_train_epoch_end(self, trainer: lightning.Trainer, step: Step) -> None:  # type: ignore[override]
         """See the class."""
         epoch, loss = trainer.current_epoch + 1, step.epoch_loss()
-        if not math.isfinite(loss):
-            raise Diverged(f"the training loss was {loss} in epoch {epoch}; the weights of epoch {self.best_epoch} "
-                           f"({self.monitor} {self.best:.4f}) are the best so far. Lower trainer.learning_rate, or "
-                           "raise the temperature of the loss.")
+        if not math.isfinite(loss) or not all(bool(p.isfinite().all()) for p in step.network.parameters()):
+            raise Diverged(f"the training loss was {loss} in epoch {epoch}, or a weight is not finite; those of epoch "
+                           f"{self.best_epoch} ({self.monitor} {self.best:.4f}) are the best so far. Lower "
+                           "trainer.learning_rate, or raise the temperature of the loss.")
         step.train_set = step.denoiser.after_epoch(step.train_set, step.network.score)
         row = {"epoch": epoch, "loss": loss, **step.denoiser.report()}
         last = epoch == self.training.max_epochs

@@ -16,7 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, InstantiationException, MissingConfigException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from recot.schema import RequestError, check, nearest
 
@@ -72,6 +72,8 @@ def explain(error: BaseException) -> str:
         lost = re.match(r"Interpolation key '(\w+)' not found", str(cause))
         if lost and lost[1] in groups:
             return f"the config has no {lost[1]}, and each run needs one; see the choices in conf/{lost[1]}"
+        if isinstance(cause, MissingMandatoryValue):
+            return f"{cause.full_key} has no value: give it as {cause.full_key}=..."
         if isinstance(cause, OmegaConfBaseException) and cause.full_key:
             parent = cause.parent_node
             known = [str(name) for name in parent] if isinstance(parent, DictConfig) else []
@@ -79,7 +81,7 @@ def explain(error: BaseException) -> str:
             return f"{cause.full_key}: {str(cause).splitlines()[0]}.{hint}"
     unknown = re.search(r"Could not override '([^']+)'", str(error))
     hint = f" {nearest(unknown.group(1), groups)}" if unknown else ""
-    return str(error).splitlines()[0] + hint
+    return " ".join(line.strip() for line in str(error).splitlines() if "http" not in line and line.strip(" ^")) + hint
 
 
 def main() -> None:
@@ -87,6 +89,8 @@ def main() -> None:
     full = os.environ.setdefault("HYDRA_FULL_ERROR", "1") and os.environ.get("RECOT_TRACEBACK")
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     logging.getLogger("recot").setLevel(logging.INFO)
+    # argparse takes the overrides in one piece only, and "model=clrec -m seed=0,1" is what people type.
+    sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word in ("-m", "--multirun"))
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a path the terminal has no letters for
     try:
         run()
@@ -101,7 +105,7 @@ def main() -> None:
         if full:
             raise
         if str(error).startswith("Config group override must be"):  # Hydra's answer to denoiser=null
-            raise SystemExit(refuse("a group takes the name of a choice, not null; for nothing, denoiser=none")) from None
+            raise SystemExit(refuse("a group takes the name of a choice, not null; write denoiser=none")) from None
         sys.stderr.write(f"{type(error).__name__}: {error}\n(RECOT_TRACEBACK=1 shows where; the record of a run that "
                          "was started holds it too)\n")
         raise SystemExit(1) from error

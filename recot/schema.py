@@ -1,21 +1,18 @@
 """Is this config one that can run? Answered from the source, without importing torch.
 
 The constructor is the schema: names, types and defaults of parameters are read from the class or function that a
-``_target_`` names, with ``ast``, so that a mistyped request is refused in a second.
+``_target_`` names (``signature.py``), so that a mistyped request is refused in a second.
 """
 
 from __future__ import annotations
 
 import ast
 import difflib
-import importlib.util
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from functools import cache
-from importlib.machinery import ModuleSpec
-from pathlib import Path
 from typing import Any
+
+from recot.signature import defined_in, describe, fits, parse, resolved
 
 SUPPLIED = {"model": {"n_users", "n_items"}, "protocol.split": {"interactions"}, "noise": {"split"}}
 """Parameters that the run itself gives to a target."""
@@ -30,166 +27,10 @@ class RequestError(ValueError):
     """The request was wrong: a key, a value or a combination. Nothing was read or run."""
 
 
-@dataclass(frozen=True)
-class Target:
-    """What a ``_target_`` names.
-
-    Attributes:
-        name: of the class or function.
-        parameters: name -> annotation, or None where there is none.
-        required: parameters without a default.
-        bases: names of all classes it inherits from within the package, itself included.
-        constants: class attributes with a literal value.
-    """
-
-    name: str
-    parameters: dict[str, ast.expr | None]
-    required: set[str]
-    bases: frozenset[str]
-    constants: dict[str, Any]
-    module: str
-
-
 def nearest(name: str, known: list[str]) -> str:
     """A sentence that names the closest of the ``known`` names, or all of them."""
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(sorted(known))}."
-
-
-def locate(module: str) -> ModuleSpec | None:
-    """Where a module is, or None; imports the packages above it and never a module that only looks like one."""
-    parent, _, _ = module.rpartition(".")
-    if parent:
-        above = locate(parent)
-        if above is None or above.submodule_search_locations is None:
-            return None
-    try:
-        return importlib.util.find_spec(module)
-    except (ImportError, ValueError):
-        return None
-
-
-@cache
-def parse(module: str) -> ast.Module | None:
-    """Syntax tree of a module, or None where there is no such module."""
-    spec = locate(module)
-    if spec is None or not spec.origin or not spec.origin.endswith(".py"):
-        return None
-    return ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
-
-
-def definition(module: str, name: str) -> tuple[str, ast.ClassDef | ast.FunctionDef] | None:
-    """The class or function ``name`` of ``module``, followed through ``from ... import``; with its own module."""
-    tree = parse(module)
-    for node in tree.body if tree else []:
-        if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name:
-            return module, node
-        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            for alias in node.names:
-                if (alias.asname or alias.name) == name and node.module.split(".")[0] == module.split(".")[0]:
-                    return definition(node.module, alias.name)
-    return None
-
-
-def defined_in(module: str) -> list[str]:
-    """Names of the classes and functions a module defines."""
-    tree = parse(module)
-    return [node.name for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)] if tree else []
-
-
-def signature(function: ast.FunctionDef, skip: int) -> tuple[dict[str, ast.expr | None], set[str]]:
-    """Parameters with annotations, and those without a default; the first ``skip`` are left out."""
-    positional = [*function.args.posonlyargs, *function.args.args]
-    required = {a.arg for a in positional[skip : len(positional) - len(function.args.defaults)]}
-    required |= {a.arg for a, default in zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True)
-                 if default is None}
-    return {a.arg: a.annotation for a in [*positional[skip:], *function.args.kwonlyargs]}, required
-
-
-@cache
-def describe(path: str) -> Target | None:
-    """What the dotted ``path`` names, read from source; None where it names nothing defined there."""
-    module, _, name = path.rpartition(".")
-    found = definition(module, name) if module else None
-    if found is None:
-        return None
-    module, node = found
-    if isinstance(node, ast.FunctionDef):
-        return Target(name, *signature(node, 0), frozenset(), {}, module)
-    parameters: dict[str, ast.expr | None] = {}
-    required: set[str] = set()
-    bases: set[str] = {node.name}
-    constants: dict[str, Any] = {}
-    for base in node.bases:
-        parent = describe(f"{module}.{base.id}") if isinstance(base, ast.Name) else None
-        if parent:
-            parameters, required = parent.parameters, parent.required
-            bases |= parent.bases
-            constants |= parent.constants
-    is_dataclass = any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list)
-    fields = [item for item in node.body if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)]
-    if is_dataclass:
-        own = {item.target.id: item.annotation for item in fields}
-        required = (required - set(own)) | {item.target.id for item in fields if item.value is None}
-        parameters = parameters | own
-    for item in node.body:
-        if isinstance(item, ast.FunctionDef) and item.name == "__init__":
-            parameters, required = signature(item, 1)
-        elif isinstance(item, ast.Assign | ast.AnnAssign) and not is_dataclass and item.value is not None:
-            target = item.targets[0] if isinstance(item, ast.Assign) else item.target
-            try:
-                constants[ast.unparse(target)] = ast.literal_eval(item.value)
-            except ValueError:
-                continue
-    return Target(name, parameters, required, frozenset(bases), constants, module)
-
-
-def fits(value: Any, annotation: ast.expr | None, module: str) -> bool:
-    """Whether a plain ``value`` has the annotated type; an annotation that says nothing of plain values fits all."""
-    match annotation:
-        case None:
-            return True
-        case ast.Constant(value=None):
-            return value is None
-        case ast.BinOp(left=left, op=ast.BitOr(), right=right):
-            return fits(value, left, module) or fits(value, right, module)
-        case ast.Subscript(value=ast.Name(id="Literal"), slice=choices):
-            return value in ast.literal_eval(choices) if isinstance(choices, ast.Tuple) else value == choices.value
-        case ast.Subscript(value=ast.Name(id=container), slice=inner):
-            return fits_container(value, container, inner, module)
-        case ast.Name(id=name):
-            return fits_name(value, name, module)
-    return True
-
-
-def fits_container(value: Any, container: str, inner: ast.expr, module: str) -> bool:
-    """:func:`fits` for ``list[...]`` and ``dict[..., ...]``."""
-    if container in ("list", "Sequence", "tuple"):
-        return isinstance(value, list) and all(fits(item, inner, module) for item in value)
-    if container in ("dict", "Mapping"):
-        of_value = inner.elts[1] if isinstance(inner, ast.Tuple) else None
-        return isinstance(value, dict) and all(fits(item, of_value, module) for item in value.values())
-    return True
-
-
-def fits_name(value: Any, name: str, module: str) -> bool:
-    """:func:`fits` for a plain type or an alias defined in the same module."""
-    match name:
-        case "bool":
-            return isinstance(value, bool)
-        case "int":
-            return isinstance(value, int) and not isinstance(value, bool)
-        case "float":
-            return isinstance(value, int | float) and not isinstance(value, bool)
-        case "str":
-            return isinstance(value, str)
-        case "list" | "dict":
-            return isinstance(value, {"list": list, "dict": dict}[name])
-    tree = parse(module)
-    for node in tree.body if tree else []:
-        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == name for t in node.targets):
-            return fits(value, node.value, module)
-    return True
 
 
 def targets(config: dict[str, Any] | list[Any], prefix: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
@@ -235,15 +76,6 @@ def check_target(path: str, node: Mapping[str, Any], plugins: list[str]) -> None
         raise RequestError(f"{path} lacks {', '.join(sorted(missing))}: give it as {path}.{sorted(missing)[0]}=...")
 
 
-def resolved(annotation: ast.expr, module: str) -> ast.expr:
-    """The annotation itself, or what its alias stands for."""
-    tree = parse(module)
-    for node in tree.body if tree else []:
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == ast.unparse(annotation):
-            return node.value
-    return annotation
-
-
 def canonical(config: dict[str, Any]) -> dict[str, Any]:
     """The config with whole numbers as floats where the constructor takes a float, so that 0 and 0.0 are one run."""
     for _, node in targets(config):
@@ -269,6 +101,9 @@ def check_keys(config: Mapping[str, Any]) -> None:
                                    f"{nearest(str(name), sorted(known))}")
         for name in sorted(known - set(found)):
             raise RequestError(f"the config has no {f'{path}.' if path else ''}{name}; leave it in, each run needs it")
+    for group in ("data", "noise", "trainer", "denoiser", "model", "logger"):
+        if "_target_" not in (config[group] or {}):
+            raise RequestError(f"{group} names nothing to run; give {group}=NAME, or leave out ~{group}")
     for name, kind, example in (("seed", int, "0"), ("force", bool, "true"), ("metrics", list, "[recall@20,ndcg@20]"),
                                 ("plugins", list, "[my_package]")):
         if not isinstance(config[name], kind) or (kind is int and isinstance(config[name], bool)):
@@ -308,8 +143,8 @@ def check_metrics(config: Mapping[str, Any]) -> None:
     for path, metrics in (("metrics", config["metrics"]), ("protocol.monitor", [config["protocol"]["monitor"]])):
         for metric in metrics:
             if "/" in str(metric):
-                raise RequestError(f"{path} = {metric!r}: runs are selected on validation answers only, and test answers "
-                                   f"are reported once, at the end. Use {path}={str(metric).split('/')[-1]}")
+                raise RequestError(f"{path} = {metric!r}: runs are selected on validation answers only, and test "
+                                   f"answers are reported once, at the end. Use {path}={str(metric).split('/')[-1]}")
             name, at, cutoff = str(metric).partition("@")
             if name not in names:
                 raise RequestError(f"{path}: there is no metric {name!r}. {nearest(name, names)}")

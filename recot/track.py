@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -56,6 +57,7 @@ class Wandb:
         Raises:
             RuntimeError: there is no key.
         """
+        os.environ.setdefault("WANDB_CACHE_DIR", str(folder / "wandb"))  # its own logs, or they go to the home folder
         import wandb
 
         # An exit of the process waits for what wandb has not finished, so its own limits lie below the guard's.
@@ -111,11 +113,18 @@ class TensorBoard:
 class Guarded:
     """Any tracker, made harmless: the first failure or hang is one warning, and nothing is sent after it.
 
-    A call may take :data:`PATIENCE` seconds.
+    A call may take :data:`PATIENCE` seconds. As a context it closes the tracker of a run that raised.
     """
 
     def __init__(self, tracker: Tracker):
         self.tracker, self.broken = tracker, False
+
+    def __enter__(self) -> Guarded:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        if kind is not None:
+            self.finish({})
 
     def start(self, key: str, config: Mapping[str, Any], folder: Path) -> None:
         """See :class:`Tracker`."""

@@ -16,7 +16,7 @@ BELOW = {  # unit -> units it may import besides itself; the order is that of th
     "objectives": {"losses", "nn", "ot", "data"},
     "evaluate": {"metrics", "data"},
     "learn": {"training", "evaluate", "nn", "data"},
-    "cache": set(), "track": set(), "schema": set(),
+    "cache": set(), "track": set(), "signature": set(), "schema": {"signature"},
     "experiment": {"cache", "track", "learn", "evaluate", "closed", "networks", "data"},
     "report": set(),
     "run": {"schema", "experiment", "report"},

@@ -90,10 +90,15 @@ class Split:
 
     @property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits that change with any training pair, target or masked item."""
+        """16 hexadecimal digits that change with any training pair, history, target, masked item or candidate."""
         digest = hashlib.sha256(f"{self.train.n_users},{self.train.n_items}".encode())
-        for tensor in (self.train.users, self.train.items, *(t for part in (self.valid, *self.test) for t in (
-                part.query.users, part.targets.offsets, part.targets.values, part.seen.offsets, part.seen.values))):
+        tensors = [self.train.users, self.train.items]
+        for part in (self.valid, *self.test):
+            tensors.append(part.query.users)
+            tensors += [tensor for rows in (part.query.history, part.targets, part.seen)
+                        for tensor in (rows.offsets, rows.values)]
+            tensors += [] if part.candidates is None else [part.candidates]
+        for tensor in tensors:
             digest.update(tensor.cpu().numpy().tobytes())
         return digest.hexdigest()[:16]
 

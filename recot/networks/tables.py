@@ -21,6 +21,9 @@ class Tables(TwoTower):
         score: how items are ranked. ``dot`` is the raw inner product, ``cosine`` that of unit vectors. It is
             independent of the similarity the loss trains: InfoNCE compares unit vectors either way.
 
+    Raises:
+        ValueError: ``dim`` is not positive, or no similarity is called ``score``.
+
     Departures: SCLRec writes its score as the cosine (Sec. 3.1). The default here is ``dot``: on Gowalla it ranks 19 to
     50 % better (NDCG@20) with the same weights, because norms grow with frequency, and only ``dot`` comes near the
     printed table. Xavier-normal tables follow the library the authors most likely used; the paper names no
@@ -29,6 +32,8 @@ class Tables(TwoTower):
 
     def __init__(self, n_users: int, n_items: int, dim: int = 64, score: Literal["dot", "cosine"] = "dot"):
         super().__init__()
+        if dim < 1:
+            raise ValueError(f"model.dim is the width of the vectors, got {dim}; give 1 or more")
         self.similarity = similarity.named(score)
         self.user_table = Table(n_users, dim)
         self.item_table = Table(n_items, dim)

@@ -60,8 +60,7 @@ class Table(nn.Module):
             rows: Tensor = self.weight.index_select(0, ids.reshape(-1))
             return rows.reshape(*ids.shape, self.weight.shape[1])  # (*ids.shape, dim)
         self.touched.append(ids.reshape(-1))
-        rows = Lookup.apply(self.weight, ids)  # type: ignore[no-untyped-call]  # torch leaves it so
-        return rows
+        return Lookup.apply(self.weight, ids)  # type: ignore[no-untyped-call, no-any-return]  # torch leaves it so
 
     def clear_gradient(self) -> None:
         """Zero the gradient; only the rows touched since the last call are written."""

@@ -1,0 +1,154 @@
+"""Every file in conf composes, passes the check and builds; the command line beats presets, presets beat groups."""
+
+import inspect
+import itertools
+
+import hydra.utils
+import pytest
+import yaml
+from commands import composed
+
+from recot.cache import relevant
+from recot.experiment import build, make
+from recot.learn import Gradient
+from recot.run import CONF
+from recot.schema import SUPPLIED, RequestError
+from recot.signature import describe
+
+
+def choices_of(group):
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+def given(group, name):
+    """What a choice needs besides its name."""
+    return ["data.path=mine.csv"] if (group, name) == ("data", "csv") else []
+
+
+@pytest.mark.parametrize("file", sorted(CONF.rglob("*.yaml")), ids=lambda file: str(file.relative_to(CONF)))
+def test_every_file_parses_and_only_presets_write_outside_their_group(file):
+    content = yaml.safe_load(file.read_text()) or {}
+    assert isinstance(content, dict)
+    everywhere = file.parent.name == "model" or "tuned" in file.parts
+    assert file.read_text().startswith("# @package _global_\n") == everywhere
+
+
+@pytest.mark.parametrize(("data", "protocol"), list(itertools.product(choices_of("data"), choices_of("protocol"))))
+def test_every_data_set_goes_with_every_protocol(data, protocol):
+    config, choices = composed(f"data={data}", f"protocol={protocol}", *given("data", data))
+    assert (choices["data"], choices["protocol"]) == (data, protocol)
+    assert describe(config["data"]["_target_"]) and config["protocol"]["monitor"]
+
+
+@pytest.mark.parametrize("model", choices_of("model"))
+def test_every_preset_composes_and_builds(model):
+    config, choices = composed(f"model={model}", "trainer=smoke")
+    recommender = build(config)
+    assert choices["model"] == model
+    if isinstance(recommender, Gradient):
+        assert recommender.build(n_users=5, n_items=7).score is not None
+        assert all(len(parameter) in (5, 7) for parameter in recommender.network.parameters())
+    else:
+        assert choices["loss"] == choices["denoiser"] == "none"
+
+
+@pytest.mark.parametrize(("group", "name"), [(group, name) for group in ("trainer", "logger", "noise", "data")
+                                             for name in choices_of(group)])
+def test_every_choice_of_a_group_is_what_its_target_takes(group, name):
+    config, choices = composed(f"{group}={name}", *given(group, name))
+    assert choices[group] == name and callable(make(config[group], _partial_=True))
+    if group in ("trainer", "logger"):
+        assert make(config[group]) is not None
+
+
+@pytest.mark.parametrize(("loss", "denoiser"), list(itertools.product(choices_of("loss"), choices_of("denoiser"))))
+def test_every_loss_and_denoiser_builds_or_is_refused_with_what_would_work(loss, denoiser):
+    words = ("model=bprmf", f"loss={loss}", f"denoiser={denoiser}", "trainer=smoke")
+    if loss == "none" or (denoiser == "soft_matching" and loss != "infonce"):
+        with pytest.raises(RequestError, match="use loss="):
+            composed(*words)
+    else:
+        recommender = build(composed(*words)[0])
+        assert type(recommender.objective).__name__.lower() == loss
+
+
+KNOBS = [(group, file) for group in ("loss", "denoiser", "noise", "logger", "model")
+         for file in sorted((CONF / group).glob("*.yaml"))] + [("trainer", CONF / "trainer" / "default.yaml")]
+
+
+@pytest.mark.parametrize(("group", "file"), KNOBS, ids=[f"{group}-{file.stem}" for group, file in KNOBS])
+def test_every_parameter_of_the_constructor_is_in_the_file(group, file):
+    content = yaml.safe_load(file.read_text()) or {}
+    node = content.get("model", content)
+    if "_target_" in node:
+        knobs = set(describe(node["_target_"]).parameters) - SUPPLIED.get(group, set())
+        assert set(node) - {"_target_", "_partial_"} == knobs
+
+
+@pytest.mark.parametrize(("group", "file"), KNOBS, ids=[f"{group}-{file.stem}" for group, file in KNOBS])
+def test_a_value_that_is_not_the_constructors_default_says_why(group, file):
+    content = yaml.safe_load(file.read_text()) or {}
+    node = content.get("model", content)
+    if "_target_" not in node:
+        return
+    parameters = inspect.signature(hydra.utils.get_object(node["_target_"])).parameters
+    for name, parameter in parameters.items():
+        if name in node and parameter.default not in (inspect.Parameter.empty, float_of(node[name])):
+            lines = [line for line in file.read_text().splitlines() if line.strip().startswith(f"{name}:")]
+            assert "#" in lines[0], f"{name}: {node[name]}, and the default of the constructor is {parameter.default}"
+
+
+def float_of(value):
+    """``1e-3`` is a text to plain YAML and a number to OmegaConf."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+def test_a_preset_chooses_its_loss_and_denoiser_and_the_command_line_beats_it():
+    assert composed("model=sclrec")[1]["denoiser"] == "soft_matching"
+    config, choices = composed("model=sclrec", "denoiser=none", "loss=bpr", "trainer.weight_decay=0.5")
+    assert (choices["loss"], choices["denoiser"], config["trainer"]["weight_decay"]) == ("bpr", "none", 0.5)
+
+
+def test_sclrec_without_its_denoiser_is_clrec():
+    assert relevant(composed("model=sclrec", "denoiser=none")[0]) == relevant(composed("model=clrec")[0])
+
+
+@pytest.mark.parametrize("words", [("trainer=smoke", "model=sclrec"), ("model=sclrec", "trainer=smoke")])
+def test_a_trainer_and_a_preset_both_count_in_any_order(words):
+    trainer = composed(*words)[0]["trainer"]
+    assert (trainer["max_epochs"], trainer["weight_decay"], trainer["learning_rate"]) == (40, 1e-6, 1e-3)
+
+
+def test_a_tuned_file_applies_to_exactly_its_model_loss_and_denoiser():
+    def tau(*words):
+        return composed(*words)[0]["loss"].get("tau")
+
+    assert tau("model=sclrec", "data=gowalla") == tau("model=clrec", "data=gowalla") == 0.12
+    assert tau("model=sclrec", "data=gowalla", "loss.tau=0.3") == 0.3
+    assert tau("model=sclrec", "data=gowalla", "denoiser=none") == 0.2   # the file of clrec is not that of sclrec
+    assert tau("model=sclrec", "data=planted") == 0.2
+    assert tau("model=bprmf", "data=gowalla") is None
+
+
+def test_each_tuned_file_is_named_after_choices_that_exist():
+    for file in (CONF / "tuned").rglob("*.yaml"):
+        model, loss, denoiser = file.stem.split("-")
+        composed(f"data={file.parent.name}", f"model={model}", f"loss={loss}", f"denoiser={denoiser}")
+
+
+def test_records_and_cache_move_with_their_variables_and_with_the_command_line(monkeypatch):
+    monkeypatch.setenv("RECOT_RUNS", "elsewhere")
+    monkeypatch.delenv("RECOT_CACHE", raising=False)
+    assert composed()[0]["paths"] == {"runs": "elsewhere", "cache": None}
+    assert composed("paths.cache=there", "paths.runs=here")[0]["paths"] == {"runs": "here", "cache": "there"}
+    monkeypatch.delenv("RECOT_RUNS")
+    assert composed()[0]["paths"]["runs"] == "runs"
+
+
+def test_the_metrics_of_the_protocol_are_reported_unless_others_are_asked_for():
+    config = composed()[0]
+    assert config["metrics"] == config["protocol"]["metrics"]
+    assert composed("metrics=[hr@5]")[0]["metrics"] == ["hr@5"]

@@ -1,0 +1,208 @@
+"""One command, one record: what is in it, what is printed, and when nothing is run again."""
+
+import csv
+import json
+import logging
+import re
+import sys
+
+import pandas as pd
+import pytest
+from commands import TINY, composed, execute, typed
+
+from recot import report, run
+from recot.cache import Runs, key
+
+FILES = {".lock", "epochs.csv", "record.json", "test.parquet", "valid.parquet", "weights.pt"}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def record(runs):
+    return execute(runs, "noise=add", "noise.ratio=0.2")
+
+
+def test_a_record_says_what_was_run_what_came_out_and_on_what(runs, record):
+    stored = Runs(runs).get(record["key"])
+    assert {**stored, "fresh": True} == record
+    assert [stored[name] for name in ("model", "loss", "denoiser", "data", "protocol", "noise", "seed", "status")] == [
+        "sclrec", "infonce", "soft_matching", "planted", "topk", "add", 0, "done"]
+    assert stored["config"]["noise"]["ratio"] == 0.2 and "paths" not in stored["config"]
+    assert set(stored["test"]) == set(stored["valid"]) == set(stored["floor"]["test"]) == {
+        f"{name}@{k}" for name in ("recall", "ndcg") for k in (10, 20, 50)}
+    assert stored["epochs"] == 2 and 1 <= stored["best_epoch"] <= 2
+    assert 0 < stored["seconds"] <= stored["wall_seconds"] and stored["peak_memory_mb"] > 50
+    assert re.fullmatch("[0-9a-f]{16}", stored["split"]) and re.fullmatch("[0-9a-f]{16}", stored["digest"])
+    assert set(stored["versions"]) >= {"python", "recot", "torch", "lightning"} and "commit" in stored
+
+
+def test_the_folder_of_a_run_holds_these_files_and_no_rest(runs, record):
+    assert {file.name for file in (runs / record["key"]).iterdir()} == FILES
+
+
+def test_the_values_of_each_user_average_to_the_numbers_of_the_record(runs, record):
+    for name in ("valid", "test"):
+        frame = pd.read_parquet(runs / record["key"] / f"{name}.parquet")
+        assert len(frame) == record["sizes"][f"{name}_users"] and frame["user"].is_unique
+        for metric, mean in record[name].items():
+            assert frame[metric].mean() == pytest.approx(mean, abs=1e-12)
+
+
+def test_epochs_csv_holds_a_line_per_epoch(runs, record):
+    with (runs / record["key"] / "epochs.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert max(float(row["ndcg@20"]) for row in rows) == pytest.approx(record["valid"]["ndcg@20"])
+
+
+def test_noise_is_counted_in_the_sizes(runs, record):
+    clean = execute(runs)
+    added = record["sizes"]["train"] - clean["sizes"]["train"]
+    assert added == round(0.2 * clean["sizes"]["train"])
+    assert record["sizes"]["train_noisy"] == clean["sizes"]["train_noisy"] + added
+    assert record["sizes"]["test_targets"] == clean["sizes"]["test_targets"] and record["split"] != clean["split"]
+
+
+def test_a_closed_form_has_a_record_without_epochs(runs):
+    record = execute(runs, "model=popularity")
+    assert record["status"] == "done" and record["epochs"] == 0 and record["test"] == record["floor"]["test"]
+    assert {file.name for file in (runs / record["key"]).iterdir()} == FILES - {"epochs.csv", "weights.pt"}
+
+
+def test_the_second_time_nothing_is_trained_and_force_trains_again(tmp_path):
+    first = execute(tmp_path)
+    file = tmp_path / first["key"] / "record.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"seconds": -1.0}))
+    second = execute(tmp_path)
+    assert first["fresh"] and not second["fresh"] and second["seconds"] == -1.0
+    third = execute(tmp_path, "force=true")
+    assert third["fresh"] and third["seconds"] > 0
+    assert (third["key"], third["digest"]) == (first["key"], first["digest"])
+
+
+def test_another_data_seed_is_another_key(runs):
+    def named(*words):
+        return key(composed(*TINY, *words)[0], "same digest")
+
+    assert named("data.data_seed=1") != named()
+
+
+def test_each_epoch_is_a_logged_line_where_there_is_no_terminal(tmp_path, caplog):
+    caplog.set_level(logging.INFO, "recot")
+    execute(tmp_path)
+    lines = [record.message for record in caplog.records if record.message.startswith("epoch")]
+    assert len(lines) == 2
+    assert re.fullmatch(r"epoch 2/2  loss \d+\.\d{4}  ndcg@20 0\.\d{4} \(best 0\.\d{4}\)  "
+                        r"\d+\.\d s, at most 00:00:00 to go", lines[1])
+
+
+def test_the_summary_shows_metrics_the_floor_the_record_and_what_to_try_next(runs, record, capsys):
+    report.show(record, str(runs))
+    printed = capsys.readouterr().out
+    for metric, value in record["test"].items():
+        line = next(line for line in printed.splitlines() if metric in line)
+        assert f"{value:.4f}" in line and f"{record['floor']['test'][metric]:.4f}" in line
+    assert "popularity" in printed and f"record: {runs / record['key'] / 'record.json'}" in printed
+    assert "2 epochs (best" in printed and "python -m recot.run" in printed.split("next:")[1]
+    report.show({**record, "fresh": False}, str(runs))
+    assert "finished before, not run again (force=true runs it again)" in capsys.readouterr().out
+
+
+def test_a_path_with_brackets_is_printed_as_it_is(record, capsys):
+    report.show(record, "/a [b]/ü")
+    assert f"record: /a [b]/ü/{record['key']}/record.json" in capsys.readouterr().out
+
+
+def test_the_next_commands_keep_what_was_typed_and_can_be_typed(record):
+    command = "python -m recot.run data=planted 'metrics=[hr@5]' denoiser.alpha=0.5 force=true seed=3"
+    ideas = report.next_commands({**record, "command": command, "noise": "none"})
+    assert ideas == [
+        "python -m recot.run data=planted 'metrics=[hr@5]' denoiser.alpha=0.5 -m seed=0,1,2",
+        "python -m recot.run data=planted 'metrics=[hr@5]' seed=3 denoiser=none",
+        "python -m recot.run data=planted 'metrics=[hr@5]' denoiser.alpha=0.5 seed=3 noise=add noise.ratio=0.2",
+        "python -m recot.run 'metrics=[hr@5]' denoiser.alpha=0.5 seed=3 data=gowalla"]
+    assert report.next_commands({**record, "command": command, "denoiser": "none", "data": "csv"}) == [
+        "python -m recot.run data=planted 'metrics=[hr@5]' denoiser.alpha=0.5 -m seed=0,1,2",
+        "python -m recot.run data=planted 'metrics=[hr@5]' denoiser.alpha=0.5 seed=3 noise=none"]
+
+
+def test_a_sweep_goes_on_after_a_job_that_diverges_and_says_so_in_its_exit_code(tmp_path):
+    """Row 16 as well: the record of the broken job says diverged and holds the traceback."""
+    words = (*TINY, "model=bprmf", "loss.batch_size=64")
+    done = typed(tmp_path, *words, "-m", "trainer.learning_rate=1e38,0.01", "seed=0,1")
+    records = [json.loads(file.read_text()) for file in tmp_path.glob("runs/*/record.json")]
+    assert done.returncode == 1 and done.stdout.count("next:") == 2
+    assert sorted((r["status"], r["seed"]) for r in records) == [
+        ("diverged", 0), ("diverged", 1), ("done", 0), ("done", 1)]
+    for broken in (r for r in records if r["status"] == "diverged"):
+        assert broken["error"].startswith("Diverged: the training loss was nan in epoch 1")
+        assert "Traceback" in broken["traceback"] and "sources" in broken
+        assert f"{broken['command']}: Diverged: the training loss was nan" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert {path.name for path in tmp_path.iterdir()} <= {"runs", "cache"}
+
+
+def test_a_command_writes_nothing_where_it_is_called_and_its_record_repeats_it(tmp_path):
+    (tmp_path / "here").mkdir()
+    done = typed(tmp_path, *TINY, "metrics=[hr@5]", cwd=tmp_path / "here")
+    record = json.loads(next(tmp_path.glob("runs/*/record.json")).read_text())
+    assert done.returncode == 0 and list((tmp_path / "here").iterdir()) == []
+    assert record["command"] == "python -m recot.run " + " ".join(TINY) + " 'metrics=[hr@5]'"
+    assert {path.name for path in tmp_path.iterdir()} <= {"here", "runs", "cache"}
+    assert "Warning" not in done.stderr
+
+
+def exit_code(monkeypatch, *words):
+    """What the shell would see; the command runs in this process."""
+    monkeypatch.setattr(sys, "argv", ["recot", *words])
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    try:
+        run.main()
+    except SystemExit as stop:
+        return stop.code
+    return 0
+
+
+def test_a_constructor_that_refuses_a_number_makes_it_a_wrong_request(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("RECOT_RUNS", str(tmp_path))
+    assert exit_code(monkeypatch, *TINY, "loss.tau=0") == 2
+    assert "refused: tau is a temperature and has to be positive, got 0.0" in capsys.readouterr().err
+
+
+def test_a_variable_named_on_the_command_line_is_kept_by_its_name(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("RECOT_RUNS", str(tmp_path))
+    monkeypatch.setenv("MY_WAY", "pair")
+    word = "noise.per=${oc.env:MY_WAY}"
+    assert exit_code(monkeypatch, *TINY, "model=popularity", "noise=add", word) == 0
+    record = json.loads(next(tmp_path.glob("*/record.json")).read_text())
+    assert record["config"]["noise"]["per"] == "pair"
+    assert f"'{word}'" in record["command"] and "pair" not in record["command"]
+    assert f"record: {tmp_path}" in capsys.readouterr().out
+
+
+def test_ctrl_c_ends_with_130_and_says_how_to_go_on(tmp_path, monkeypatch, capsys):
+    def stop(*given):
+        raise KeyboardInterrupt
+
+    monkeypatch.setenv("RECOT_RUNS", str(tmp_path))
+    monkeypatch.setattr("recot.learn.Gradient.fit", stop)
+    assert exit_code(monkeypatch, *TINY) == 130
+    assert capsys.readouterr().err.endswith("stopped; the same command goes on from the last checkpoint\n")
+    assert json.loads(next(tmp_path.glob("*/record.json")).read_text())["status"] == "interrupted"
+
+
+def test_a_failure_is_one_line_and_the_traceback_is_there_for_the_asking(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("RECOT_RUNS", str(tmp_path))
+    monkeypatch.delenv("RECOT_TRACEBACK", raising=False)
+    words = (*TINY, "noise=flip", "noise.ratio=2")
+    assert exit_code(monkeypatch, *words) == 1
+    assert "pairs to flip, got 2.0; use a number below 1\n(RECOT_TRACEBACK=1 shows where" in capsys.readouterr().err
+    monkeypatch.setenv("RECOT_TRACEBACK", "1")
+    with pytest.raises(ValueError, match="use a number below 1"):
+        exit_code(monkeypatch, *words)
+    failed = json.loads(next(tmp_path.glob("*/record.json")).read_text())
+    assert failed["status"] == "failed" and "recot/data/noise.py" in failed["traceback"]
