@@ -131,10 +131,12 @@ class EpochEnd(lightning.Callback):
     def on_train_epoch_end(self, trainer: lightning.Trainer, step: Step) -> None:  # type: ignore[override]
         """See the class."""
         epoch, loss = trainer.current_epoch + 1, step.epoch_loss()
-        if not math.isfinite(loss) or not all(bool(p.isfinite().all()) for p in step.network.parameters()):
-            raise Diverged(f"the training loss was {loss} in epoch {epoch}, or a weight is not finite; those of epoch "
-                           f"{self.best_epoch} ({self.monitor} {self.best:.4f}) are the best so far. Lower "
-                           "trainer.learning_rate, or raise the temperature of the loss.")
+        finite = all(bool(parameter.isfinite().all()) for parameter in step.network.parameters())
+        if not (finite and math.isfinite(loss)):
+            reason = "a weight became infinite" if math.isfinite(loss) else f"the training loss was {loss}"
+            raise Diverged(f"{reason} in epoch {epoch}; the weights of epoch {self.best_epoch} ({self.monitor} "
+                           f"{self.best:.4f}) are the best so far. Lower trainer.learning_rate, or raise the "
+                           "temperature of the loss.")
         step.train_set = step.denoiser.after_epoch(step.train_set, step.network.score)
         row = {"epoch": epoch, "loss": loss, **step.denoiser.report()}
         last = epoch == self.training.max_epochs

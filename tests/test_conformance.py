@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
+from commands import composed
 
 from recot.closed.popularity import Popularity
 from recot.data.interactions import Ragged
@@ -14,7 +13,7 @@ from recot.data.split import Query
 from recot.evaluate import evaluate
 from recot.experiment import ask_questions, build, make
 from recot.learn import Gradient
-from recot.run import CONF, checked
+from recot.run import CONF
 
 PRESETS = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
 
@@ -22,11 +21,7 @@ PRESETS = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
 @cache
 def config(preset, *overrides):
     """The checked config of a preset on planted data, with the trainer a first run uses."""
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose("run", [f"model={preset}", "trainer=smoke", *overrides], return_hydra_config=True)
-    choices = OmegaConf.to_container(cfg.hydra.runtime.choices)
-    plain = OmegaConf.masked_copy(cfg, [name for name in cfg if name != "hydra"])
-    return checked(plain, choices)
+    return composed(f"model={preset}", "trainer=smoke", *overrides)[0]
 
 
 @cache

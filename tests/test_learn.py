@@ -139,6 +139,12 @@ def test_a_loss_that_becomes_nan_stops_within_the_epoch_and_keeps_the_last_good_
     assert kept["epoch"] == 0 and all(t.isfinite().all() for t in kept["state_dict"].values())
 
 
+def test_weights_that_overflow_in_the_last_step_of_an_epoch_are_noticed_before_they_are_validated():
+    model = gradient(replace(QUICK, learning_rate=1e39), BPR(10_000), Denoiser())
+    with pytest.raises(Diverged, match="a weight became infinite in epoch 1"):
+        model.fit(small_split())
+
+
 PROGRAM = """
 import sys, torch
 torch.set_num_threads(1)
