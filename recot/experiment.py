@@ -118,7 +118,9 @@ def attempt(config: dict[str, Any], source: Any, key: str, folder: Path) -> dict
         with bar:
             model.fit(split.for_training())
         trained = time.monotonic()
-        values = {name: evaluate(model, part, config["metrics"]) for name, part in question_sets(split).items()}
+        where = getattr(model, "device", "cpu")
+        values = {name: evaluate(model, part.to(where), config["metrics"])
+                  for name, part in question_sets(split).items()}
         means = {name: average(found) for name, found in values.items()}
         tracker.finish({f"{name}/{metric}": mean for name in means for metric, mean in means[name].items()})
     popularity, floor = Popularity().fit(split), {}

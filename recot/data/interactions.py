@@ -21,6 +21,13 @@ def sorted_order(keys: Tensor) -> Tensor:
     return keys.argsort(stable=True)
 
 
+def is_in(wanted: Tensor, keys: Tensor) -> Tensor:
+    """Whether each entry of ``wanted`` is among ``keys``, (n,) in rising order; bool of the shape of ``wanted``."""
+    if not len(keys):
+        return torch.zeros_like(wanted, dtype=torch.bool)
+    return keys[torch.searchsorted(keys, wanted).clamp_(max=len(keys) - 1)] == wanted
+
+
 @dataclass(frozen=True)
 class Ragged:
     """Rows of different length, stored end to end.
@@ -171,11 +178,7 @@ class Interactions:
 
     def contains(self, users: Tensor, items: Tensor) -> Tensor:
         """Whether each pair is observed; bool of the broadcast shape of ``users`` and ``items``."""
-        wanted = users * self.n_items + items
-        if not len(self):
-            return torch.zeros_like(wanted, dtype=torch.bool)
-        place = torch.searchsorted(self.keys, wanted).clamp_(max=len(self) - 1)
-        return self.keys[place] == wanted
+        return is_in(users * self.n_items + items, self.keys)
 
     def select(self, index: Tensor) -> Interactions:
         """The pairs at ``index``, (k,) int64 in rising order or (n,) bool; both id spaces stay as they are."""

@@ -11,8 +11,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from recot.data.interactions import Interactions, sorted_order
-from recot.data.split import Split, is_in, with_train
+from recot.data.interactions import Interactions, is_in, sorted_order
+from recot.data.split import Split, with_train
 
 TRIES = 64                                            # draws for one pair before its user is taken for full
 

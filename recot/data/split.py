@@ -10,7 +10,7 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
-from recot.data.interactions import Interactions, Ragged, sorted_order
+from recot.data.interactions import Interactions, Ragged, is_in, sorted_order
 
 logger = logging.getLogger(__name__)
 
@@ -218,13 +218,6 @@ def validate(split: Split) -> None:
         users = part.query.users[part.targets.rows]
         _refuse(part, is_in(users * train.n_items + part.targets.values, answers),
                 "are validation targets of the same user too", "hold every pair out once")
-
-
-def is_in(wanted: Tensor, keys: Tensor) -> Tensor:
-    """Whether each entry of ``wanted`` is among ``keys``, (n,) in rising order; bool of the shape of ``wanted``."""
-    if not len(keys):
-        return torch.zeros_like(wanted, dtype=torch.bool)
-    return keys[torch.searchsorted(keys, wanted).clamp_(max=len(keys) - 1)] == wanted
 
 
 def _validate_form(part: EvalSet, train: Interactions) -> None:
