@@ -20,7 +20,7 @@ import hydra.utils
 import pandas as pd
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
 from recot import cache
@@ -212,9 +212,9 @@ class Bar:
         self.epochs, self.monitor = trainer["max_epochs"], monitor
         console = Console(stderr=True)
         self.drawn = trainer["progress"] and console.is_terminal
-        self.progress = Progress(TextColumn("epoch {task.completed}/{task.total}"), BarColumn(bar_width=24),
-                                 TextColumn("{task.description}"), TimeElapsedColumn(), TextColumn("at most"),
-                                 TimeRemainingColumn(), TextColumn("to go"), console=console, transient=True)
+        self.progress = Progress(TextColumn("epoch {task.completed}/{task.total}"), BarColumn(bar_width=10),
+                                 TextColumn("{task.description}  at most"), TimeRemainingColumn(compact=True),
+                                 console=console, transient=True)  # 80 columns are enough
         self.task: TaskID | None = None
 
     def __enter__(self) -> Bar:

@@ -140,7 +140,8 @@ def ratio(interactions: Interactions, train: float = 0.8, valid: float = 0.1, te
     is_test[dealt] = place < n_test[owner]
     is_valid[dealt] = (place >= n_test[owner]) & (place < (n_test + n_valid)[owner])
     short = int(((n_test == 0) & (interactions.activity > 0)).sum())
-    logger.info("%d of %d users have fewer than 3 pairs to deal out and only train", short, n_users)
+    if short:
+        logger.info("%d of %d users have fewer than 3 pairs to deal out and only train", short, n_users)
     trained = interactions.select(~is_test & ~is_valid)
     known = interactions.select(~is_test)
     return Split(trained, _question(interactions.select(is_valid), trained, trained, "valid"),
