@@ -100,7 +100,6 @@ def test_tensorboard_that_is_not_installed_says_how_to_install_it(tmp_path, monk
 
 
 def test_tensorboard_writes_into_the_folder_of_the_run(tmp_path, caplog):
-    pytest.importorskip("tensorboard", reason="tensorboard is an extra and not installed")
     story(track.TensorBoard(), tmp_path)
     assert not warnings(caplog) and len(list((tmp_path / "tensorboard").iterdir())) == 1
 
