@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -277,17 +278,23 @@ def evaluation_row(split: Split, users: int, rounds: int) -> Row:
 
 
 def start_rows() -> Iterator[Row]:
-    """Seconds of CPU of commands that should not need torch, and of a first step."""
+    """CPU seconds of commands that should not need torch, and seconds until a run has its first epoch behind it."""
+    nothing = float("nan")
+    for job, arguments in (("--help", ["--help"]), ("--cfg job", ["--cfg", "job"]),
+                           ("a refused config", ["model.dimm=3"])):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, "-m", "recot.run", *arguments], capture_output=True, check=False)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        yield Row(f"CPU of {job}", seconds, nothing, nothing, "<= 1 s")
     with tempfile.TemporaryDirectory() as folder:
-        for job, arguments, goal in (("--help", ["--help"], "<= 1 s"), ("--cfg job", ["--cfg", "job"], "<= 1 s"),
-                                     ("a refused config", ["model.dimm=3"], "<= 1 s"),
-                                     ("a run of one epoch on planted data", [
-                                         "trainer.max_epochs=1", f"paths.runs={folder}"], "<= 4.5 s")):
-            before = resource.getrusage(resource.RUSAGE_CHILDREN)
-            subprocess.run([sys.executable, "-m", "recot.run", *arguments], capture_output=True, check=False)
-            after = resource.getrusage(resource.RUSAGE_CHILDREN)
-            seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-            yield Row(job, seconds, float("nan"), float("nan"), goal)
+        start = time.perf_counter()
+        run = subprocess.Popen([sys.executable, "-m", "recot.run", "trainer.max_epochs=1", f"paths.runs={folder}"],
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while run.poll() is None and not list(Path(folder).glob("*/epochs.csv")):
+            time.sleep(0.01)
+        yield Row("first epoch of planted data done after", time.perf_counter() - start, nothing, nothing, "<= 4.5 s")
+        run.wait()
 
 
 def main() -> None:
