@@ -26,8 +26,8 @@ class Tables(TwoTower):
 
     Departures: SCLRec writes its score as the cosine (Sec. 3.1). The default here is ``dot``: on Gowalla the same
     weights rank 51 % (CLRec) and 53 % (SCLRec) better by it (NDCG@20), because norms grow with frequency, and only
-    ``dot`` comes near the printed table. Xavier-normal tables follow the library the authors most likely used; the paper names no
-    initialisation.
+    ``dot`` comes near the printed table. Xavier-normal tables follow the library the authors most likely used; the
+    paper names no initialisation.
     """
 
     def __init__(self, n_users: int, n_items: int, dim: int = 64, score: Literal["dot", "cosine"] = "dot"):
