@@ -144,7 +144,7 @@ class SoftMatching(Denoiser):
             mass = counts**self.kappa
             return nothing, mass / mass.mean()
         if self.popularity == "log":
-            return counts.log() / self.counts.max().log(), ones
+            return counts.log() / self.counts.max().clamp(min=2).log(), ones  # all counts may be one, whose log is 0
         scale = 1.0 if self.popularity == "softmax_count" else 1 / self.counts.sum()
         return (counts * scale).softmax(0), ones
 

@@ -166,6 +166,13 @@ def test_targets_are_distributions_under_every_option(rng, network, train, popul
     assert objective(network, batch)[0].isfinite().all()
 
 
+def test_log_popularity_of_items_taken_once_each_says_nothing_rather_than_nan(network):
+    once = Interactions.from_pairs(torch.arange(40), torch.arange(40), 40, 50)
+    batch = next(pairs(once, 40, torch.Generator().manual_seed(0)))
+    log, none = (bound(network, once, popularity="log", gamma_p=g).before(batch, network).targets for g in (1.0, 0.0))
+    torch.testing.assert_close(log, none)
+
+
 def test_a_row_whose_every_pair_is_observed_keeps_its_own(network):
     """One user took all items, so masking leaves this row nobody to share with."""
     everything = Interactions.from_pairs(torch.tensor([0, 0, 0, 1]), torch.tensor([0, 1, 2, 0]), 2, 3)
