@@ -56,6 +56,7 @@ class Step(lightning.LightningModule):
             self.manual_backward(loss)
             optimizer.step()
             clear_gradients(self.network)
+            self.network.after_step()
             self.denoiser.after_step(self.network)
             self.loss_sum = self.loss_sum + loss.detach()
         self.steps += len(block)
@@ -80,9 +81,7 @@ class Step(lightning.LightningModule):
         checkpoint["sampler"] = self.rng.get_state()
         checkpoint["torch"] = torch.get_rng_state()
         checkpoint["cuda"] = torch.cuda.get_rng_state_all() if self.device.type == "cuda" else []
-        if self.train_set is not self.original:
-            checkpoint["train"] = {field.name: value for field in fields(self.train_set)
-                                   if isinstance(value := getattr(self.train_set, field.name), Tensor)}
+        checkpoint["train"] = self.changed(self.train_set)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on with the random numbers and the training set of the interrupted run.
@@ -92,9 +91,20 @@ class Step(lightning.LightningModule):
         """
         self.restored = checkpoint
         self.rng.set_state(checkpoint["sampler"].cpu())
-        if "train" in checkpoint:
-            absent = {"times": None, "noisy": None}
-            self.train_set = replace(self.original, **absent | checkpoint["train"]).to(self.rng.device)
+        self.train_set = self.restored_pairs(checkpoint["train"])
+        if self.train_set is not self.original:
+            self.network.bind(self.train_set)
+
+    def changed(self, train: Interactions) -> dict[str, Tensor]:
+        """The tensors of a training set that a denoiser made, for a checkpoint; none of the original one's."""
+        if train is self.original:
+            return {}
+        return {field.name: value for field in fields(train) if isinstance(value := getattr(train, field.name), Tensor)}
+
+    def restored_pairs(self, tensors: dict[str, Tensor]) -> Interactions:
+        """The training set of which :meth:`changed` gave the tensors."""
+        absent: dict[str, None] = {"times": None, "noisy": None}
+        return replace(self.original, **absent | tensors).to(self.rng.device) if tensors else self.original
 
     def on_train_start(self) -> None:
         """See :meth:`on_load_checkpoint`."""
@@ -126,6 +136,7 @@ class EpochEnd(lightning.Callback):
         self.history: History = []
         self.best, self.best_epoch, self.waited = -math.inf, 0, 0
         self.best_weights: dict[str, Tensor] = {}
+        self.best_pairs: dict[str, Tensor] = {}  # what they were trained on, where that is not the original
         self.clock = self.saved = time.monotonic()
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, step: Step) -> None:  # type: ignore[override]
@@ -137,11 +148,11 @@ class EpochEnd(lightning.Callback):
             raise Diverged(f"{reason} in epoch {epoch}; the weights of epoch {self.best_epoch} ({self.monitor} "
                            f"{self.best:.4f}) are the best so far. Lower trainer.learning_rate, or raise the "
                            "temperature of the loss.")
-        step.train_set = step.denoiser.after_epoch(step.train_set, step.network.score)
-        row = {"epoch": epoch, "loss": loss, **step.denoiser.report()}
         last = epoch == self.training.max_epochs
-        if epoch % self.training.eval_every == 0 or last:
-            row[self.monitor] = self.select(epoch, step.network)
+        graded = epoch % self.training.eval_every == 0 or last
+        value = self.select(epoch, step) if graded else math.nan
+        self.relabel(step)
+        row = {"epoch": epoch, "loss": loss, **step.denoiser.report()} | ({self.monitor: value} if graded else {})
         now = time.monotonic()
         row["seconds"], self.clock = now - self.clock, now
         self.history.append(row)
@@ -151,19 +162,31 @@ class EpochEnd(lightning.Callback):
             save_whole(trainer, self.file)
             self.saved = time.monotonic()
 
-    def select(self, epoch: int, network: nn.Module) -> float:
+    @torch.no_grad()
+    def relabel(self, step: Step) -> None:
+        """Let the denoiser change the training set of the next epoch."""
+        step.network.eval()
+        changed = step.denoiser.after_epoch(step.train_set, step.network)
+        step.network.train()
+        if changed is not step.train_set:
+            step.train_set = changed
+            step.network.bind(changed)
+
+    def select(self, epoch: int, step: Step) -> float:
         """Validate, and keep the weights where they are the best so far."""
         value = self.validate()
         if value > self.best:
             self.best, self.best_epoch, self.waited = value, epoch, 0
-            self.best_weights = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
+            self.best_weights = {name: tensor.detach().clone() for name, tensor in step.network.state_dict().items()}
+            self.best_pairs = step.changed(step.train_set)
         else:
             self.waited += 1
         return value
 
     def state_dict(self) -> dict[str, Any]:
         """For the checkpoint."""
-        return {name: getattr(self, name) for name in ("history", "best", "best_epoch", "waited", "best_weights")}
+        return {name: getattr(self, name) for name in (
+            "history", "best", "best_epoch", "waited", "best_weights", "best_pairs")}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """From the checkpoint."""
@@ -234,6 +257,7 @@ class Gradient:
         """
         network = self.build(split.train.n_users, split.train.n_items)
         split = split.to(self.device)
+        network.bind(split.train)
         denoiser = copy.deepcopy(self.denoiser).to(self.device)
         denoiser.bind(network, split.train)
         rng = torch.Generator(self.device).manual_seed(self.seed)
@@ -249,6 +273,8 @@ class Gradient:
                                     ckpt_path=file if resume else None, weights_only=True)
         except SystemExit as stop:  # Lightning's answer to Ctrl-C, which would end a whole sweep without a word
             raise KeyboardInterrupt from stop
+        self.trained_on = step.restored_pairs(self.selection.best_pairs)
+        network.bind(self.trained_on)
         network.load_state_dict(self.selection.best_weights)
         self.history = self.selection.history
         return self
@@ -285,7 +311,13 @@ class Gradient:
         """Write the weights."""
         torch.save(self.network.state_dict(), file)
 
-    def load(self, file: Path, n_users: int, n_items: int) -> Self:
-        """Read weights written by :meth:`save`; nothing but tensors is unpickled."""
-        self.build(n_users, n_items).load_state_dict(torch.load(file, map_location=self.device, weights_only=True))
+    def load(self, file: Path, train: Interactions) -> Self:
+        """Read weights written by :meth:`save`; nothing but tensors is unpickled.
+
+        Args:
+            train: the ``trained_on`` of the fit: the training set as the denoiser left it for the best epoch.
+        """
+        network = self.build(train.n_users, train.n_items)
+        network.load_state_dict(torch.load(file, map_location=self.device, weights_only=True))
+        network.bind(train.to(self.device))
         return self

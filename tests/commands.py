@@ -4,21 +4,10 @@ import os
 import subprocess
 import sys
 
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
-
 from recot import experiment
-from recot.run import CONF, checked
+from recot.compose import composed
 
 TINY = ("trainer=smoke", "trainer.max_epochs=2", "data.n_users=60", "data.mean_activity=8")
-
-
-def composed(*overrides):
-    """The checked config of a command, and the choice of each group."""
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose("run", list(overrides), return_hydra_config=True)
-    choices = {group: str(choice) for group, choice in cfg.hydra.runtime.choices.items()}
-    return checked(OmegaConf.masked_copy(cfg, [name for name in cfg if name != "hydra"]), choices), choices
 
 
 def execute(runs, *overrides):

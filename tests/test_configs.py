@@ -9,9 +9,9 @@ import yaml
 from commands import composed
 
 from recot.cache import relevant
+from recot.compose import CONF
 from recot.experiment import build, make
 from recot.learn import Gradient
-from recot.run import CONF
 from recot.schema import SUPPLIED, RequestError
 from recot.signature import describe
 

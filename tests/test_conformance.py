@@ -8,12 +8,12 @@ import torch
 from commands import composed
 
 from recot.closed.popularity import Popularity
+from recot.compose import CONF
 from recot.data.interactions import Ragged
 from recot.data.split import Query
 from recot.evaluate import evaluate
 from recot.experiment import ask_questions, build, make
 from recot.learn import Gradient
-from recot.run import CONF
 
 PRESETS = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
 

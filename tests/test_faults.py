@@ -15,9 +15,9 @@ import torch
 from commands import TINY, composed, environment, execute, python, typed
 
 from recot import cache, experiment, track
+from recot.compose import CONF
 from recot.data.split import ratio
 from recot.learn import Diverged
-from recot.run import CONF
 from recot.schema import RequestError
 
 STATED = textwrap.dedent("""

@@ -19,11 +19,12 @@ BELOW = {  # unit -> units it may import besides itself; the order is that of th
     "cache": set(), "track": set(), "signature": set(), "schema": {"signature"},
     "experiment": {"cache", "track", "learn", "evaluate", "closed", "networks", "data"},
     "report": set(),
-    "run": {"schema", "experiment", "report"},
+    "compose": {"schema"},
+    "run": {"schema", "compose", "experiment", "report"},
     "bench": {"learn", "training", "evaluate", "networks", "objectives", "denoise", "nn", "ot", "losses", "data"},
 }
-ONLY_IN = {"lightning": {"learn"}, "hydra": {"run", "experiment"}, "omegaconf": {"run"}, "wandb": {"track"},
-           "ot": set(), "pandas": {"data", "experiment"}}
+ONLY_IN = {"lightning": {"learn"}, "hydra": {"compose", "run", "experiment"}, "omegaconf": {"compose", "run"},
+           "wandb": {"track"}, "ot": set(), "pandas": {"data", "experiment"}}
 
 
 def unit(path):

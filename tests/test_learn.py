@@ -126,7 +126,7 @@ class Poison(Denoiser):
     def after(self, loss, batch):
         return loss * (math.nan if self.epoch else 1)
 
-    def after_epoch(self, train, score):
+    def after_epoch(self, train, network):
         self.epoch += 1
         return train
 
@@ -171,7 +171,7 @@ torch.save([weights(model), [[r["epoch"], r["loss"], r["ndcg@20"]] for r in mode
 class Halving(Denoiser):
     """Relabels: halves the weight of the first pairs after every epoch, so the training set itself is state."""
 
-    def after_epoch(self, train, score):
+    def after_epoch(self, train, network):
         weights = train.weights.clone()
         weights[: len(train) // 3] /= 2
         return train.reweighted(weights)
@@ -244,7 +244,7 @@ def test_saved_weights_give_the_same_scores(tmp_path):
     split = small_split()
     model = gradient().fit(split)
     model.save(tmp_path / "weights.pt")
-    loaded = gradient(seed=9).load(tmp_path / "weights.pt", 40, 30)
+    loaded = gradient(seed=9).load(tmp_path / "weights.pt", model.trained_on)
     torch.testing.assert_close(loaded.score(split.valid.query), model.score(split.valid.query), atol=0, rtol=0)
 
 

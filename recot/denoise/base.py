@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
 
 from recot.data.interactions import Interactions
-from recot.data.split import Query
 
 
 class Denoiser(nn.Module):
@@ -38,8 +36,11 @@ class Denoiser(nn.Module):
     def after_step(self, network: nn.Module) -> None:
         """Called when the optimiser has moved the network."""
 
-    def after_epoch(self, train: Interactions, score: Callable[[Query], Tensor]) -> Interactions:
-        """The training set of the next epoch; a new object where it differs."""
+    def after_epoch(self, train: Interactions, network: nn.Module) -> Interactions:
+        """The training set of the next epoch; a new object where it differs.
+
+        Called without gradients; ``network`` is in evaluation mode, so that ``network.score(query)`` ranks.
+        """
         return train
 
     def report(self) -> dict[str, float]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal
 
@@ -12,7 +11,6 @@ from torch import Tensor, nn
 
 from recot.data.batches import Pairs
 from recot.data.interactions import Interactions
-from recot.data.split import Query
 from recot.denoise.base import Denoiser
 from recot.nn.similarity import unit
 from recot.ot.sinkhorn import SAFE_EXPONENT, scale_kernel, sinkhorn
@@ -171,7 +169,7 @@ class SoftMatching(Denoiser):
             slow.lerp_(fast, 1 - momentum)
         self.step += 1
 
-    def after_epoch(self, train: Interactions, score: Callable[[Query], Tensor]) -> Interactions:
+    def after_epoch(self, train: Interactions, network: nn.Module) -> Interactions:
         """Count the epoch; the training set stays."""
         self.epoch += 1
         return train

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from recot.data.interactions import Interactions
 from recot.data.split import Query
 from recot.nn.similarity import Similarity
 
@@ -20,6 +21,12 @@ class TwoTower(nn.Module):
 
     inductive: bool = False
     similarity: Similarity
+
+    def bind(self, train: Interactions) -> None:
+        """Meet the training set: before the first step, and again whenever a denoiser has changed it (a graph)."""
+
+    def after_step(self) -> None:
+        """Called when the optimiser has moved the parameters (a slowly moving target)."""
 
     def users(self, query: Query) -> Tensor:
         """(b, d) vectors of ``b`` questions."""
