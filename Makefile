@@ -5,13 +5,22 @@ BIN := .venv/bin
 export GOMP_SPINCOUNT ?= 10000
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench clean
+.PHONY: help run tables test lint bench clean
 
 help:  ## what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: .venv/installed  ## one experiment; say which with ARGS="model=clrec data=gowalla"
 	$(BIN)/python -m recot.run $(ARGS)
+
+# Words become options of recot.tables: PAPER=sclrec TABLE=table2,fig2 DATA=gowalla ROW=clrec SEEDS=0,1 BUDGET=30m JOBS=2
+# FRESH=1 PROFILE=smoke; the rest goes into ARGS, such as ARGS=--list or ARGS=--dry-run.
+TABLE_OPTIONS := $(if $(PAPER),--paper $(PAPER)) $(if $(TABLE),--table $(TABLE)) $(if $(DATA),--data $(DATA)) \
+  $(if $(ROW),--row $(ROW)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(BUDGET),--budget $(BUDGET)) \
+  $(if $(JOBS),--jobs $(JOBS)) $(if $(filter 1,$(FRESH)),--fresh) $(if $(PROFILE),--profile $(PROFILE))
+
+tables: .venv/installed  ## tables and figures of the papers into results/; PAPER=, TABLE=, DATA=, BUDGET=30m, ARGS=--list
+	$(BIN)/python -m recot.tables $(TABLE_OPTIONS) $(ARGS)
 
 test: .venv/installed  ## all tests; some of them with ARGS="tests/ot -k pot"
 	$(BIN)/python -m pytest $(ARGS)

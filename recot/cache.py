@@ -87,6 +87,23 @@ class Runs:
         except ValueError as error:
             raise ValueError(f"{file} is not a record ({error}); delete it and run the same command again") from error
 
+    def finished(self, key: str) -> bool:
+        """Whether there is a record of a run that ended well."""
+        record = self.get(key)
+        return record is not None and record["status"] == "done"
+
+    def busy(self, key: str) -> bool:
+        """Whether another process works on a run at this moment."""
+        lock = FileLock(self.folder(key) / ".lock")
+        if not Path(lock.lock_file).exists():
+            return False
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return True
+        lock.release()
+        return False
+
     def put(self, key: str, record: Mapping[str, Any]) -> Path:
         """Write the record of a run, whole or not at all."""
         file = self.folder(key) / "record.json"

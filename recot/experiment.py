@@ -8,10 +8,12 @@ import io
 import logging
 import platform
 import resource
+import shutil
 import subprocess
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -23,13 +25,15 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from recot import cache
+from recot import cache, sources
 from recot.closed.popularity import Popularity
 from recot.data.dataset import Dataset
 from recot.data.split import EvalSet, Split, validate
+from recot.denoise.base import Denoiser
 from recot.evaluate import Recommender, evaluate
 from recot.learn import Diverged, Gradient, History
 from recot.networks.base import TwoTower
+from recot.staged import Relabelled
 from recot.track import Guarded
 
 log = logging.getLogger(__name__)
@@ -58,8 +62,15 @@ def build(config: Mapping[str, Any], folder: Path | None = None,
     """
     if not issubclass(hydra.utils.get_class(config["model"]["_target_"]), TwoTower):
         return make(config["model"])
-    return Gradient(make(config["model"], _partial_=True), make(config["loss"]), make(config["denoiser"]),
-                    make(config["trainer"]), config["protocol"]["monitor"], config["seed"], folder, observe)
+    denoiser, monitor = make(config["denoiser"]), config["protocol"]["monitor"]
+
+    def network(denoiser: Denoiser, folder: Path | None, observe: Callable[[History], None]) -> Gradient:
+        return Gradient(make(config["model"], _partial_=True), make(config["loss"]), denoiser, make(config["trainer"]),
+                        monitor, config["seed"], folder, observe)
+
+    if getattr(denoiser, "restart", False):
+        return Relabelled(partial(network, Denoiser()), denoiser, monitor, folder, observe)
+    return network(denoiser, folder, observe)
 
 
 def run(config: dict[str, Any], choices: Mapping[str, str], command: str) -> dict[str, Any]:
@@ -82,8 +93,12 @@ def run(config: dict[str, Any], choices: Mapping[str, str], command: str) -> dic
         if earlier and earlier["status"] == "done" and not config["force"]:
             return {**earlier, "fresh": False}
         folder = runs.folder(key)
-        if config["force"]:
-            (folder / "last.ckpt").unlink(missing_ok=True)
+        code = folder / "code"
+        if config["force"] and not (code.exists() and code.read_text() == source_digest(config)):
+            forget(folder)  # but a forced run by this very code that was interrupted resumes
+        elif code.exists() and code.read_text() != source_digest(config):
+            log.warning("%s was begun by code that has changed since; force=true begins anew", folder)
+        cache.write_whole(code, source_digest(config).encode())
         record = {"key": key, **{group: choices.get(group) for group in (
             "model", "loss", "denoiser", "data", "protocol", "noise")}, "seed": config["seed"], "status": "running",
             "command": command, "config": cache.relevant(config)}
@@ -94,10 +109,18 @@ def run(config: dict[str, Any], choices: Mapping[str, str], command: str) -> dic
             status = {Diverged: "diverged", KeyboardInterrupt: "interrupted"}.get(type(error), "failed")
             if not earlier or earlier["status"] != "done":  # a failed attempt at force=true costs no good record
                 runs.put(key, record | {"status": status, "error": f"{type(error).__name__}: {error}",
-                                        "traceback": traceback.format_exc()} | provenance())
+                                        "traceback": traceback.format_exc()} | provenance(config))
             raise
-        (folder / "last.ckpt").unlink(missing_ok=True)
+        forget(folder)
         return {**record, "fresh": True}
+
+
+def forget(folder: Path) -> None:
+    """Remove what a run would resume from."""
+    for name in ("last.ckpt", "fitted.pt", "code"):
+        (folder / name).unlink(missing_ok=True)
+    for stage in folder.glob("round*"):
+        shutil.rmtree(stage)
 
 
 def attempt(config: dict[str, Any], source: Any, key: str, folder: Path) -> dict[str, Any]:
@@ -128,14 +151,14 @@ def attempt(config: dict[str, Any], source: Any, key: str, folder: Path) -> dict
         floor[name] = average(evaluate(popularity, questions, config["metrics"]))
         save_answers(folder / f"{name}.parquet", dataset, questions, values[name])
     history: History = getattr(model, "history", [])
-    if isinstance(model, Gradient):
+    if isinstance(model, Gradient | Relabelled):
         model.save(folder / "weights.pt")
     return {
         "status": "done", **means, "floor": floor, "digest": digest(values), "split": split.fingerprint,
         "sizes": sizes(split), "dropped": dataset.dropped, "epochs": len(history),
-        "best_epoch": model.selection.best_epoch if isinstance(model, Gradient) else 0,
+        "best_epoch": getattr(model, "best_epoch", 0),
         "seconds": round(sum(row["seconds"] for row in history) + time.monotonic() - trained, 3),
-        "wall_seconds": round(time.monotonic() - start, 3), **provenance()}
+        "wall_seconds": round(time.monotonic() - start, 3), **provenance(config)}
 
 
 def question_sets(split: Split) -> dict[str, EvalSet]:
@@ -187,13 +210,17 @@ def as_csv(history: History) -> bytes:
     return text.getvalue().encode()
 
 
-def provenance() -> dict[str, Any]:
+def source_digest(config: Mapping[str, Any]) -> str:
+    """Digest of the code that the result of ``config`` depends on."""
+    network = config["loss"].get("_target_") is not None
+    roots = [("recot.evaluate", "evaluate"), ("recot.metrics", "METRICS"), *([("recot.learn", "Gradient")] * network)]
+    return sources.digest(cache.relevant(config), roots)
+
+
+def provenance(config: Mapping[str, Any]) -> dict[str, Any]:
     """What a result may depend on besides its config."""
     cuda = torch.cuda.is_available()
     here = Path(__file__).parent
-    sha = hashlib.sha256()
-    for file in sorted(here.rglob("*.py")):
-        sha.update(file.relative_to(here).as_posix().encode() + file.read_bytes())
     commit = subprocess.run(["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
                             capture_output=True, text=True, check=False).stdout.strip()
     return {
@@ -201,7 +228,7 @@ def provenance() -> dict[str, Any]:
         "peak_cuda_memory_mb": round(torch.cuda.max_memory_allocated() / 2**20) if cuda else 0,
         "device": torch.cuda.get_device_name() if cuda else platform.machine(), "threads": torch.get_num_threads(),
         "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in LIBRARIES}},
-        "commit": commit or None, "sources": sha.hexdigest()[:16],
+        "commit": commit or None, "sources": source_digest(config),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
 
 

@@ -159,7 +159,7 @@ class EpochEnd(lightning.Callback):
         self.observe(self.history)
         trainer.should_stop = self.waited > self.training.patience
         if self.file and not last and not trainer.should_stop and now - self.saved >= self.training.checkpoint_seconds:
-            save_whole(trainer, self.file)
+            write_whole(self.file, trainer.save_checkpoint)
             self.saved = time.monotonic()
 
     @torch.no_grad()
@@ -194,18 +194,18 @@ class EpochEnd(lightning.Callback):
             setattr(self, name, value)
 
 
-def save_whole(trainer: lightning.Trainer, file: Path) -> None:
-    """Write a checkpoint so that ``file`` is either the old one or the new one, whatever happens meanwhile."""
+def write_whole(file: Path, write: Callable[[Path], None]) -> None:
+    """Let ``write`` make ``file``, which is either the old one or the new one, whatever happens meanwhile."""
     aside = file.with_suffix(".part")
     try:
-        trainer.save_checkpoint(aside)
+        write(aside)
         os.replace(aside, file)
     finally:
         aside.unlink(missing_ok=True)
 
 
-def check_readable(file: Path) -> None:
-    """Refuse a checkpoint that is not one, before anything in it is run.
+def check_readable(file: Path, wanted: set[str]) -> None:
+    """Refuse a file that does not hold ``wanted``, before anything in it is run.
 
     Raises:
         ValueError: the file is truncated, foreign, or holds more than tensors and plain containers.
@@ -215,7 +215,7 @@ def check_readable(file: Path) -> None:
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError, KeyError) as error:
         raise ValueError(f"{file} is not a checkpoint that can be read safely ({type(error).__name__}); nothing in it "
                          "was run. Delete it, and the same command starts this run from the beginning.") from error
-    if missing := {"state_dict", "optimizer_states", "loops", "sampler"} - keys:
+    if missing := wanted - keys:
         raise ValueError(f"{file} is a checkpoint of something else (no {', '.join(sorted(missing))}). Delete it, and "
                          "the same command starts this run from the beginning.")
 
@@ -250,6 +250,8 @@ class Gradient:
     def fit(self, split: Split) -> Self:
         """Train to the early stop and keep the best weights; goes on from ``folder`` where a run was interrupted.
 
+        A fit that has ended leaves ``<folder>/fitted.pt``, and the same call then trains no more.
+
         Raises:
             Diverged: the loss became NaN; the last good checkpoint is kept.
             ValueError: the checkpoint found cannot be read safely.
@@ -266,18 +268,34 @@ class Gradient:
         self.selection = EpochEnd(lambda: self.validation(split), self.monitor, self.training, file, self.observe)
         resume = file is not None and file.exists()
         if resume:
-            check_readable(file)
+            check_readable(file, {"state_dict", "optimizer_states", "loops", "sampler"})
             log.info("going on from %s", file)
-        try:
-            self.make_trainer().fit(step, train_dataloaders=Blocks(step, self.training.block),
-                                    ckpt_path=file if resume else None, weights_only=True)
-        except SystemExit as stop:  # Lightning's answer to Ctrl-C, which would end a whole sweep without a word
-            raise KeyboardInterrupt from stop
+        fitted = self.folder / "fitted.pt" if self.folder else None
+        if fitted and fitted.exists():
+            check_readable(fitted, {"best_weights", "history"})
+            self.selection.load_state_dict(torch.load(fitted, map_location=self.device, weights_only=True))
+        else:
+            self.train(step, file if resume else None)
+            if fitted:
+                write_whole(fitted, lambda aside: torch.save(self.selection.state_dict(), aside))
         self.trained_on = step.restored_pairs(self.selection.best_pairs)
         network.bind(self.trained_on)
         network.load_state_dict(self.selection.best_weights)
         self.history = self.selection.history
         return self
+
+    def train(self, step: Step, resume: Path | None) -> None:
+        """Run Lightning's loop to its end."""
+        try:
+            self.make_trainer().fit(step, train_dataloaders=Blocks(step, self.training.block), ckpt_path=resume,
+                                    weights_only=True)
+        except SystemExit as stop:  # Lightning's answer to Ctrl-C, which would end a whole sweep without a word
+            raise KeyboardInterrupt from stop
+
+    @property
+    def best_epoch(self) -> int:
+        """The epoch whose weights are kept."""
+        return self.selection.best_epoch
 
     def validation(self, split: Split) -> float:
         """Mean of the monitored metric."""

@@ -16,15 +16,19 @@ BELOW = {  # unit -> units it may import besides itself; the order is that of th
     "objectives": {"losses", "nn", "ot", "data"},
     "evaluate": {"metrics", "data"},
     "learn": {"training", "evaluate", "nn", "data"},
-    "cache": set(), "track": set(), "signature": set(), "schema": {"signature"},
-    "experiment": {"cache", "track", "learn", "evaluate", "closed", "networks", "data"},
-    "report": set(),
-    "compose": {"schema"},
+    "staged": {"evaluate", "data"},
+    "cache": set(), "track": set(), "signature": set(), "schema": {"signature"}, "sources": {"signature"},
+    "experiment": {"cache", "sources", "track", "learn", "staged", "evaluate", "closed", "networks", "denoise", "data"},
+    "report": set(), "compare": set(),
+    "compose": {"schema"}, "spec": {"schema"}, "runner": {"cache", "experiment"},
+    "collect": {"cache", "compare", "spec"}, "render": {"cache", "collect", "spec"},
+    "board": {"cache", "collect", "compose", "experiment", "render", "runner", "schema", "spec", "data"},
     "run": {"schema", "compose", "experiment", "report"},
+    "tables": {"board", "cache", "collect", "compose", "run", "runner", "schema", "spec"},
     "bench": {"learn", "training", "evaluate", "networks", "objectives", "denoise", "nn", "ot", "losses", "data"},
 }
 ONLY_IN = {"lightning": {"learn"}, "hydra": {"compose", "run", "experiment"}, "omegaconf": {"compose", "run"},
-           "wandb": {"track"}, "ot": set(), "pandas": {"data", "experiment"}}
+           "wandb": {"track"}, "ot": set(), "pandas": {"data", "experiment", "collect"}}
 
 
 def unit(path):

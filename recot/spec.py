@@ -1,0 +1,202 @@
+"""A paper's tables and figures as data: what ``experiments/<paper>.yaml`` says, checked. Imports no torch."""
+
+from __future__ import annotations
+
+import csv
+import os
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from recot.schema import RequestError, nearest
+
+HERE = Path(__file__).parent
+EXPERIMENTS = Path(os.environ.get("RECOT_EXPERIMENTS") or (
+    HERE / "experiments" if (HERE / "experiments").is_dir() else HERE.parent / "experiments"))
+"""The specs: where RECOT_EXPERIMENTS says, else inside an installed package or at the top of a clone."""
+
+KINDS = {"statistics": {"data", "metrics"},
+         "results": {"data", "metrics", "rows", "beyond", "base", "axis", "printed", "tests", "relative_to"},
+         "figure": {"data", "metrics", "rows", "beyond", "base", "axis", "printed", "plot"}}
+"""What an artifact of each kind may say besides ``kind``, ``title`` and ``note``."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method or setting: its id in the printed numbers, its name, its overrides; ``beyond`` the paper or in it."""
+
+    id: str
+    name: str
+    overrides: tuple[str, ...]
+    beyond: bool
+
+
+@dataclass(frozen=True)
+class Column:
+    """A data set, and a value of the artifact's axis where it has one.
+
+    Attributes:
+        id: begins with the config name of the data set.
+        data: that name. name: how a table calls it.
+        overrides: of the run. value: on the axis, or None.
+        stands_in: the data set it replaces where that is not at hand, or None.
+    """
+
+    id: str
+    data: str
+    name: str
+    overrides: tuple[str, ...]
+    value: float | None = None
+    stands_in: str | None = None
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A table or figure; its runs are the product of rows, columns and seeds, in the order they are wanted.
+
+    Attributes:
+        printed: which column of the printed numbers names a row, ``model`` or ``variant``; None where there are none.
+        relative_to: id of the row the others are compared with, or None.
+        plot: how a figure is drawn, or None. axis: name and label of the x axis, or None.
+        planted: the real data gave way to planted ones (a profile).
+    """
+
+    paper: str
+    name: str
+    kind: str
+    title: str
+    note: str
+    rows: tuple[Row, ...]
+    columns: tuple[Column, ...]
+    metrics: tuple[str, ...]
+    seeds: tuple[int, ...]
+    printed: str | None = None
+    tests: bool = False
+    relative_to: str | None = None
+    plot: str | None = None
+    axis: tuple[str, str] | None = None
+    planted: bool = False
+
+    @property
+    def label(self) -> str:
+        """``paper/artifact``."""
+        return f"{self.paper}/{self.name}"
+
+    def cells(self) -> Iterator[tuple[Column, Row]]:
+        """Columns of one data set together, rows inside a column."""
+        for column in self.columns:
+            for row in self.rows:
+                yield column, row
+
+
+@cache
+def papers() -> tuple[str, ...]:
+    """Names of the papers there is a spec for."""
+    return tuple(sorted(path.stem for path in EXPERIMENTS.glob("*.yaml")))
+
+
+def load(paper: str, profile: str | None = None) -> tuple[Artifact, ...]:
+    """The artifacts of a paper.
+
+    Args:
+        profile: name of a file in ``experiments/profiles`` that puts small planted data in place of all data sets.
+
+    Raises:
+        RequestError: there is no such paper or profile, or the spec says something nothing reads.
+    """
+    if paper not in papers():
+        raise RequestError(f"no paper is called {paper!r}. {nearest(paper, list(papers()))}")
+    spec = yaml.safe_load((EXPERIMENTS / f"{paper}.yaml").read_text(encoding="utf-8"))
+    _refuse_unknown(spec, {"title", "seeds", "data", "stand_ins", "artifacts"}, paper)
+    artifacts = tuple(_artifact(paper, name, node, spec) for name, node in spec["artifacts"].items())
+    return tuple(_on_planted(artifact, profile) for artifact in artifacts) if profile else artifacts
+
+
+def _refuse_unknown(node: Mapping[str, Any], known: set[str], where: str) -> None:
+    for name in node:
+        if name not in known:
+            raise RequestError(f"experiments/{where}: nothing reads {name!r}. {nearest(str(name), sorted(known))}")
+
+
+def _artifact(paper: str, name: str, node: Mapping[str, Any], spec: Mapping[str, Any]) -> Artifact:
+    where = f"{paper}.yaml, {name}"
+    if node.get("kind") not in KINDS:
+        raise RequestError(f"experiments/{where}: kind is one of {', '.join(KINDS)}, got {node.get('kind')!r}")
+    _refuse_unknown(node, KINDS[node["kind"]] | {"kind", "title", "note"}, where)
+    for data in node["data"]:
+        if data not in spec["data"] and data != "planted":
+            raise RequestError(f"experiments/{where}: the data set {data!r} has no name in `data`")
+    rows = [Row(str(id_), entry["name"], tuple(shlex.split(entry["run"])), beyond)
+            for beyond, group in ((False, "rows"), (True, "beyond")) for id_, entry in node.get(group, {}).items()]
+    if node["kind"] == "statistics":
+        rows = [Row("statistics", "statistics", (), False)]
+    axis = node.get("axis")
+    return Artifact(
+        paper, name, node["kind"], node["title"], " ".join(node.get("note", "").split()), tuple(rows),
+        tuple(_columns(node, spec, axis)), tuple(node["metrics"]), tuple(spec["seeds"]),
+        **{key: node[key] for key in ("printed", "tests", "relative_to", "plot") if key in node},
+        axis=(axis["name"], axis["label"]) if axis else None)
+
+
+def _columns(node: Mapping[str, Any], spec: Mapping[str, Any], axis: Mapping[str, Any] | None) -> Iterator[Column]:
+    base = tuple(shlex.split(node.get("base", "")))
+    for data in node["data"]:
+        common = (f"data={data}", *base)
+        name, stands_in = spec["data"].get(data, "planted communities"), spec.get("stand_ins", {}).get(data)
+        if axis is None:
+            yield Column(data, data, name, common, None, stands_in)
+            continue
+        for value, run in axis["values"].items():
+            yield Column(f"{data} {axis['name']}={float(value):g}", data, name, (*common, *shlex.split(run)),
+                         float(value), stands_in)
+
+
+def _on_planted(artifact: Artifact, profile: str) -> Artifact:
+    """The artifact with small planted data in place of every data set, which is then one column."""
+    file = EXPERIMENTS / "profiles" / f"{profile}.yaml"
+    if not file.exists():
+        known = [path.stem for path in (EXPERIMENTS / "profiles").glob("*.yaml")]
+        raise RequestError(f"no profile is called {profile!r}. {nearest(profile, known)}")
+    settings = yaml.safe_load(file.read_text(encoding="utf-8"))
+    given = shlex.split(settings["run"])
+    replaced = {word.split("=")[0] for word in given}
+    columns: dict[str, Column] = {}
+    for column in artifact.columns:
+        kept = [word for word in column.overrides if word.split("=")[0] not in {"data", *replaced}]
+        id_ = column.id.replace(column.data, settings["data"], 1)
+        columns.setdefault(id_, replace(
+            column, id=id_, data=settings["data"], name="planted communities", stands_in=None,
+            overrides=(f"data={settings['data']}", *given, *kept)))
+    return replace(artifact, columns=tuple(columns.values()), planted=True)
+
+
+@cache
+def printed_numbers(paper: str) -> dict[tuple[str, str, str, str, str], float]:
+    """(artifact, data set, model, variant, metric) -> the number a paper prints."""
+    file, found = EXPERIMENTS / "papers" / f"{paper}.csv", {}
+    if not file.exists():  # tables of one's own have nothing printed
+        return {}
+    with file.open(encoding="utf-8", newline="") as stream:
+        for row in csv.DictReader(stream):
+            metric = f"{row['metric']}@{row['k']}" if row["k"] else row["metric"]
+            found[row["artifact"], row["dataset"], row["model"], row["variant"], metric] = float(row["value"])
+    return found
+
+
+def printed(artifact: Artifact, row: Row, column: Column, metric: str) -> float | None:
+    """What the paper prints in a cell, or None; planted data have no printed numbers."""
+    if artifact.planted or (column.value is not None and artifact.kind != "figure"):
+        return None
+    numbers = printed_numbers(artifact.paper)
+    if artifact.kind == "statistics":
+        return numbers.get((artifact.name, column.data, "", "", metric))
+    if artifact.printed == "model":
+        return numbers.get((artifact.name, column.data, row.id, "", metric))
+    if artifact.printed == "variant":
+        return numbers.get((artifact.name, column.data, artifact.paper, row.id, metric))
+    return None

@@ -1,0 +1,119 @@
+"""Recommenders made of recommenders."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+import torch
+from torch import Tensor
+
+from recot.data.interactions import Interactions
+from recot.data.split import Query, Split
+from recot.evaluate import Recommender, evaluate
+
+log = logging.getLogger(__name__)
+
+History = list[dict[str, float]]
+
+
+class Relabeller(Protocol):
+    """A denoiser that can say, between two fits, what to train on next."""
+
+    rounds: int
+
+    def relabel(self, original: Interactions, current: Interactions, network: Any) -> Interactions:
+        """The training set of the next round, made from what was observed and what was trained on last."""
+
+    def report(self) -> dict[str, float]:
+        """Scalars about the last relabelling."""
+
+
+class Relabelled:
+    """Fits, relabels, and fits afresh, for a number of rounds; keeps the best round after the first relabelling.
+
+    Validation and the items left out of a ranking stay those of the original split: relabelling changes what is trained
+    on and nothing else.
+
+    Args:
+        make: called with a folder for checkpoints (or None) and a callback for the history; gives an unfitted
+            recommender. It is used once a round.
+        denoiser: relabels.
+        monitor: validation metric that selects the round.
+        folder: where the rounds keep what they need to resume, or None.
+        observe: called after each epoch of a network with the history of all rounds.
+
+    Source: the outer loop of IR (Wang et al., 2021), which reports the best round from the first relabelling on.
+    """
+
+    def __init__(self, make: Callable[[Path | None, Callable[[History], None]], Recommender], denoiser: Relabeller,
+                 monitor: str, folder: Path | None = None, observe: Callable[[History], None] = lambda history: None):
+        self.make, self.denoiser, self.monitor, self.folder, self.observe = make, denoiser, monitor, folder, observe
+        self.history: History = []
+
+    def fit(self, split: Split) -> Self:
+        """All rounds; goes on in the round that was interrupted.
+
+        Raises:
+            Exception: what a round raises.
+        """
+        current, best = split.train, -math.inf
+        self.history = []
+        for number in range(self.denoiser.rounds + 1):
+            folder = self.folder / f"round{number}" if self.folder else None
+            if folder:
+                folder.mkdir(parents=True, exist_ok=True)
+            told = {} if number == 0 else self.denoiser.report()
+            model = self.make(folder, lambda history, told=told, number=number: self.observe(  # type: ignore[misc]
+                self.history + numbered(history, number, told)))
+            model.fit(replace(split, train=current))
+            self.history += numbered(getattr(model, "history", []), number, told)
+            value = float(evaluate(model, split.valid.to(device_of(model)), [self.monitor])[self.monitor].mean())
+            log.info("round %d: %s %.4f on %d pairs", number, self.monitor, value, len(current))
+            if number == 0 or number == 1 or value > best:  # round 0 counts only where nothing is relabelled
+                best, self.model, self.best_round = value, model, number
+            if number < self.denoiser.rounds:
+                current = self.relabelled(model, split.train, current)
+        return self
+
+    @torch.no_grad()
+    def relabelled(self, model: Recommender, original: Interactions, current: Interactions) -> Interactions:
+        """The training set of the next round."""
+        place = device_of(model)
+        network = getattr(model, "network", model)
+        if network is not model:
+            network.eval()
+        return self.denoiser.relabel(original.to(place), current.to(place), network).to(original.users.device)
+
+    @property
+    def device(self) -> torch.device | str:
+        """Where the chosen recommender scores."""
+        return device_of(self.model)
+
+    @property
+    def best_epoch(self) -> int:
+        """Of the chosen round."""
+        return int(getattr(self.model, "best_epoch", 0))
+
+    def score(self, query: Query) -> Tensor:
+        """(b, n_items) float32, of the chosen round."""
+        return self.model.score(query)
+
+    def save(self, file: Path) -> None:
+        """Write the weights of the chosen round, where it has some."""
+        if hasattr(self.model, "save"):
+            self.model.save(file)
+
+
+def device_of(model: Recommender) -> torch.device | str:
+    """Where a recommender wants its questions."""
+    return getattr(model, "device", "cpu")
+
+
+def numbered(history: History, number: int, told: dict[str, float]) -> History:
+    """The history of a round, with its number and what the relabelling before it reported."""
+    return [{"round": number, **row, **told} for row in history]

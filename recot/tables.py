@@ -1,0 +1,229 @@
+"""Every table and figure of the papers, from their specs: ``python -m recot.tables --paper sclrec`` (``make tables``).
+
+A spec says which runs an artifact is made of; runs whose record is there are not run again; what is there is written to
+``results/<paper>/`` after every run. Whatever kills this program, the same command goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import re
+import statistics
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from recot import collect, runner
+from recot.board import Board, Request, needed, reachable
+from recot.cache import Runs
+from recot.collect import HEADER, RUN_HEADER
+from recot.compose import composed
+from recot.schema import RequestError, nearest
+from recot.spec import Artifact, load, papers
+
+log = logging.getLogger("recot.tables")  # __name__ is __main__ under python -m
+
+
+class Estimates:
+    """How long runs take, judged by those that were made."""
+
+    def __init__(self, results: Path, runs: Runs):
+        self.seen: dict[tuple[str, ...], list[tuple[float, float]]] = {}
+        known = {line["key"]: line for file in sorted(results.glob("*/runs.csv"))
+                 for line in collect.read(file, RUN_HEADER)}
+        for file in sorted(runs.root.glob("*/record.json")):
+            record = runs.get(file.parent.name)
+            if record and record["status"] == "done":
+                known[record["key"]] = collect.run_line(record)
+        for line in known.values():
+            self.seen.setdefault(self.kind(line), []).append((float(line["wall_seconds"]), float(line["epochs"])))
+
+    @staticmethod
+    def kind(line: Mapping[str, Any]) -> tuple[str, ...]:
+        """What runs have to share to take the same time an epoch."""
+        return tuple(str(line[name]) for name in ("data", "model", "loss", "denoiser"))
+
+    def seconds(self, job: runner.Job, runs: Runs) -> float | None:
+        """Of a run that is to start, or None where none like it was made; what is done already is taken off."""
+        earlier = self.seen.get(self.kind(job.choices))
+        if not earlier:
+            return None
+        epochs = min(statistics.median(n for _, n in earlier), job.config["trainer"]["max_epochs"])
+        each = statistics.median(seconds / max(n, 1) for seconds, n in earlier)
+        history = runs.folder(job.key) / "epochs.csv"
+        finished = history.read_text().count("\n") - 1 if (runs.folder(job.key) / "last.ckpt").exists() and (
+            history.exists()) else 0
+        return each * max(epochs - finished, 1) if epochs else each
+
+
+def listing(artifacts: Iterable[Artifact], results: Path) -> Iterator[str]:
+    """One line per artifact: what is there of it. Reads specs and csv files only."""
+    available: dict[str, bool] = {}
+
+    def known(name: str) -> bool:
+        if name not in available:
+            available[name] = reachable(name)
+        return available[name]
+
+    for artifact in artifacts:
+        artifact = needed(artifact, known)
+        lines = collect.read(results / artifact.paper / f"{artifact.name}.csv", HEADER)
+        filled = {(line["row"], line["column"]) for line in lines if line["mean"]}
+        cells = [(row.id, column.id, column.data) for column, row in artifact.cells()]
+        done = sum((row, column) in filled for row, column, _ in cells)
+        lost = sum((row, column) not in filled and not known(data) for row, column, data in cells)
+        failed = len({(line["row"], line["column"]) for line in lines
+                      if line["verdict"].startswith(("failed", "diverged"))})
+        state = ("done" if done == len(cells) else "partly" if done else
+                 "data not available" if lost == len(cells) else "not run")
+        parts = [f"{done} of {len(cells)} cells"] + [f"{n} {what}" for n, what in (
+            (lost, "without data"), (failed, "failed"), (len(cells) - done - lost - failed, "to run")) if n]
+        yield f"{artifact.paper:11} {artifact.name:11} {state:19} {', '.join(parts):46} {artifact.title}"
+
+
+def duration(seconds: float | None) -> str:
+    """For people."""
+    if seconds is None:
+        return "unknown"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of 90s, 30m, 2h or a number of seconds."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text!r} is no length of time; write 90s, 30m or 2h")
+    return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
+
+
+def arguments() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser("python -m recot.tables", description=(
+        "Regenerates the tables and figures of the papers beside the printed numbers. Finished runs are not repeated; "
+        "after a kill the same command goes on."))
+
+    def words(text: str) -> list[str]:
+        return [word for word in text.split(",") if word]
+
+    parser.add_argument("--paper", type=words, default=[], help="papers, separated by commas; all without it")
+    parser.add_argument("--table", type=words, default=[], help="artifacts, such as table2,fig2")
+    parser.add_argument("--data", type=words, default=[], help="data sets to run")
+    parser.add_argument("--row", type=words, default=[], help="rows to run")
+    parser.add_argument("--seeds", type=words, default=[], help="seeds to run, such as 0,1,2")
+    parser.add_argument("--list", action="store_true", help="every artifact and its state; runs nothing")
+    parser.add_argument("--dry-run", action="store_true", help="the runs that would start, with an estimate of time")
+    parser.add_argument("--render", action="store_true", help="write the tables from what is there; runs nothing")
+    parser.add_argument("--budget", type=parse_duration, help="start no run that would not end within 30m, 2h, ...")
+    parser.add_argument("--limit", type=parse_duration, help="give up a run after this long")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at once (set OMP_NUM_THREADS to share the cores)")
+    parser.add_argument("--fresh", action="store_true", help="run again what was made by code that has changed since")
+    parser.add_argument("--profile", help="smoke: everything on small planted data, into results/smoke")
+    parser.add_argument("--results", type=Path, default=Path("results"), help="where tables are written")
+    return parser
+
+
+def selected(options: argparse.Namespace) -> list[Artifact]:
+    """The artifacts asked for.
+
+    Raises:
+        RequestError: a name that is not there, with the nearest one.
+    """
+    found = [artifact for paper in options.paper or papers() for artifact in load(paper, options.profile)]
+    for given, known in ((options.table, {artifact.name for artifact in found}),
+                         (options.data, {column.data for artifact in found for column in artifact.columns}),
+                         (options.row, {row.id for artifact in found for row in artifact.rows})):
+        for name in given:
+            if name not in known:
+                raise RequestError(f"{name!r} is in none of these artifacts. {nearest(name, sorted(known))}")
+    if not all(seed.isdecimal() for seed in options.seeds):
+        raise RequestError(f"seeds are whole numbers, got {','.join(options.seeds)}; give them like 0,1,2")
+    if options.jobs < 1:
+        raise RequestError(f"jobs = {options.jobs} runs nothing; give 1 or more")
+    return [artifact for artifact in found if not options.table or artifact.name in options.table]
+
+
+def regenerate(options: argparse.Namespace) -> int:
+    """Run what is missing and write the artifacts; the exit code."""
+    results = options.results / options.profile if options.profile else options.results
+    artifacts = selected(options)
+    if options.list:
+        sys.stdout.writelines(f"{line}\n" for line in listing(artifacts, results))
+        return 0
+    idle = options.dry_run or options.render
+    request = Request([needed(artifact, reachable) for artifact in artifacts], set(options.row), set(options.data),
+                      tuple(map(int, options.seeds)), results, fetch=not idle)
+    runs = Runs(composed()[0]["paths"]["runs"])
+    board, estimates = Board(request, runs), Estimates(results, runs)
+    jobs = [replace(job, estimate=estimates.seconds(job, runs)) for job in board.jobs(options.fresh)]
+    if options.dry_run:
+        total, unknown = sum(job.estimate or 0 for job in jobs), sum(job.estimate is None for job in jobs)
+        sys.stdout.writelines(f"{duration(job.estimate):>8}  {job.command}\n" for job in jobs)
+        sys.stdout.write(f"{len(jobs)} runs, {duration(total)}, {unknown} of unknown length\n")
+        return 0
+    failures: list[runner.Outcome] = []
+    for artifact in request.artifacts:
+        board.write(artifact)
+    if not options.render:
+        places: dict[str, list[Artifact]] = {}
+        for artifact in request.artifacts if artifacts else ():
+            if artifact.kind != "statistics":
+                for column, row in artifact.cells():
+                    for key in board.planner.keys(artifact, column, row, board.planner.seeds(artifact, [])).values():
+                        if artifact not in places.setdefault(key, []):
+                            places[key].append(artifact)
+        left = execute(board, jobs, places, failures, options)
+        if options.profile:
+            for artifact in request.artifacts:
+                board.write(artifact)
+        for job in left:
+            log.info("left for another time (%s): %s", duration(job.estimate), job.command)
+    log.info("written to %s: %s", results, ", ".join(artifact.label for artifact in request.artifacts))
+    for outcome in failures:
+        log.error("failed: %s\n  %s", outcome.job.command, outcome.error)
+    return 1 if failures else 0
+
+
+def execute(board: Board, jobs: Sequence[runner.Job], places: Mapping[str, list[Artifact]],
+            failures: list[runner.Outcome], options: argparse.Namespace) -> list[runner.Job]:
+    """Carry out the jobs and write the artifacts of each as it ends; the jobs that were left."""
+    numbers = {job.key: number for number, job in enumerate(jobs, 1)}
+
+    def started(job: runner.Job) -> None:
+        log.info("[%d/%d] %s (%s)", numbers[job.key], len(jobs), job.command, duration(job.estimate))
+
+    def done(outcome: runner.Outcome) -> None:
+        if outcome.error:
+            failures.append(outcome)
+        log.info("[%d/%d] %s in %s", numbers[outcome.job.key], len(jobs), outcome.error or "done",
+                 duration(outcome.seconds))
+        for artifact in places.get(outcome.job.key, ()) if not options.profile else ():
+            board.write(artifact)
+
+    return runner.carry_out(jobs, board.runs, workers=options.jobs, keep=bool(options.profile), limit=options.limit,
+                            budget=options.budget, done=done, started=started)
+
+
+def main() -> None:
+    """Entry point. Exit codes: 0 done, 1 a run failed, 2 the request was wrong."""
+    from recot.run import quiet_threads, refuse
+
+    quiet_threads()
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    logging.getLogger("recot.tables").setLevel(logging.INFO)
+    options = arguments().parse_args()
+    try:
+        raise SystemExit(regenerate(options))
+    except RequestError as error:
+        raise SystemExit(refuse(str(error))) from None
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped; the same command goes on where it was\n")
+        raise SystemExit(130) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,160 @@
+"""Runs in processes of their own: what one of them does to the others."""
+
+import os
+import signal
+import textwrap
+import time
+from multiprocessing import get_context
+
+import pytest
+from commands import TINY, composed
+
+from recot.cache import Runs, key
+from recot.runner import Job, carry_out
+
+PLUGIN = """
+    import os, signal, time
+    from recot.closed.popularity import Popularity
+
+    class Raises(Popularity):
+        def fit(self, split):
+            raise ArithmeticError("no luck")
+
+    class Dies(Popularity):
+        def fit(self, split):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    class Hangs(Popularity):
+        def fit(self, split):
+            time.sleep(600)
+"""
+
+
+@pytest.fixture
+def jobs(tmp_path, monkeypatch):
+    """Makes a job of a class in the plugin, or of a good model."""
+    name = f"misbehaving_{tmp_path.name.replace('-', '_')}"
+    (tmp_path / f"{name}.py").write_text(textwrap.dedent(PLUGIN))
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def make(kind, seed=0):
+        words = [*TINY, "model=popularity", f"seed={seed}", f"plugins=[{name}]"]
+        if kind != "good":
+            words.append(f"model._target_={name}.{kind}")
+        config, choices = composed(*words)
+        config["paths"] = {"runs": str(tmp_path / "runs"), "cache": str(tmp_path / "cache")}
+        return Job(key(config, kind), f"python -m recot.run {' '.join(words)}", config, choices)
+
+    def digest_of(job):
+        from recot.experiment import make as built
+
+        return Job(key(job.config, built(job.config["data"]).digest()), job.command, job.config, job.choices)
+
+    return lambda kind, seed=0: digest_of(make(kind, seed))
+
+
+@pytest.fixture
+def runs(tmp_path):
+    return Runs(tmp_path / "runs")
+
+
+def test_row_20_jobs_that_raise_die_or_hang_leave_a_record_and_the_others_finish(jobs, runs):
+    wanted = [jobs("Raises"), jobs("good", 1), jobs("Dies"), jobs("good", 2), jobs("Hangs"), jobs("good", 3)]
+    outcomes = []
+    assert carry_out(wanted, runs, keep=True, limit=20, done=outcomes.append) == []
+    errors = {outcome.job.key: outcome.error for outcome in outcomes}
+    assert "ArithmeticError: no luck" in errors[wanted[0].key]
+    assert "SIGKILL" in errors[wanted[2].key] and "memory" in errors[wanted[2].key]
+    assert errors[wanted[4].key] == "gave up after 20 s"
+    assert [errors[wanted[place].key] for place in (1, 3, 5)] == [None] * 3
+    records = [runs.get(job.key) for job in wanted]
+    assert [record["status"] for record in records] == ["failed", "done"] * 3
+    assert "ArithmeticError" in records[0]["traceback"] and "SIGKILL" in records[2]["error"]
+    assert records[4]["command"] == wanted[4].command
+
+
+def hold(root, name, ready, release):
+    with Runs(root).lock(name):
+        ready.set()
+        release.wait(60)
+
+
+def test_row_21_a_job_of_another_process_is_passed_over_and_taken_last(jobs, runs):
+    first, second = jobs("good", 1), jobs("good", 2)
+    context = get_context("spawn")
+    ready, release = context.Event(), context.Event()
+    other = context.Process(target=hold, args=(runs.root, first.key, ready, release))
+    other.start()
+    assert ready.wait(60)
+    order = []
+
+    def done(outcome):
+        order.append(outcome.job.key)
+        release.set()
+
+    assert carry_out([first, second], runs, keep=True, done=done) == []
+    other.join()
+    assert order == [second.key, first.key]
+
+
+def test_a_job_that_another_process_finished_meanwhile_is_not_run_again(jobs, runs):
+    job, started = jobs("good"), []
+    runs.put(job.key, {"status": "done", "key": job.key})
+    outcomes = []
+    carry_out([job], runs, done=outcomes.append, started=started.append)
+    assert started == [] and outcomes[0].error is None and runs.get(job.key) == {"status": "done", "key": job.key}
+
+
+def test_a_budget_starts_nothing_that_would_not_fit_and_stops_what_it_misjudged(jobs, runs):
+    long, short, hanging = jobs("good", 1), jobs("good", 2), jobs("Hangs")
+    long = Job(long.key, long.command, long.config, long.choices, estimate=3600.0)
+    short = Job(short.key, short.command, short.config, short.choices, estimate=0.1)
+    begin = time.monotonic()
+    left = carry_out([long, short, hanging], runs, keep=True, budget=15)
+    assert time.monotonic() - begin < 60
+    assert {job.key for job in left} == {long.key, hanging.key}
+    assert runs.get(short.key)["status"] == "done" and runs.get(long.key) is None
+    assert (runs.get(hanging.key) or {"status": "running"})["status"] == "running"
+
+
+def test_no_worker_outlives_its_parent(jobs, runs, tmp_path):
+    context = get_context("spawn")
+    parent = context.Process(target=carry_out, args=([jobs("Hangs")], runs))
+    parent.start()
+    children = wait_for(lambda: child_processes(parent.pid))
+    wait_for(lambda: (runs.root / jobs("Hangs").key / ".lock").exists())
+    os.kill(parent.pid, signal.SIGKILL)
+    parent.join()
+    wait_for(lambda: not any(alive(child) for child in children))
+    assert not runs.busy(jobs("Hangs").key)
+
+
+def child_processes(pid):
+    """Python processes started by ``pid``, but the tracker of shared resources, which ends by itself."""
+    found = []
+    for folder in os.listdir("/proc"):
+        if folder.isdigit():
+            try:
+                with open(f"/proc/{folder}/stat") as stat, open(f"/proc/{folder}/cmdline") as line:
+                    if stat.read().rsplit(")", 1)[1].split()[1] == str(pid) and "resource_tracker" not in line.read():
+                        found.append(int(folder))
+            except OSError:
+                continue
+    return found
+
+
+def alive(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            return stat.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def wait_for(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if found := condition():
+            return found
+        time.sleep(0.1)
+    raise AssertionError("waited in vain")

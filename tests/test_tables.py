@@ -1,0 +1,232 @@
+"""The command that regenerates tables: what it starts, what it survives, what it writes."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import pytest
+from commands import environment, python
+from test_runner import alive, child_processes, wait_for
+
+SPEC = """
+    title: A toy paper
+    seeds: [0]
+    data: {planted: Planted}
+    artifacts:
+      table1:
+        kind: statistics
+        title: Statistics
+        data: [planted]
+        metrics: [users, items, interactions, avg_interactions_per_user, density]
+      table2:
+        kind: results
+        title: Methods & more
+        data: [planted]
+        metrics: [recall@20, ndcg@20]
+        base: >-
+          data.n_users=60 data.mean_activity=8 trainer=smoke trainer.max_epochs=EPOCHS trainer.patience=100
+          trainer.checkpoint_seconds=0
+        printed: model
+        tests: true
+        rows:
+          popularity: {name: Popularity, run: model=popularity}
+          bprmf: {name: BPRMF, run: model=bprmf}
+          clrec: {name: CLRec, run: model=clrec}
+"""
+PRINTED = """
+    paper,artifact,kind,dataset,model,variant,metric,k,value,std,note
+    toy,table2,result,planted,bprmf,,recall,20,0.5,,
+    toy,table2,result,planted,clrec,,recall,20,0.5,,
+"""
+
+
+def spec(folder, epochs=2, **changes):
+    """Writes the toy paper; returns the variable that makes it the only one."""
+    text = textwrap.dedent(SPEC).replace("EPOCHS", str(epochs))
+    for old, new in changes.items():
+        text = text.replace(old, new)
+    (folder / "experiments" / "papers").mkdir(parents=True, exist_ok=True)
+    (folder / "experiments" / "toy.yaml").write_text(text)
+    (folder / "experiments" / "papers" / "toy.csv").write_text(textwrap.dedent(PRINTED).lstrip())
+    return {"RECOT_EXPERIMENTS": str(folder / "experiments")}
+
+
+def tables(folder, *words, **variables):
+    return python(folder, "-m", "recot.tables", *words, **variables)
+
+
+def cells(folder, name="table2"):
+    with (folder / "results" / "toy" / f"{name}.csv").open(newline="") as stream:
+        return {(line["row"], line["metric"]): line for line in csv.DictReader(stream)}
+
+
+def files(folder):
+    return {path.name: path.read_bytes() for path in (folder / "results" / "toy").iterdir() if path.name != ".lock"}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A folder in which the toy paper was run once, and the process that did."""
+    folder = tmp_path_factory.mktemp("finished")
+    variables = spec(folder)
+    return folder, variables, tables(folder, **variables)
+
+
+def test_every_artifact_is_run_and_written_beside_the_printed_numbers(finished):
+    folder, _, done = finished
+    assert done.returncode == 0, done.stderr
+    assert set(files(folder)) == {"runs.csv", "table1.csv", "table1.md", "table1.tex", "table2.csv", "table2.md",
+                                  "table2.tex", "table2_tests.csv"}
+    found = cells(folder)
+    for (row, metric), line in found.items():
+        record = json.loads((folder / "runs" / line["key"] / "record.json").read_text())
+        assert float(line["mean"]) == pytest.approx(record["test"][metric], rel=1e-5) and record["model"] == row
+    assert found["bprmf", "recall@20"]["paper"] == "0.5" and found["bprmf", "ndcg@20"]["paper"] == ""
+    assert float(cells(folder, "table1")["statistics", "users"]["mean"]) == 400
+    page = (folder / "results" / "toy" / "table2.md").read_text()
+    assert "PAPER=toy TABLE=table2" in page and "3 runs" in page and "Seeds: 0" in page
+
+
+def test_row_25_a_second_time_nothing_is_run_and_every_byte_is_the_same(finished):
+    folder, variables, _ = finished
+    before = files(folder)
+    again = tables(folder, **variables)
+    assert again.returncode == 0 and "[1/" not in again.stderr and files(folder) == before
+
+
+def test_list_and_dry_run_start_nothing(finished, tmp_path):
+    folder, variables, _ = finished
+    assert "done" in tables(folder, "--list", **variables).stdout
+    assert "0 runs" in tables(folder, "--dry-run", **variables).stdout
+    variables = spec(tmp_path)
+    listed, planned = tables(tmp_path, "--list", **variables), tables(tmp_path, "--dry-run", **variables)
+    assert [line.split()[:4] for line in listed.stdout.splitlines()] == [["toy", name, "not", "run"]
+                                                                          for name in ("table1", "table2")]
+    assert planned.stdout.count("python -m recot.run") == 3 and "3 unknown" not in planned.stdout
+    assert "3 of unknown length" in planned.stdout
+    assert not (tmp_path / "runs").exists() and not (tmp_path / "results").exists()
+
+
+def test_list_does_not_pay_for_torch(tmp_path):
+    program = "import sys; from recot import tables\ntry:\n tables.main()\nfinally:\n print('torch' in sys.modules)"
+    assert python(tmp_path, "-c", program, "--list").stdout.splitlines()[-1] == "False"
+
+
+def test_more_seeds_join_the_cell_and_stay_in_it(tmp_path):
+    variables = spec(tmp_path)
+    assert tables(tmp_path, "--row", "bprmf", "--seeds", "0,3", **variables).returncode == 0
+    assert cells(tmp_path)["bprmf", "recall@20"]["seeds"] == "0 3" and cells(tmp_path)["bprmf", "recall@20"]["std"]
+    assert cells(tmp_path)["clrec", "recall@20"]["verdict"] == "not run yet"
+    assert tables(tmp_path, **variables).returncode == 0
+    assert [cells(tmp_path)[row, "recall@20"]["seeds"] for row in ("bprmf", "clrec")] == ["0 3", "0"]
+
+
+def test_row_19_killed_in_the_middle_it_goes_on_and_repeats_nothing(tmp_path):
+    """SIGKILL while the second of three runs trains; the numbers are those of an undisturbed run."""
+    variables = spec(tmp_path, 60)
+    process = subprocess.Popen([sys.executable, "-m", "recot.tables"], cwd=tmp_path, stdin=subprocess.DEVNULL,
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                               env=environment(tmp_path, **variables))
+
+    def second_under_way():
+        begun = [path.parent for path in (tmp_path / "runs").glob("*/epochs.csv") if path.read_text().count("\n") > 5]
+        return [folder / "last.ckpt" for folder in begun if not (folder / "record.json").exists()]
+
+    [checkpoint] = wait_for(second_under_way)
+    children = child_processes(process.pid)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    wait_for(lambda: not any(alive(child) for child in children))
+    records = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").glob("*/record.json")}
+    assert len(records) == 1 and checkpoint.exists()
+    interrupted = (checkpoint.parent / "epochs.csv").read_text().splitlines()
+
+    again = tables(tmp_path, **variables)
+    assert again.returncode == 0 and "[2/2]" in again.stderr and "[3/" not in again.stderr
+    assert all(path.stat().st_mtime_ns == time for path, time in records.items())
+    history = (checkpoint.parent / "epochs.csv").read_text().splitlines()
+    assert len(history) == 61 and history[: len(interrupted) - 1] == interrupted[:-1]
+
+    other = tmp_path / "undisturbed"
+    other.mkdir()
+    assert tables(other, **spec(other, 60)).returncode == 0
+    assert cells(tmp_path) == cells(other)
+
+
+def test_row_20_a_failing_row_says_so_and_only_it_is_tried_again(tmp_path):
+    variables = spec(tmp_path, **{"run: model=bprmf": "run: model=bprmf trainer.learning_rate=1e39"})
+    first = tables(tmp_path, **variables)
+    assert first.returncode == 1 and "failed: python -m recot.run" in first.stderr and "Diverged" in first.stderr
+    assert cells(tmp_path)["bprmf", "recall@20"]["verdict"].startswith("diverged: Diverged: ")
+    assert cells(tmp_path)["clrec", "recall@20"]["mean"]
+    assert "diverged" in (tmp_path / "results" / "toy" / "table2.md").read_text()
+    [failed] = [path for path in (tmp_path / "runs").glob("*/record.json")
+                if json.loads(path.read_text())["status"] == "diverged"]
+    failed.write_text(failed.read_text().replace('"diverged"', '"failed"'))
+    second = tables(tmp_path, **variables)
+    assert second.returncode == 1 and "[1/1]" in second.stderr and "trainer.learning_rate=1e39" in second.stderr
+
+
+def test_row_21_two_runners_of_one_list_share_the_work(tmp_path):
+    variables = spec(tmp_path, 20)
+    runners = [subprocess.Popen([sys.executable, "-m", "recot.tables"], cwd=tmp_path, stdin=subprocess.DEVNULL,
+                                stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+                                env=environment(tmp_path, **variables)) for _ in range(2)]
+    told = [runner.communicate(timeout=120)[1] for runner in runners]
+    assert [runner.returncode for runner in runners] == [0, 0], told
+    started = [line for text in told for line in text.splitlines() if "python -m recot.run" in line and "[" in line]
+    assert len(set(line.split("] ")[1] for line in started)) == 3
+    assert len(list((tmp_path / "runs").glob("*/record.json"))) == 3
+    assert all(line["mean"] for line in cells(tmp_path).values())
+
+
+def test_a_clone_without_the_runs_keeps_the_numbers_it_was_given(finished, tmp_path):
+    folder, _, _ = finished
+    variables = spec(tmp_path)
+    (tmp_path / "results" / "toy").mkdir(parents=True)
+    for name, content in files(folder).items():
+        (tmp_path / "results" / "toy" / name).write_bytes(content)
+    assert tables(tmp_path, "--render", **variables).returncode == 0
+    assert files(tmp_path) == files(folder)
+    spec(tmp_path, 3)  # other questions: the old answers do not fit
+    assert tables(tmp_path, "--render", **variables).returncode == 0
+    assert cells(tmp_path)["bprmf", "recall@20"]["mean"] == ""
+
+
+def test_row_25_runs_by_other_code_are_marked_and_fresh_runs_them_again(finished, tmp_path):
+    folder, _, _ = finished
+    variables = spec(tmp_path)
+    assert tables(tmp_path, **variables).returncode == 0
+    [old] = [path for path in (tmp_path / "runs").glob("*/record.json")
+             if json.loads(path.read_text())["model"] == "bprmf"]
+    record = json.loads(old.read_text())
+    old.write_text(json.dumps(record | {"sources": "other", "commit": "0123456789ab"}))
+    assert tables(tmp_path, "--render", **variables).returncode == 0
+    page = (tmp_path / "results" / "toy" / "table2.md").read_text()
+    assert page.count("†") == 3 and "commits 0123456789ab" in page  # two metrics and the note
+    assert "0 runs" in tables(tmp_path, "--dry-run", **variables).stdout
+    fresh = tables(tmp_path, "--fresh", **variables)
+    assert fresh.returncode == 0 and "[1/1]" in fresh.stderr and "model=bprmf" in fresh.stderr
+    assert "†" not in (tmp_path / "results" / "toy" / "table2.md").read_text()
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    (["--paper", "tow"], "refused: no paper is called 'tow'. Did you mean 'toy'?"),
+    (["--table", "table9"], "refused: 'table9' is in none of these artifacts. Did you mean 'table2'?"),
+    (["--row", "clrek"], "refused: 'clrek' is in none of these artifacts. Did you mean 'clrec'?"),
+    (["--seeds", "one"], "refused: seeds are whole numbers, got one; give them like 0,1,2"),
+    (["--profile", "smok"], "refused: no profile is called 'smok'. Known: ."),
+])
+def test_a_wrong_name_is_refused_with_the_nearest_one(tmp_path, words, message):
+    done = tables(tmp_path, *words, **spec(tmp_path))
+    assert done.returncode == 2 and done.stderr.strip() == message
+
+
+def test_a_spec_with_a_row_that_cannot_run_is_refused_before_anything_runs(tmp_path):
+    done = tables(tmp_path, **spec(tmp_path, **{"run: model=clrec": "run: model=clreck"}))
+    assert done.returncode == 2 and "model=clreck: there is no such choice. Did you mean 'clrec'?" in done.stderr
+    assert not (tmp_path / "runs").exists()
