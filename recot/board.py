@@ -251,8 +251,9 @@ class Board:
         keys = {key for line in lines for key in line["key"].split()}
         behind = [ledger[key] for key in sorted(keys) if key in ledger]
         if any(line["delta"] for line in lines):
-            yield ("Difference: ours against the paper's, relative; up to 2 % is a match, up to 10 % close. Bold: the "
-                   "best row of the paper's own.")
+            yield "Difference: ours against the paper's, relative; up to 2 % is a match, up to 10 % close."
+        if artifact.kind == "results" and artifact.axis is None:
+            yield "Bold: the best of the paper's own rows."
         if tests:
             yield (f"\\*: better than the second best row, paired t-test over {tests[0]['users']} users, p < "
                    f"{render.STAR:g} after Holm's correction over {len(tests)} tests ({artifact.name}\\_tests.csv).")

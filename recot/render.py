@@ -38,7 +38,13 @@ def ours(line: Line) -> str:
 
 def against_paper(line: Line) -> str:
     """The relative difference and what it is called."""
-    return f"{float(line['delta']):+.1%}, {line['verdict']}".replace("%", " %") if line["delta"] else ""
+    return f"{percent(float(line['delta']))}, {line['verdict']}" if line["delta"] else ""
+
+
+def percent(share: float) -> str:
+    """With a sign and one digit; nothing is 0.0 %."""
+    text = f"{share:+.1%}".replace("%", " %")
+    return "0.0 %" if text[1:] == "0.0 %" else text
 
 
 def leaders(artifact: Artifact, column: Column, lines: Lines) -> dict[str, str]:
@@ -112,7 +118,8 @@ def statistics(artifact: Artifact, lines: Lines) -> list[str]:
         body.append([escape(column.name), "ours", *texts])
         if any(line["paper"] for line in cells):
             body.append(["", "paper", *(shown(line["paper"], line["metric"]) for line in cells)])
-            body.append(["", "difference", *(against_paper(line) for line in cells)])
+            if cells[0]["delta"]:
+                body.append(["", "difference", *(against_paper(line) for line in cells)])
     return table(["", "", *artifact.metrics], body)
 
 
@@ -167,7 +174,7 @@ def change(line: Line, reference: Line, which: str) -> str:
     """Relative change of ours or the paper's against the reference row."""
     if not (line[which] and reference[which] and float(reference[which])):
         return ""
-    return f"{float(line[which]) / float(reference[which]) - 1:+.1%}".replace("%", " %")
+    return percent(float(line[which]) / float(reference[which]) - 1)
 
 
 def table(header: Sequence[str], body: Iterable[Sequence[str]]) -> list[str]:
