@@ -35,6 +35,7 @@ from recot.learn import Diverged, Gradient, History
 from recot.networks.base import TwoTower
 from recot.staged import Relabelled
 from recot.track import Guarded
+from recot.truth import noise_auc, score_pairs
 
 log = logging.getLogger(__name__)
 
@@ -150,11 +151,14 @@ def attempt(config: dict[str, Any], source: Any, key: str, folder: Path) -> dict
     for name, questions in question_sets(split).items():
         floor[name] = average(evaluate(popularity, questions, config["metrics"]))
         save_answers(folder / f"{name}.parquet", dataset, questions, values[name])
+    known = {}
+    if split.train.noisy is not None and bool(split.train.noisy.any()) and not bool(split.train.noisy.all()):
+        known = {"noise_auc": noise_auc(score_pairs(model, split.train.to(where)), split.train)}
     history: History = getattr(model, "history", [])
     if isinstance(model, Gradient | Relabelled):
         model.save(folder / "weights.pt")
     return {
-        "status": "done", **means, "floor": floor, "digest": digest(values), "split": split.fingerprint,
+        "status": "done", **means, **known, "floor": floor, "digest": digest(values), "split": split.fingerprint,
         "sizes": sizes(split), "dropped": dataset.dropped, "epochs": len(history),
         "best_epoch": getattr(model, "best_epoch", 0),
         "seconds": round(sum(row["seconds"] for row in history) + time.monotonic() - trained, 3),

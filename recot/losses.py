@@ -72,3 +72,64 @@ def soft_infonce(logits: Tensor, targets: Tensor) -> Tensor:
     """
     loss: Tensor = SoftCrossEntropy.apply(logits, targets)  # type: ignore[no-untyped-call]  # torch leaves it so
     return loss
+
+
+def bce(logits: Tensor, labels: Tensor) -> Tensor:
+    """Binary cross entropy of each logit, of the shape of ``logits`` and ``labels``; log 2 at logit zero.
+
+    Source: T-CE (Wang et al., WSDM 2021), whose truncation and reweighting need it unreduced.
+    """
+    loss: Tensor = F.binary_cross_entropy_with_logits(logits, labels, reduction="none")
+    return loss
+
+
+def alignment(a: Tensor, b: Tensor) -> Tensor:
+    """Squared distance of each pair of unit vectors, (n,) of two (n, d); 2 - 2 cos.
+
+    Source: DirectAU (Wang et al., KDD 2022), Eq. 5.
+    """
+    return (a - b).square().sum(-1)
+
+
+class Uniformity(torch.autograd.Function):
+    """See :func:`uniformity`; the gradient written out, for autograd would keep and walk three (n, n) buffers."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor) -> Tensor:
+        """Scalar of (n, d), n >= 2."""
+        n = len(z)
+        kernel: Tensor = torch.addmm(z.new_full((), -4.0), z, z.T, alpha=4.0).exp_()  # exp(-2 |a - b|^2), (n, n)
+        kernel.fill_diagonal_(0.0)
+        total = kernel.sum()
+        ctx.save_for_backward(z, kernel, total)
+        loss: Tensor = (total / (n * (n - 1))).log()
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        """(n, d): every entry of the kernel counts twice, once for either vector."""
+        z, kernel, total = ctx.saved_tensors
+        pull: Tensor = (kernel @ z) * (8.0 * grad / total)
+        return pull
+
+
+def uniformity(z: Tensor) -> Tensor:
+    """``log mean_{a<b} exp(-2 |z_a - z_b|^2)`` of unit vectors (n, d); scalar, 0 for one vector and where all agree.
+
+    The distances come from the Gram matrix, without a root whose gradient breaks down where two vectors are equal.
+    Rows must have length one: the gradient is that of ``exp(4 a.b - 4)``, right once the normalisation before it is
+    differentiated too.
+
+    Source: Wang and Isola (2020); DirectAU, Eq. 6.
+    """
+    if len(z) < 2:
+        return z.sum() * 0.0
+    return Uniformity.apply(z)  # type: ignore[no-untyped-call, no-any-return]  # torch leaves it so
+
+
+def bootstrap(predicted: Tensor, target: Tensor) -> Tensor:
+    """``2 - 2 cos`` of each prediction and its target, (n,) of two (n, d), in 0..4; no gradient reaches the target.
+
+    Source: BUIR (Lee et al., SIGIR 2021), Eq. 3.
+    """
+    return 2 - 2 * F.cosine_similarity(predicted, target.detach(), dim=-1)

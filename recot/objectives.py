@@ -39,13 +39,24 @@ class BPR:
     Args:
         batch_size: pairs per step.
         negatives: items drawn per pair, uniformly from what the user has not taken, anew every epoch.
+        penalty: weight of an L2 penalty on the free vectors the batch looks up (LightGCN: those before propagation).
+        penalty_form: ``squared`` adds ``penalty / 2`` times the squared norms of a pair's vectors to its loss (the
+            LightGCN authors); ``norm`` adds ``penalty / n`` times the unsquared norms of all users' vectors of the
+            batch, of all its positive and of all its negative items' (RecBole).
+
+    Raises:
+        ValueError: ``penalty`` is negative.
 
     Departures: an epoch is every pair once. The LightGCN authors draw users uniformly and then one of their pairs,
     which over-weights light users; the library the SCLRec authors most likely used draws pairs, as here.
     """
 
-    def __init__(self, batch_size: int = 1024, negatives: int = 1):
+    def __init__(self, batch_size: int = 1024, negatives: int = 1, penalty: float = 0.0,
+                 penalty_form: Literal["squared", "norm"] = "squared"):
+        if penalty < 0:
+            raise ValueError(f"loss.penalty = {penalty} would reward large vectors; give 0 or more")
         self.batch_size, self.negatives = batch_size, negatives
+        self.penalty, self.penalty_form = penalty, penalty_form
 
     def batches(self, train: Interactions, rng: torch.Generator, history: bool) -> Iterator[Pairs]:
         """Pairs with sampled negatives."""
@@ -53,10 +64,16 @@ class BPR:
 
     def __call__(self, network: Any, batch: Pairs) -> tuple[Tensor, Pairs]:
         """(n,) loss."""
-        z = network.users(batch.query)  # (n, d)
-        v = network.items(torch.cat([batch.items[:, None], batch.negatives], 1))  # (n, 1 + k, d)
-        scores = network.similarity(z[:, None], v).squeeze(1)  # (n, 1 + k)
-        return weighted(losses.bpr(scores[:, 0], scores[:, 1:]), batch.weights), batch
+        items = torch.cat([batch.items[:, None], batch.negatives], 1)  # (n, 1 + k)
+        scores = network.similarity(network.users(batch.query)[:, None], network.items(items)).squeeze(1)  # (n, 1 + k)
+        loss = weighted(losses.bpr(scores[:, 0], scores[:, 1:]), batch.weights)
+        return loss + self.shrinkage(*network.free(batch.query, items)) if self.penalty else loss, batch
+
+    def shrinkage(self, users: Tensor, items: Tensor) -> Tensor:
+        """The penalty of ``users`` (n, d) and ``items`` (n, 1 + k, d): (n,), or the same for all rows."""
+        if self.penalty_form == "squared":
+            return self.penalty / 2 * (users.square().sum(-1) + items.square().sum((-1, -2)))
+        return self.penalty / len(users) * (users.norm() + items[:, 0].norm() + items[:, 1:].norm())
 
 
 class InfoNCE:
@@ -104,6 +121,90 @@ class InfoNCE:
         if self.symmetric:
             loss = (loss + cross_entropy(logits.T, None if batch.targets is None else transposed(batch.targets))) / 2
         return weighted(loss, batch.weights), batch
+
+
+class DirectAU:
+    """Pulls the vectors of a pair together and spreads users and items over the sphere (DirectAU; Wang et al. 2022).
+
+    Args:
+        batch_size: pairs per step.
+        gamma: weight of uniformity.
+
+    Raises:
+        ValueError: ``gamma`` is negative.
+
+    Departures: none in the loss. The uniformity of a batch is one number, added to the loss of each of its rows, so
+    that the mean over rows is the paper's loss. Items are ranked as ``model.score`` says; the authors train cosines
+    and rank by the raw inner product.
+    """
+
+    def __init__(self, batch_size: int = 1024, gamma: float = 1.0):
+        if gamma < 0:
+            raise ValueError(f"loss.gamma = {gamma} would reward a collapse; the authors search 0.01 to 10")
+        self.batch_size, self.gamma = batch_size, gamma
+
+    def batches(self, train: Interactions, rng: torch.Generator, history: bool) -> Iterator[Pairs]:
+        """Pairs without negatives."""
+        return pairs(train, self.batch_size, rng, history=history)
+
+    def __call__(self, network: Any, batch: Pairs) -> tuple[Tensor, Pairs]:
+        """(n,) loss."""
+        z, v = unit(network.users(batch.query)), unit(network.items(batch.items))  # (n, d) each
+        spread = (losses.uniformity(z) + losses.uniformity(v)) / 2
+        return weighted(losses.alignment(z, v), batch.weights) + self.gamma * spread, batch
+
+
+class BCE:
+    """Is this an observed pair? Each one and some sampled unobserved ones, by binary cross entropy.
+
+    Args:
+        batch_size: pairs per step.
+        negatives: items drawn per pair, uniformly from what the user has not taken, anew every epoch.
+
+    Departures: T-CE's authors put pairs and negatives into one list, shuffle it and cut it, so that the share of
+    positives varies from batch to batch; here it is ``1 / (1 + negatives)`` in each.
+    """
+
+    def __init__(self, batch_size: int = 1024, negatives: int = 1):
+        self.batch_size, self.negatives = batch_size, negatives
+
+    def batches(self, train: Interactions, rng: torch.Generator, history: bool) -> Iterator[Pairs]:
+        """Pairs with sampled negatives."""
+        return pairs(train, self.batch_size, rng, negatives=self.negatives, history=history)
+
+    def __call__(self, network: Any, batch: Pairs) -> tuple[Tensor, Pairs]:
+        """(n, 1 + k) loss, the observed item first, and the batch with its labels. Weights scale the observed ones."""
+        items = torch.cat([batch.items[:, None], batch.negatives], 1)  # (n, 1 + k)
+        logits = network.similarity(network.users(batch.query)[:, None], network.items(items)).squeeze(1)  # (n, 1 + k)
+        labels = torch.zeros_like(logits)
+        labels[:, 0] = 1.0
+        loss = losses.bce(logits, labels)
+        if batch.weights is not None:
+            loss = torch.cat([weighted(loss[:, 0], batch.weights)[:, None], loss[:, 1:]], 1)  # (n, 1 + k)
+        return loss, replace(batch, labels=labels)
+
+
+class Bootstrap:
+    """The online vector of either side predicts the slow target of the other; no negatives (BUIR; Lee et al. 2021).
+
+    Args:
+        batch_size: pairs per step.
+    """
+
+    networks = ("BUIR",)
+
+    def __init__(self, batch_size: int = 1024):
+        self.batch_size = batch_size
+
+    def batches(self, train: Interactions, rng: torch.Generator, history: bool) -> Iterator[Pairs]:
+        """Pairs without negatives."""
+        return pairs(train, self.batch_size, rng, history=history)
+
+    def __call__(self, network: Any, batch: Pairs) -> tuple[Tensor, Pairs]:
+        """(n,) loss in 0..8."""
+        user, item = network.predictions(batch.query, batch.items)
+        slow_user, slow_item = network.targets(batch.query, batch.items)
+        return weighted(losses.bootstrap(user, slow_item) + losses.bootstrap(item, slow_user), batch.weights), batch
 
 
 def cross_entropy(logits: Tensor, targets: Tensor | None) -> Tensor:

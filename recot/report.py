@@ -52,6 +52,9 @@ def show(record: Mapping[str, Any], runs: str) -> None:
     """Print the summary, where the record is, and what to try next."""
     console = Console(soft_wrap=True, markup=False)
     console.print(summary(record))
+    if known := record.get("noise_auc"):
+        console.print(f"known noise scored low: AUC {known['auc']:.4f}, within users {known['auc_user']:.4f}",
+                      highlight=False)
     folder = Path(runs) / record["key"]
     if record["fresh"]:
         console.print(f"{record['epochs']} epochs (best {record['best_epoch']}), {record['seconds']:.1f} s, "

@@ -126,11 +126,17 @@ def check_combination(config: Mapping[str, Any], choices: Mapping[str, str]) -> 
                            "use loss=none denoiser=none, or a network such as model=bprmf")
     if trained and not loss:
         raise RequestError(f"model={named['model']} is a network and needs a loss; use loss=bpr or loss=infonce")
-    wanted = denoiser.constants.get("objectives", ()) if denoiser else ()
-    if trained and wanted and loss and loss.name not in wanted:
-        fitting = ", ".join(f"loss={name.lower()}" for name in wanted)
-        raise RequestError(f"denoiser={named['denoiser']} needs {fitting}, and loss={named['loss']} gives it nothing "
-                           f"to work on; use {fitting}, or denoiser=none")
+    for group, part in (("denoiser", denoiser), ("model", model)) if trained and loss else ():
+        wanted = part.constants.get("objectives", ()) if part else ()
+        if wanted and loss.name not in wanted:  # type: ignore[union-attr]
+            fitting = ", ".join(f"loss={name.lower()}" for name in wanted)
+            remedy = ", or denoiser=none" if group == "denoiser" else ", or another model"
+            raise RequestError(f"{group}={named[group]} needs {fitting}, and loss={named['loss']} gives it nothing "
+                               f"to work on; use {fitting}{remedy}")
+    networks = loss.constants.get("networks", ()) if loss else ()
+    if trained and networks and not model.bases & set(networks):  # type: ignore[union-attr]
+        fitting = ", ".join(f"model={name.lower()}" for name in networks)
+        raise RequestError(f"loss={named['loss']} trains what only {fitting} has; use {fitting}, or another loss")
 
 
 def check_metrics(config: Mapping[str, Any]) -> None:

@@ -26,6 +26,8 @@ class Pairs:
         weights: (n,) float32, or None when all are one.
         observed: (n, n) bool, true where the user of row i has the item of column j in training; None unless asked.
         targets: (n, n) float32 with rows that sum to one, the soft labels of an in-batch loss; None is the identity.
+        labels: (n, 1 + k) float32, one where the loss of that place is of an observed pair; None unless an objective
+            gives one loss to every pair and negative.
     """
 
     query: Query
@@ -34,6 +36,7 @@ class Pairs:
     weights: Tensor | None = None
     observed: Tensor | None = None
     targets: Tensor | None = None
+    labels: Tensor | None = None
 
 
 def uniform_negatives(train: Interactions, count: int, rng: torch.Generator, rounds: int = 100) -> Tensor:

@@ -17,9 +17,12 @@ class TwoTower(nn.Module):
         inductive: a claim, tested for all: the score depends on the history and not on the user id, so that unseen
             users can be served.
         similarity: (..., m, d), (..., n, d) -> (..., m, n); ranks the items.
+        objectives: names of the objectives it can be trained on; empty for any. A config that pairs it with another one
+            is refused before data are read.
     """
 
     inductive: bool = False
+    objectives: tuple[str, ...] = ()
     similarity: Similarity
 
     def bind(self, train: Interactions) -> None:
@@ -35,6 +38,10 @@ class TwoTower(nn.Module):
     def items(self, ids: Tensor | None = None) -> Tensor:
         """(*ids.shape, d) vectors of items, or (n_items, d) of all of them."""
         raise TypeError(f"{type(self).__name__} is a TwoTower and has to define items(ids)")
+
+    def free(self, query: Query, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """What an L2 penalty shrinks: the free vectors behind b questions and items (b, k), as (b, d) and (b, k, d)."""
+        return self.users(query), self.items(ids)
 
     def score(self, query: Query) -> Tensor:
         """(b, n_items) scores, higher first.

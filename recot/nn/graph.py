@@ -1,0 +1,106 @@
+"""The bipartite graph of users and items, and linear propagation on it."""
+
+from __future__ import annotations
+
+import warnings
+from functools import cached_property
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+
+Operators = tuple[Tensor, Tensor]
+"""The normalised adjacency, (n_users, n_items) and (n_items, n_users), sparse CSR."""
+
+
+class Graph:
+    """``D^{-1/2} A D^{-1/2}`` of a bipartite graph, where A joins each user to their items; no self-loops.
+
+    A node without edges gets zeros. Both directions are kept in CSR, which multiplies twice as fast as COO.
+
+    Attributes:
+        sides: for users and for items, the row pointer (rows + 1,), columns (edges,) and values (edges,) of the CSR
+            matrix. order: (edges,), which edge of the user side each edge of the item side is.
+    """
+
+    def __init__(self, sides: tuple[tuple[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]], order: Tensor):
+        self.sides, self.order = sides, order
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Itself: it never changes, and sparse tensors refuse to be copied."""
+        return self
+
+    @cached_property
+    def whole(self) -> Operators:
+        """The operators with all edges."""
+        return self.operators()
+
+    @classmethod
+    def of(cls, users: Tensor, items: Tensor, n_users: int, n_items: int) -> Self:
+        """The graph of distinct pairs (edges,) each, in any order."""
+        place = (users * n_items + items).argsort()
+        users, items = users[place], items[place]
+        degree_u = torch.bincount(users, minlength=n_users)
+        degree_i = torch.bincount(items, minlength=n_items)
+        values = (degree_u[users] * degree_i[items]).float().rsqrt()  # (edges,)
+        order = (items * n_users + users).argsort()
+        return cls(((pointer(degree_u), items, values), (pointer(degree_i), users[order], values[order])), order)
+
+    def operators(self, drop: float = 0.0) -> Operators:
+        """The two matrices; with ``drop``, each edge is left out with that probability and the others are scaled up by
+        ``1 / (1 - drop)``, the same edges in both. Draws from torch's global generator.
+        """
+        (rows, columns, values), (rows_t, columns_t, values_t) = self.sides
+        if drop:
+            kept = (torch.rand_like(values) >= drop) / (1 - drop)  # (edges,)
+            values, values_t = values * kept, values_t * kept[self.order]
+        n_users, n_items = len(rows) - 1, len(rows_t) - 1
+        return (torch.sparse_csr_tensor(rows, columns, values, (n_users, n_items), check_invariants=False),
+                torch.sparse_csr_tensor(rows_t, columns_t, values_t, (n_items, n_users), check_invariants=False))
+
+
+def pointer(degrees: Tensor) -> Tensor:
+    """Row pointer of a CSR matrix, (rows + 1,) of the entries in each row."""
+    return torch.cat([degrees.new_zeros(1), degrees.cumsum(0)])
+
+
+def horner(users: Tensor, items: Tensor, operators: Operators, n_layers: int) -> tuple[Tensor, Tensor]:
+    """``(E + S E + ... + S^K E) / (K + 1)`` with S the symmetric operator, as ``E + S (E + S (...))``: K products."""
+    to_users, to_items = operators
+    u, i = users, items
+    for _ in range(n_layers):
+        u, i = torch.addmm(users, to_users, i), torch.addmm(items, to_items, u)
+    return u.div(n_layers + 1), i.div(n_layers + 1)
+
+
+class Propagation(torch.autograd.Function):
+    """See :func:`propagate`. The operator is symmetric, so the backward pass is the forward pass of the gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, users: Tensor, items: Tensor, operators: Operators, n_layers: int) -> tuple[Tensor, Tensor]:
+        """Two tensors like ``users`` and ``items``."""
+        ctx.operators, ctx.n_layers = operators, n_layers
+        return horner(users, items, operators, n_layers)
+
+    @staticmethod
+    def backward(ctx: Any, users: Tensor, items: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        """Gradients of both."""
+        return *horner(users, items, ctx.operators, ctx.n_layers), None, None
+
+
+def propagate(users: Tensor, items: Tensor, operators: Operators, n_layers: int) -> tuple[Tensor, Tensor]:
+    """Mean of the layers 0 to K of linear propagation.
+
+    Args:
+        users, items: (n_users, d) and (n_items, d), layer 0.
+        operators: from :meth:`Graph.operators`. n_layers: K.
+
+    Returns:
+        Two tensors of the same shapes.
+
+    Source: LightGCN (He et al., SIGIR 2020), Eqs. 3 to 8.
+    """
+    found: tuple[Tensor, Tensor] = Propagation.apply(users, items, operators, n_layers)  # type: ignore[no-untyped-call]
+    return found
