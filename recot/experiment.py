@@ -151,9 +151,9 @@ def attempt(config: dict[str, Any], source: Any, key: str, folder: Path) -> dict
     for name, questions in question_sets(split).items():
         floor[name] = average(evaluate(popularity, questions, config["metrics"]))
         save_answers(folder / f"{name}.parquet", dataset, questions, values[name])
-    known = {}
-    if split.train.noisy is not None and bool(split.train.noisy.any()) and not bool(split.train.noisy.all()):
-        known = {"noise_auc": noise_auc(score_pairs(model, split.train.to(where)), split.train)}
+    train, known = split.train, {}
+    if train.noisy is not None and 0 < int(train.noisy.sum()) < len(train):
+        known = {"noise_auc": noise_auc(score_pairs(model, train.to(where)), train.noisy, train.users)}
     history: History = getattr(model, "history", [])
     if isinstance(model, Gradient | Relabelled):
         model.save(folder / "weights.pt")

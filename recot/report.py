@@ -53,8 +53,8 @@ def show(record: Mapping[str, Any], runs: str) -> None:
     console = Console(soft_wrap=True, markup=False)
     console.print(summary(record))
     if known := record.get("noise_auc"):
-        console.print(f"known noise scored low: AUC {known['auc']:.4f}, within users {known['auc_user']:.4f}",
-                      highlight=False)
+        console.print(f"known noise ranked lowest: AUC {float(known['auc']):.2f} (within users "
+                      f"{float(known['auc_user']):.2f})", highlight=False)
     folder = Path(runs) / record["key"]
     if record["fresh"]:
         console.print(f"{record['epochs']} epochs (best {record['best_epoch']}), {record['seconds']:.1f} s, "

@@ -1,9 +1,10 @@
-"""Where it is known which training pairs are noise: does a model score them low?"""
+"""Where it is known which training pairs are noise: does a recommender score them low?"""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from scipy import stats
 from torch import Tensor
 
@@ -11,58 +12,59 @@ from recot.data.interactions import Interactions
 from recot.data.split import Query
 from recot.evaluate import Recommender
 
-BLOCK = 1024  # users scored at a time
-
 
 @torch.no_grad()
-def score_pairs(recommender: Recommender, train: Interactions) -> Tensor:
-    """(n,) float64 on the CPU, the score of every training pair; a block of users at a time, never users x items."""
-    found = torch.empty(len(train), dtype=torch.float64)
-    place = torch.arange(len(train), device=train.users.device)
-    by_user = type(train.by_user)(train.by_user.offsets, place)  # rows of places in place of items
-    for users in train.activity.nonzero().flatten().split(BLOCK):
-        history, places = train.by_user.take(users), by_user.take(users)
-        scores = recommender.score(Query(users, history))
-        found[places.values.cpu()] = scores[history.rows, history.values].double().cpu()
-    return found
-
-
-def noise_auc(scores: Tensor, train: Interactions) -> dict[str, float]:
-    """Area under the ROC curve for telling noisy pairs from the others by a low score; 0.5 is chance, 1 is perfect.
+def score_pairs(recommender: Recommender, train: Interactions, chunk: int = 1024) -> Tensor:
+    """Scores of the training pairs, each user asked with the whole training history.
 
     Args:
-        scores: (n,) of the training pairs. train: knows which of them are noisy.
+        recommender: already fitted. train: on the device of its questions.
+        chunk: users asked at a time; memory is ``chunk`` x n_items, never users x items.
 
     Returns:
-        ``auc`` over all pairs, and ``auc_user``, the mean over users who have pairs of both kinds of the area among
-        their own pairs, which is blind to how active a user is. Ties count one half.
+        (n,) float64 on the CPU, in the order of the pairs.
+    """
+    found = [torch.empty(0, dtype=torch.float64)]
+    for users in train.activity.nonzero().squeeze(1).split(chunk):  # rising, as the pairs are sorted
+        history = train.by_user.take(users)
+        scores = recommender.score(Query(users, history))  # (chunk, n_items)
+        asked = history.to(scores.device)
+        found.append(scores[asked.rows, asked.values].double().cpu())
+    return torch.cat(found)  # (n,)
+
+
+def noise_auc(scores: ArrayLike, noisy: ArrayLike, users: ArrayLike) -> dict[str, float]:
+    """Area under the ROC curve of finding noisy pairs by their low scores: 1 is perfect, one half is chance.
+
+    Args:
+        scores: (n,), whose order alone matters. noisy: (n,) bool. users: (n,) int64, from 0.
+
+    Returns:
+        ``auc``: the chance that a noisy pair scores below another one, ties counting one half. ``auc_user``: the same
+        among the pairs of one user, averaged over users who have both kinds, so that it is blind to scores that differ
+        between users; NaN where no user has both.
 
     Raises:
-        ValueError: no pair is noisy, or all are, or nothing is known.
+        ValueError: all pairs are noisy, or none is, or a score is NaN.
     """
-    if train.noisy is None or not 0 < int(train.noisy.sum()) < len(train):
-        raise ValueError("there are no pairs of both kinds to tell apart; use data=planted, or noise=add")
-    noisy, users = train.noisy.cpu().numpy(), train.users.cpu().numpy()
-    pooled = area(scores.numpy(), noisy, np.zeros_like(users))
-    within = area(scores.numpy(), noisy, users)
-    return {"auc": float(pooled.mean()), "auc_user": float(within.mean()) if len(within) else float("nan")}
+    score, bad, user = np.asarray(scores), np.asarray(noisy, dtype=bool), np.asarray(users)
+    if bad.all() or not bad.any():
+        raise ValueError(f"{bad.sum()} of {bad.size} pairs are known to be noisy, and an AUC needs both kinds; "
+                         "use data=planted or noise=add")
+    if np.isnan(score).any():
+        raise ValueError(f"{np.isnan(score).sum()} of {score.size} scores are NaN and have no rank; find what "
+                         "makes them, for example a learning rate that is too large")
+    within = areas(score, bad, user)
+    return {"auc": float(areas(score, bad, np.zeros_like(user))[0]),
+            "auc_user": float(within.mean()) if within.size else float("nan")}
 
 
-def area(scores: np.ndarray, noisy: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """The area within each group that has pairs of both kinds; all arguments are (n,)."""
-    level = stats.rankdata(scores, method="dense")  # ties share a level
-    order = np.lexsort((level, groups))
-    group, levels = groups[order], level[order]
-    first = np.flatnonzero(np.r_[True, group[1:] != group[:-1]])
-    begin = np.flatnonzero(np.r_[True, (group[1:] != group[:-1]) | (levels[1:] != levels[:-1])])
-    end = np.r_[begin[1:], len(group)]
-    size = np.diff(np.r_[first, len(group)])
-    offset = np.repeat(first, size)
-    rank = np.empty(len(group))
-    rank[:] = np.repeat((begin + end + 1) / 2, end - begin) - offset  # middle ranks within the group, from 1
-    bad = noisy[order]
-    n_bad = np.add.reduceat(bad.astype(np.int64), first)
-    n_good = size - n_bad
-    above = np.add.reduceat(np.where(bad, 0.0, rank), first) - n_good * (n_good + 1) / 2
-    both = (n_bad > 0) & (n_good > 0)
-    return above[both] / (n_bad * n_good)[both]
+def areas(score: np.ndarray, bad: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """The area within each group that has both kinds, by the rank sum of Mann and Whitney (1947)."""
+    level = stats.rankdata(score, method="dense").astype(np.int64)  # equal scores share a level
+    rank = stats.rankdata(group * (level.max() + 1) + level)  # (n,) group after group, ties share their mean rank
+    size, n_good = np.bincount(group), np.bincount(group, ~bad)  # (groups,)
+    rank -= (size.cumsum() - size)[group]  # from 1 in each group
+    below = np.bincount(group, rank * ~bad) - n_good * (n_good + 1) / 2  # pairs of a bad and a better-scored good one
+    both = (n_good > 0) & (n_good < size)
+    return below[both] / (n_good * (size - n_good))[both]

@@ -1,0 +1,391 @@
+"""Picks settings by validation answers: ``python -m recot.tune model=clrec loss.tau=0.1,0.2 --trials 2``.
+
+Hydra's sweep grammar says what is tuned, and optuna's seeded TPE sampler what is tried next (its first ten trials are
+drawn at random). Each trial is an ordinary run, whose record is addressed by its config, so a study keeps nothing of its
+own: one that was killed and is started again asks the same sampler, gets the same answers, finds the records of what was
+finished, and the unfinished run goes on from its checkpoint. A stored study could not do that: the trial of the killed
+process would stay in it as running for ever.
+
+Records hold test answers too; nothing here reads them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import itertools
+import logging
+import math
+import os
+import shlex
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Glob
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from recot import cache, compose
+from recot.schema import RequestError
+
+log = logging.getLogger("recot.tune")  # __name__ is __main__ under python -m
+
+METHOD = ("model", "loss", "denoiser", "trainer")
+"""What is a setting of a method. Validation answers under different data, protocols, noise or seeds do not compare."""
+
+
+class Space:
+    """What a request tunes, over which values, and what it fixes.
+
+    Attributes:
+        parsed: the overrides. sweeps: those that are tuned, by key.
+        values: of each tuned key, as they are typed or as a range; None for an interval of real numbers.
+        size: number of combinations, infinite with such an interval.
+
+    Raises:
+        RequestError, HydraException: nothing is tuned, or not in a way that can be.
+    """
+
+    def __init__(self, overrides: Sequence[str]):
+        self.parsed = OverridesParser.create().parse_overrides([word for word in overrides if word != "~tuned"])
+        self.sweeps = {word.key_or_group: word for word in self.parsed if word.is_sweep_override()}
+        if not self.sweeps:
+            raise RequestError("nothing is tuned; give a key several values, such as loss.tau=0.1,0.2 or "
+                               "'trainer.learning_rate=tag(log,interval(1e-4,1e-2))'")
+        self.values: dict[str, Sequence[Any] | None] = {}
+        for key, word in self.sweeps.items():
+            self.check(key)
+            sweep = word.value()
+            if word.is_discrete_sweep():
+                self.values[key] = list(dict.fromkeys(word.sweep_string_iterator()))
+            else:
+                self.values[key] = range(sweep.start, sweep.end + 1) if isinstance(sweep.start, int) else None
+        counts = [math.inf if values is None else len(values) for values in self.values.values()]
+        self.size = math.prod(counts)
+
+    def check(self, key: str) -> None:
+        """Refuse what cannot be tuned."""
+        sweep, typed = self.sweeps[key].value(), self.sweeps[key].input_line
+        if key.split(".")[0] not in METHOD:
+            raise RequestError(f"{typed}: {key} is no setting of a method, and validation answers under different "
+                               f"values of it do not compare. Tune keys of {', '.join(METHOD)}; python -m recot.run -m "
+                               "sweeps over any")
+        if [word.key_or_group for word in self.parsed].count(key) > 1:
+            raise RequestError(f"{key} is given more than once; give all its values in one place")
+        if isinstance(sweep, Glob):
+            raise RequestError(f"{typed}: name the choices, such as {key}=this,that")
+        interval = self.sweeps[key].is_interval_sweep()
+        if sweep.tags - ({"log"} if interval else set()):
+            raise RequestError(f"{typed}: the one tag there is, log, is for an interval, such as "
+                               f"'{key}=tag(log,interval(1e-4,1e-2))'")
+        if interval and not (sweep.start < sweep.end and (sweep.start > 0 or not sweep.tags)):
+            raise RequestError(f"{typed}: an interval rises, and on a logarithmic scale starts above 0")
+
+    def distributions(self) -> dict[str, Any]:
+        """What the sampler draws from: listed values, whose order is not used, and intervals with both their ends."""
+        from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+        found: dict[str, Any] = {}
+        for key, word in self.sweeps.items():
+            sweep = word.value()
+            if word.is_discrete_sweep():
+                found[key] = CategoricalDistribution(self.values[key])
+            else:
+                kind = FloatDistribution if self.values[key] is None else IntDistribution
+                found[key] = kind(sweep.start, sweep.end, log="log" in sweep.tags)
+        return found
+
+    def edges(self) -> Iterator[dict[str, Any]]:
+        """Combinations to check beforehand: all of groups, and in each of them every listed value and both ends."""
+        ends: dict[str, Sequence[Any]] = {}
+        for key, values in self.values.items():
+            word = self.sweeps[key]
+            if values is None:
+                ends[key] = (word.value().start, word.value().end)
+            else:
+                ends[key] = values if word.is_choice_sweep() else (values[0], values[-1])
+        groups = [key for key in ends if "." not in key]
+        for choice in itertools.product(*(ends[group] for group in groups)):
+            first = {key: values[0] for key, values in ends.items()} | dict(zip(groups, choice, strict=True))
+            yield first
+            yield from (first | {key: value} for key in ends if key not in groups for value in ends[key][1:])
+
+    def words(self, params: Mapping[str, Any]) -> list[str]:
+        """The overrides of one combination."""
+        return [f"{word.get_key_element()}={params[word.key_or_group]}" if word.key_or_group in self.sweeps
+                else word.input_line for word in self.parsed]
+
+    def untried(self, asked: set[tuple[Any, ...]]) -> dict[str, Any]:
+        """The first combination of the grid that is not among those asked for."""
+        combinations = itertools.product(*self.values.values())  # type: ignore[arg-type]  # asked of finite spaces only
+        return dict(zip(self.values, next(found for found in combinations if found not in asked), strict=True))
+
+
+def configured(words: Sequence[str], epochs: int | None) -> tuple[dict[str, Any], dict[str, str]]:
+    """The config and choices of a trial, of at most ``epochs``.
+
+    The tuned file of its method is left out: what an earlier study found for other keys would be a setting that nobody
+    asked for, and that the file which this study writes does not hold.
+    """
+    config, choices = compose.composed(*words, "~tuned")
+    if epochs is not None:
+        config["trainer"]["max_epochs"] = min(config["trainer"]["max_epochs"], epochs)
+    return config, choices
+
+
+def tuned_file(choices: Mapping[str, str]) -> Path:
+    """Where the settings of a method on a data set are."""
+    return compose.CONF / "tuned" / choices["data"] / f"{choices['model']}-{choices['loss']}-{choices['denoiser']}.yaml"
+
+
+def checked(space: Space, epochs: int | None) -> list[tuple[dict[str, Any], dict[str, str]]]:
+    """The configs at the edges of a space; whatever is wrong with any of them is found before the first trial.
+
+    Raises:
+        RequestError: a key, a value or a combination is wrong, or trials would not compare.
+    """
+    try:
+        found = [configured(space.words(params), epochs) for params in space.edges()]
+        from recot import experiment
+
+        for config, _ in found:
+            experiment.build(config)
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        raise RequestError(compose.explain(error)) from error
+    first, monitor = found[0][0], found[0][0]["protocol"]["monitor"]
+    if any(config[part] != first[part] for config, _ in found for part in ("data", "protocol", "noise", "seed")):
+        raise RequestError("these models are asked different questions, so their validation answers do not compare; "
+                           "tune them one by one")
+    if monitor not in first["metrics"]:
+        raise RequestError(f"metrics leaves out {monitor}, by which trials are compared; add it to metrics=[...], or "
+                           "set protocol.monitor")
+    return found
+
+
+def command(words: Sequence[str], choices: Mapping[str, str]) -> str:
+    """What a user types for a run without the tuned file of its method."""
+    return shlex.join(["python", "-m", "recot.run", *words, *["~tuned"] * tuned_file(choices).exists()])
+
+
+def tune(overrides: Sequence[str], trials: int, epochs: int | None = None, seed: int = 0,
+         results: Path = Path("results"), write: bool = False) -> list[dict[str, Any]]:
+    """Try ``trials`` different configurations, or all there are; found records count.
+
+    ``<results>/tuning/<data>/<model>-<loss>-<denoiser>.csv`` is written after every trial, in place of what was there.
+
+    Args:
+        overrides: as for ``recot.run``; those with several values are tuned.
+        epochs: cap of each trial's ``trainer.max_epochs``. seed: of the sampler.
+        write: put the best values into ``conf/tuned``, where they apply to every run of the method on these data.
+
+    Returns:
+        One row per trial, in order; ``value`` is the validation metric, None where the trial did not end well.
+
+    Raises:
+        RequestError, HydraException: the request is wrong; nothing was run.
+    """
+    for name, number in (("--trials", trials), ("--epochs", 1 if epochs is None else epochs)):
+        if number < 1:
+            raise RequestError(f"{name} {number} leaves nothing to run; give 1 or more")
+    space = Space(overrides)
+    if write and (swept := [key for key in space.sweeps if "." not in key]):
+        raise RequestError(f"--write cannot keep a choice of {swept[0]}: a tuned file belongs to one model, loss and "
+                           f"denoiser, and holds their values. Compare without --write, then tune the winner")
+    found = checked(space, epochs)
+    names = ["+".join(dict.fromkeys(choices[group] for _, choices in found)) for group in METHOD[:3]]
+    config, choices = found[0]
+    file = results / "tuning" / choices["data"] / f"{'-'.join(names)}.csv"
+    log.info("%s on %s: %d of %s configurations by validation %s, at most %d epochs each", "-".join(names),
+             choices["data"], trials, "any number of" if space.size == math.inf else space.size,
+             config["protocol"]["monitor"], max(config["trainer"]["max_epochs"] for config, _ in found))
+    for hidden in dict.fromkeys(tuned_file(choices) for _, choices in found):
+        if hidden.exists():
+            log.info("left out of the trials: %s", hidden)
+    rows = search(space, trials, epochs, seed, file)
+    log.info("written to %s", file)
+    if write and (winner := best(rows)):
+        config, choices = configured(space.words(winner), epochs)
+        title = (f"Best of {len(rows)} configurations by validation {winner['metric']}, at most {winner['max_epochs']} "
+                 f"epochs each; see {file.as_posix()}.")
+        options = ["--trials", trials, *([] if epochs is None else ["--epochs", epochs]), "--sampler-seed", seed]
+        keep(space, config, tuned_file(choices), title, [str(option) for option in options])
+    return rows
+
+
+def search(space: Space, trials: int, epochs: int | None, seed: int, file: Path) -> list[dict[str, Any]]:
+    """Ask, run, tell, until there are enough rows or no combinations left."""
+    import optuna
+
+    from recot import experiment
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
+    rows: dict[str, dict[str, Any]] = {}  # by the key of the record
+    asked: set[tuple[Any, ...]] = set()
+    data = None
+    while len(rows) < trials:
+        if len(asked) == space.size:
+            log.info("these are all the configurations there are: %d, and %d were asked for", len(rows), trials)
+            break
+        trial = study.ask(space.distributions())
+        params = {name: trial.params[name] for name in space.sweeps}
+        config, choices = configured(space.words(params), epochs)
+        data = data or experiment.make(config["data"]).digest()
+        key = cache.key(config, data)
+        fresh = key not in rows
+        asked.add(tuple(params.values()))
+        if fresh:
+            cap = [] if epochs is None else [f"trainer.max_epochs={config['trainer']['max_epochs']}"]
+            record = outcome(config, choices, command([*space.words(params), *cap], choices), key)
+            rows[key] = entry(record, config, key, {"trial": len(rows) + 1, **params}, trials)
+            write_table(file, list(rows.values()))
+            report(list(rows.values()), space, record)
+        value = rows[key]["value"]
+        study.tell(trial, value, None if value is not None else optuna.trial.TrialState.FAIL)
+        if not fresh and len(asked) < space.size < math.inf:
+            study.enqueue_trial(space.untried(asked))  # a sampler that repeats itself may never name the rest of a grid
+    return list(rows.values())
+
+
+def outcome(config: dict[str, Any], choices: dict[str, str], command: str, key: str) -> dict[str, Any]:
+    """The record of a trial, run or found. One that diverged would do so again; one that failed is tried again."""
+    from recot import experiment
+
+    runs = cache.Runs(config["paths"]["runs"])
+    earlier = runs.get(key)
+    if earlier and earlier["status"] == "diverged" and not config["force"]:
+        return earlier
+    try:
+        return experiment.run(config, choices, command)
+    except Exception as error:
+        record = runs.get(key)
+        return record if record and record["status"] in ("diverged", "failed") else {
+            "status": "failed", "error": f"{type(error).__name__}: {error}"}
+
+
+def entry(record: Mapping[str, Any], config: Mapping[str, Any], key: str, start: Mapping[str, Any],
+          trials: int) -> dict[str, Any]:
+    """The row of a trial."""
+    metric, done = config["protocol"]["monitor"], record["status"] == "done"
+    return {**start, "value": record["valid"][metric] if done else None,
+            **{name: record.get(name) for name in ("epochs", "best_epoch", "seconds", "status")}, "key": key,
+            "metric": metric, "trials": trials, "max_epochs": config["trainer"]["max_epochs"]}
+
+
+def best(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """The row with the highest value, the first of equals; None where no trial ended well."""
+    return max((row for row in rows if row["value"] is not None), key=lambda row: row["value"], default=None)
+
+
+def write_table(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """All trials so far as csv."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    cache.write_whole(file, text.getvalue().encode())
+
+
+def report(rows: Sequence[Mapping[str, Any]], space: Space, record: Mapping[str, Any]) -> None:
+    """A line about the last trial."""
+    row, winner = rows[-1], best(rows)
+    what = " ".join(f"{key}={row[key]}" for key in space.sweeps)
+    if row["value"] is None or winner is None:
+        log.info("trial %d/%d  %s  %s: %s", row["trial"], row["trials"], what, row["status"], record.get("error"))
+    else:
+        log.info("trial %d/%d  %s  %s %.4f (best %.4f, trial %d)  %.1f s%s", row["trial"], row["trials"], what,
+                 row["metric"], row["value"], winner["value"], winner["trial"], row["seconds"],
+                 "" if record["fresh"] else ", found")
+
+
+def keep(space: Space, config: Mapping[str, Any], file: Path, title: str, options: Sequence[str]) -> None:
+    """Write the tuned keys of a config as the tuned file of its method."""
+    content: dict[str, Any] = {}
+    for key in space.sweeps:
+        *path, name = key.split(".")
+        reduce(lambda node, part: node.setdefault(part, {}), path, content)[name] = reduce(
+            lambda node, part: node[part], key.split("."), config)
+    typed = [word.input_line for word in space.parsed  # without what says where a run was and not what it was
+             if not any(f"{word.key_or_group}.".startswith(f"{name}.") for name in cache.IRRELEVANT)]
+    head = f"# @package _global_\n# {title}\n# {shlex.join(['python', '-m', 'recot.tune', *typed, *options])}\n"
+    verb = "replaced" if file.exists() else "written to"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    cache.write_whole(file, (head + yaml.safe_dump(content, sort_keys=False, allow_unicode=True)).encode())
+    log.info("%s %s", verb, file)
+
+
+def show(rows: Sequence[Mapping[str, Any]], overrides: Sequence[str], write: bool) -> None:
+    """Print the best trials and what to type for the first of them."""
+    from rich.console import Console
+    from rich.table import Table
+
+    space, winner = Space(overrides), best(rows)
+    ranked = sorted(rows, key=lambda row: -math.inf if row["value"] is None else row["value"], reverse=True)
+    table = Table(title=f"the best of {len(rows)} trials, validation {rows[0]['metric']}, at most "
+                        f"{rows[0]['max_epochs']} epochs each")
+    for name in ("trial", *space.sweeps, rows[0]["metric"], "epochs", "seconds"):
+        table.add_column(name, justify="right")
+    for row in ranked[:10]:
+        value = row["status"] if row["value"] is None else f"{row['value']:.4f}"
+        table.add_row(*(str("" if cell is None else cell) for cell in (
+            row["trial"], *(row[key] for key in space.sweeps), value, row["epochs"], row["seconds"])))
+    console = Console()
+    console.print(table)
+    if winner:
+        words = space.words(winner)
+        plain = shlex.join(["python", "-m", "recot.run", *words])  # a tuned file that was just written holds no more
+        line = plain if write else command(words, configured(words, None)[1])
+        console.print(f"best: {line}", markup=False, highlight=False, soft_wrap=True)
+
+
+def arguments() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m recot.tune", description="Pick settings by validation answers. "
+                                     "What is killed goes on when the same command is typed again.")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE",
+                        help="as for recot.run; what has several values is tuned: loss.tau=0.1,0.2  "
+                             "'model.dim=range(32,128,32)'  'trainer.learning_rate=tag(log,interval(1e-4,1e-2))'")
+    parser.add_argument("--trials", type=int, required=True, help="different configurations in total, those of before "
+                        "included")
+    parser.add_argument("--epochs", type=int, help="at most so many for each trial")
+    parser.add_argument("--sampler-seed", type=int, default=0, help="another order of trials (default 0)")
+    parser.add_argument("--results", type=Path, default=Path("results"), metavar="DIR",
+                        help="where tuning/<data>/<model>-<loss>-<denoiser>.csv is written (default results)")
+    parser.add_argument("--write", action="store_true", help="put the best values into conf/tuned")
+    return parser
+
+
+def main() -> None:
+    """Entry point. Exit codes: 0 done, 1 no trial ended well, 2 the request was wrong, 130 stopped."""
+    from recot.run import quiet_threads, refuse
+
+    quiet_threads()
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    log.setLevel(logging.INFO)
+    options = arguments().parse_intermixed_args()
+    try:
+        rows = tune(options.overrides, options.trials, options.epochs, options.sampler_seed, options.results,
+                    options.write)
+        show(rows, options.overrides, options.write)
+    except (RequestError, HydraException) as error:
+        raise SystemExit(refuse(compose.explain(error))) from None
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped; the same command goes on where it was\n")
+        raise SystemExit(130) from None
+    except Exception as error:
+        if os.environ.get("RECOT_TRACEBACK"):
+            raise
+        sys.stderr.write(f"{type(error).__name__}: {error}\n(RECOT_TRACEBACK=1 shows where)\n")
+        raise SystemExit(1) from error
+    raise SystemExit(0 if best(rows) else 1)
+
+
+if __name__ == "__main__":
+    main()
