@@ -5,7 +5,7 @@ BIN := .venv/bin
 export GOMP_SPINCOUNT ?= 10000
 
 .DEFAULT_GOAL := help
-.PHONY: help run tables test lint bench clean
+.PHONY: help run tables tune test lint bench clean
 
 help:  ## what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,6 +21,9 @@ TABLE_OPTIONS := $(if $(PAPER),--paper $(PAPER)) $(if $(TABLE),--table $(TABLE))
 
 tables: .venv/installed  ## tables and figures of the papers into results/; PAPER=, TABLE=, DATA=, BUDGET=30m, ARGS=--list
 	$(BIN)/python -m recot.tables $(TABLE_OPTIONS) $(ARGS)
+
+tune: .venv/installed  ## settings by validation answers: PAPER=sclrec DATA=gowalla, or ARGS="model=clrec loss.tau=0.1,0.2 --trials 2"
+	$(BIN)/python -m $(if $(PAPER),recot.tables --tune $(TABLE_OPTIONS),recot.tune) $(ARGS)
 
 test: .venv/installed  ## all tests; some of them with ARGS="tests/ot -k pot"
 	$(BIN)/python -m pytest $(ARGS)

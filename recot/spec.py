@@ -94,6 +94,19 @@ class Artifact:
                 yield column, row
 
 
+@dataclass(frozen=True)
+class Tuning:
+    """How the methods of a paper are tuned: every one with as many trials of as many epochs.
+
+    Attributes:
+        rows: id -> overrides in Hydra's sweep grammar, without the data set.
+    """
+
+    trials: int
+    epochs: int
+    rows: dict[str, tuple[str, ...]]
+
+
 @cache
 def papers() -> tuple[str, ...]:
     """Names of the papers there is a spec for."""
@@ -109,12 +122,30 @@ def load(paper: str, profile: str | None = None) -> tuple[Artifact, ...]:
     Raises:
         RequestError: there is no such paper or profile, or the spec says something nothing reads.
     """
+    spec = _read(paper)
+    artifacts = tuple(_artifact(paper, name, node, spec) for name, node in spec["artifacts"].items())
+    return tuple(_on_planted(artifact, profile) for artifact in artifacts) if profile else artifacts
+
+
+def tuning(paper: str) -> Tuning:
+    """How the methods of a paper are tuned.
+
+    Raises:
+        RequestError: there is no such paper, or its spec says nothing of it.
+    """
+    node = _read(paper).get("tuning")
+    if node is None:
+        raise RequestError(f"experiments/{paper}.yaml has no `tuning`; use python -m recot.tune for a single method")
+    return Tuning(node["trials"], node["epochs"], {str(id_): tuple(shlex.split(run)) for id_, run in
+                                                   node["rows"].items()})
+
+
+def _read(paper: str) -> dict[str, Any]:
     if paper not in papers():
         raise RequestError(f"no paper is called {paper!r}. {nearest(paper, list(papers()))}")
     spec = yaml.safe_load((EXPERIMENTS / f"{paper}.yaml").read_text(encoding="utf-8"))
-    _refuse_unknown(spec, {"title", "seeds", "data", "stand_ins", "artifacts"}, paper)
-    artifacts = tuple(_artifact(paper, name, node, spec) for name, node in spec["artifacts"].items())
-    return tuple(_on_planted(artifact, profile) for artifact in artifacts) if profile else artifacts
+    _refuse_unknown(spec, {"title", "seeds", "data", "stand_ins", "tuning", "artifacts"}, f"{paper}.yaml")
+    return spec
 
 
 def _refuse_unknown(node: Mapping[str, Any], known: set[str], where: str) -> None:

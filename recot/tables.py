@@ -22,7 +22,7 @@ from recot.cache import Runs
 from recot.collect import HEADER, RUN_HEADER
 from recot.compose import composed
 from recot.schema import RequestError, nearest
-from recot.spec import Artifact, load, papers
+from recot.spec import Artifact, load, papers, tuning
 
 log = logging.getLogger("recot.tables")  # __name__ is __main__ under python -m
 
@@ -118,6 +118,8 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--list", action="store_true", help="every artifact and its state; runs nothing")
     parser.add_argument("--dry-run", action="store_true", help="the runs that would start, with an estimate of time")
     parser.add_argument("--render", action="store_true", help="write the tables from what is there; runs nothing")
+    parser.add_argument("--tune", action="store_true", help="tune the rows on the data sets given, with the budget of "
+                        "the spec, and write conf/tuned; runs no table")
     parser.add_argument("--budget", type=parse_duration, help="start no run that would not end within 30m, 2h, ...")
     parser.add_argument("--limit", type=parse_duration, help="give up a run after this long")
     parser.add_argument("--jobs", type=int, default=1, help="runs at once (set OMP_NUM_THREADS to share the cores)")
@@ -154,6 +156,8 @@ def regenerate(options: argparse.Namespace) -> int:
     if options.list:
         sys.stdout.writelines(f"{line}\n" for line in listing(artifacts, results))
         return 0
+    if options.tune:
+        return tune_rows(options)
     idle = options.dry_run or options.render
     request = Request([needed(artifact, reachable) for artifact in artifacts], set(options.row), set(options.data),
                       tuple(map(int, options.seeds)), results, fetch=not idle)
@@ -186,6 +190,30 @@ def regenerate(options: argparse.Namespace) -> int:
     for outcome in failures:
         log.error("failed: %s\n  %s", outcome.job.command, outcome.error)
     return 1 if failures else 0
+
+
+def tune_rows(options: argparse.Namespace) -> int:
+    """Tune rows of one paper with equal budgets; the exit code.
+
+    Raises:
+        RequestError: not one paper, no data set, or a row that its spec does not tune.
+    """
+    if len(options.paper) != 1 or not options.data:
+        raise RequestError("--tune wants one paper and the data sets to tune on: --paper sclrec --data gowalla --tune")
+    from recot.tune import best, tune
+
+    plan = tuning(options.paper[0])
+    for name in options.row:
+        if name not in plan.rows:
+            raise RequestError(f"experiments/{options.paper[0]}.yaml does not tune {name!r}. "
+                               f"{nearest(name, sorted(plan.rows))}")
+    logging.getLogger("recot.tune").setLevel(logging.INFO)
+    lost = 0
+    for data in options.data:
+        for name in options.row or plan.rows:
+            overrides = [f"data={data}", *plan.rows[name]]
+            lost += best(tune(overrides, plan.trials, plan.epochs, results=options.results, write=True)) is None
+    return 1 if lost else 0
 
 
 def execute(board: Board, jobs: Sequence[runner.Job], places: Mapping[str, list[Artifact]],

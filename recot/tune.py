@@ -1,10 +1,10 @@
 """Picks settings by validation answers: ``python -m recot.tune model=clrec loss.tau=0.1,0.2 --trials 2``.
 
 Hydra's sweep grammar says what is tuned, and optuna's seeded TPE sampler what is tried next (its first ten trials are
-drawn at random). Each trial is an ordinary run, whose record is addressed by its config, so a study keeps nothing of its
-own: one that was killed and is started again asks the same sampler, gets the same answers, finds the records of what was
-finished, and the unfinished run goes on from its checkpoint. A stored study could not do that: the trial of the killed
-process would stay in it as running for ever.
+drawn at random). Each trial is an ordinary run, whose record is addressed by its config, so a study keeps nothing of
+its own: one that was killed and is started again asks the same sampler, gets the same answers, finds the records of
+what was finished, and the unfinished run goes on from its checkpoint. A stored study could not do that: the trial of
+the killed process would stay in it as running for ever.
 
 Records hold test answers too; nothing here reads them.
 """
@@ -76,6 +76,8 @@ class Space:
             raise RequestError(f"{typed}: {key} is no setting of a method, and validation answers under different "
                                f"values of it do not compare. Tune keys of {', '.join(METHOD)}; python -m recot.run -m "
                                "sweeps over any")
+        if key in cache.IRRELEVANT:
+            raise RequestError(f"{typed}: {key} changes no result, so there is nothing to choose")
         if [word.key_or_group for word in self.parsed].count(key) > 1:
             raise RequestError(f"{key} is given more than once; give all its values in one place")
         if isinstance(sweep, Glob):
@@ -196,13 +198,13 @@ def tune(overrides: Sequence[str], trials: int, epochs: int | None = None, seed:
     space = Space(overrides)
     if write and (swept := [key for key in space.sweeps if "." not in key]):
         raise RequestError(f"--write cannot keep a choice of {swept[0]}: a tuned file belongs to one model, loss and "
-                           f"denoiser, and holds their values. Compare without --write, then tune the winner")
+                           "denoiser, and holds their values. Compare without --write, then tune the winner")
     found = checked(space, epochs)
     names = ["+".join(dict.fromkeys(choices[group] for _, choices in found)) for group in METHOD[:3]]
     config, choices = found[0]
     file = results / "tuning" / choices["data"] / f"{'-'.join(names)}.csv"
     log.info("%s on %s: %d of %s configurations by validation %s, at most %d epochs each", "-".join(names),
-             choices["data"], trials, "any number of" if space.size == math.inf else space.size,
+             choices["data"], min(trials, space.size), "any number of" if space.size == math.inf else space.size,
              config["protocol"]["monitor"], max(config["trainer"]["max_epochs"] for config, _ in found))
     for hidden in dict.fromkeys(tuned_file(choices) for _, choices in found):
         if hidden.exists():

@@ -25,11 +25,13 @@ BELOW = {  # unit -> units it may import besides itself; the order is that of th
     "collect": {"cache", "compare", "spec"}, "render": {"cache", "collect", "spec"},
     "board": {"cache", "collect", "compose", "experiment", "render", "runner", "schema", "spec", "data"},
     "run": {"schema", "compose", "experiment", "report"},
-    "tables": {"board", "cache", "collect", "compose", "run", "runner", "schema", "spec"},
+    "tune": {"compose", "schema", "cache", "experiment", "run"},
+    "tables": {"board", "cache", "collect", "compose", "run", "runner", "schema", "spec", "tune"},
     "bench": {"learn", "training", "evaluate", "networks", "objectives", "denoise", "nn", "ot", "losses", "data"},
 }
-ONLY_IN = {"lightning": {"learn"}, "hydra": {"compose", "run", "experiment"}, "omegaconf": {"compose", "run"},
-           "wandb": {"track"}, "ot": set(), "pandas": {"data", "experiment", "collect"}}
+ONLY_IN = {"lightning": {"learn"}, "hydra": {"compose", "run", "experiment", "tune"},
+           "omegaconf": {"compose", "run", "tune"}, "optuna": {"tune"}, "wandb": {"track"}, "ot": set(),
+           "pandas": {"data", "experiment", "collect"}}
 
 
 def unit(path):

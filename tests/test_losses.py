@@ -55,3 +55,48 @@ def test_the_written_gradient_of_soft_infonce_is_the_derivative(rng):
     targets = torch.randn(5, 5, generator=rng, dtype=torch.float64).softmax(-1)
     weights = torch.rand(5, generator=rng, dtype=torch.float64)
     assert torch.autograd.gradcheck(lambda x: losses.soft_infonce(x, targets) * weights, logits)
+
+
+def test_bce_by_hand_and_log_two_at_zero():
+    loss = losses.bce(torch.tensor([2.0, -1.0, 0.5, 0.0]), torch.tensor([1.0, 1.0, 0.0, 0.0]))
+    assert loss.tolist() == pytest.approx([0.126928, 1.313262, 0.974077, 0.693147], abs=1e-6)
+
+
+def test_alignment_of_unit_vectors_is_two_minus_two_cos(rng):
+    a, b = (F.normalize(torch.randn(5, 4, generator=rng), dim=-1) for _ in range(2))
+    torch.testing.assert_close(losses.alignment(a, b), 2 - 2 * (a * b).sum(-1))
+
+
+def test_uniformity_by_hand():
+    assert losses.uniformity(torch.tensor([[1.0, 0.0], [-1.0, 0.0]])).item() == pytest.approx(-8.0)
+    assert losses.uniformity(torch.tensor([[0.6, 0.8]]).repeat(5, 1)).item() == pytest.approx(0.0, abs=1e-6)
+    assert losses.uniformity(torch.tensor([[0.6, 0.8]])).item() == 0.0
+
+
+def test_uniformity_and_its_gradient_are_those_of_pairwise_distances(rng):
+    free = torch.randn(20, 6, generator=rng, dtype=torch.float64).requires_grad_()
+    ours, plain = (f(F.normalize(free, dim=-1)) for f in (
+        losses.uniformity, lambda z: torch.pdist(z).square().mul(-2).exp().mean().log()))
+    torch.testing.assert_close(ours, plain)
+    torch.testing.assert_close(*(torch.autograd.grad(3 * loss, free)[0] for loss in (ours, plain)))
+
+
+def test_uniformity_is_blind_to_a_common_rotation(rng):
+    z = F.normalize(torch.randn(9, 3, generator=rng, dtype=torch.float64), dim=-1)
+    rotation = torch.linalg.qr(torch.randn(3, 3, generator=rng, dtype=torch.float64)).Q
+    torch.testing.assert_close(losses.uniformity(z @ rotation), losses.uniformity(z))
+
+
+def test_equal_vectors_give_a_finite_gradient():
+    z = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]], requires_grad=True)
+    losses.uniformity(F.normalize(z, dim=-1)).backward()
+    assert z.grad.isfinite().all()
+
+
+def test_bootstrap_is_zero_for_the_same_direction_four_for_the_opposite_and_leaves_the_target_alone():
+    predicted = torch.tensor([[2.0, 0.0], [2.0, 0.0]], requires_grad=True)
+    target = torch.tensor([[1.0, 0.0], [-3.0, 0.0]], requires_grad=True)
+    loss = losses.bootstrap(predicted, target)
+    assert loss.tolist() == [0.0, 4.0]
+    loss.sum().backward()
+    assert target.grad is None

@@ -8,8 +8,9 @@ import torch.nn.functional as F
 
 from recot.data.batches import pairs
 from recot.data.interactions import Interactions
+from recot.networks.buir import BUIR
 from recot.networks.tables import Tables
-from recot.objectives import BPR, InfoNCE
+from recot.objectives import BCE, BPR, Bootstrap, DirectAU, InfoNCE
 
 
 @pytest.fixture
@@ -94,3 +95,68 @@ def test_weights_of_pairs_multiply_their_loss(train, network, rng):
 def test_a_temperature_that_is_not_positive_is_refused():
     with pytest.raises(ValueError, match="common values lie in"):
         InfoNCE(tau=0)
+
+
+def test_the_squared_penalty_shrinks_the_three_vectors_of_a_pair(train, network, rng):
+    batch = next(BPR(10).batches(train, rng, history=False))
+    u, v = network.user_table.weight[batch.query.users], network.item_table.weight
+    norms = u.square().sum(1) + v[batch.items].square().sum(1) + v[batch.negatives[:, 0]].square().sum(1)
+    extra = BPR(10, penalty=0.3)(network, batch)[0] - BPR(10)(network, batch)[0]
+    torch.testing.assert_close(extra, 0.15 * norms)
+
+
+def test_the_norm_penalty_is_that_of_three_matrices_over_the_batch(train, network, rng):
+    batch = next(BPR(10).batches(train, rng, history=False))
+    u, v = network.user_table.weight[batch.query.users], network.item_table.weight
+    total = u.norm() + v[batch.items].norm() + v[batch.negatives[:, 0]].norm()
+    extra = BPR(10, penalty=0.3, penalty_form="norm")(network, batch)[0] - BPR(10)(network, batch)[0]
+    torch.testing.assert_close(extra, (0.3 * total / 10).expand(10))
+
+
+def test_the_mean_of_directau_is_alignment_plus_half_gamma_times_both_uniformities(train, network, rng):
+    objective = DirectAU(batch_size=10, gamma=2.0)
+    batch = next(objective.batches(train, rng, history=False))
+    u = F.normalize(network.user_table.weight[batch.query.users])
+    v = F.normalize(network.item_table.weight[batch.items])
+    spread = sum(torch.pdist(z).square().mul(-2).exp().mean().log() for z in (u, v))
+    torch.testing.assert_close(objective(network, batch)[0].mean(), (u - v).square().sum(1).mean() + spread)
+
+
+def test_directau_of_one_pair_is_alignment_alone(train, network, rng):
+    loss, _ = DirectAU(gamma=5.0)(network, next(pairs(train, 1, rng)))
+    assert loss.shape == (1,) and 0 <= loss.item() <= 4
+
+
+def test_bce_has_one_loss_per_entry_and_tells_which_were_observed(train, network, rng):
+    objective = BCE(batch_size=10, negatives=2)
+    batch = next(objective.batches(train, rng, history=False))
+    loss, labelled = objective(network, batch)
+    z, v = network.user_table.weight[batch.query.users], network.item_table.weight
+    logits = (z[:, None] * v[torch.cat([batch.items[:, None], batch.negatives], 1)]).sum(-1)
+    assert labelled.labels.tolist() == [[1.0, 0.0, 0.0]] * 10
+    torch.testing.assert_close(loss, F.binary_cross_entropy_with_logits(logits, labelled.labels, reduction="none"))
+
+
+def test_weights_of_pairs_scale_the_observed_entry_of_bce_and_no_other(train, network, rng):
+    half = train.reweighted(torch.full((len(train),), 0.5))
+    (light, _), (full, _) = (BCE(10)(network, next(BCE(10).batches(x, rng.manual_seed(1), history=False)))
+                             for x in (half, train))
+    torch.testing.assert_close(light, full * torch.tensor([0.5, 1.0]))
+
+
+def test_bootstrap_predicts_each_side_from_the_other(train, rng):
+    torch.manual_seed(0)
+    network, objective = BUIR(12, 15, dim=4), Bootstrap(batch_size=10)
+    torch.nn.init.normal_(network.target.user_table.weight)
+    batch = next(objective.batches(train, rng, history=False))
+    online, target, q = network.online, network.target, network.predictor
+    expected = sum(2 - 2 * F.cosine_similarity(q(a), b) for a, b in (
+        (online.users(batch.query), target.items(batch.items)), (online.items(batch.items), target.users(batch.query))))
+    torch.testing.assert_close(objective(network, batch)[0], expected)
+
+
+@pytest.mark.parametrize(("make", "remedy"), [(lambda: BPR(penalty=-1.0), "give 0 or more"),
+                                              (lambda: DirectAU(gamma=-1.0), "0.01 to 10")])
+def test_numbers_that_would_reward_the_opposite_are_refused(make, remedy):
+    with pytest.raises(ValueError, match=remedy):
+        make()

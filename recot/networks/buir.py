@@ -67,6 +67,7 @@ class BUIR(TwoTower):
     @torch.no_grad()
     def after_step(self) -> None:
         """Move the target towards the online encoder."""
+        self.online.after_step()
         for slow, fast in zip(self.target.parameters(), self.online.parameters(), strict=True):
             slow.lerp_(fast, 1 - self.momentum)
 

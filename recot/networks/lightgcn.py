@@ -63,12 +63,16 @@ class LightGCN(TwoTower):
         self.graph = Graph.of(train.users, train.items, train.n_users, train.n_items)
         self.cached = None
 
+    def after_step(self) -> None:
+        """Forget vectors of the weights before the step; fused optimisers do not raise a tensor's version."""
+        self.cached = None
+
     def propagated(self) -> tuple[Tensor, Tensor]:
         """(n_users, d) and (n_items, d) at the end of propagation; computed once for the weights as they are."""
         if self.graph is None:
             raise RuntimeError("LightGCN has no graph yet; call bind(train) first")
         state = (self.user_table.weight._version, self.item_table.weight._version, torch.is_grad_enabled(),
-                 self.training)  # an optimiser step raises the versions
+                 self.training)  # loading and averaging raise the versions
         if self.cached is None or self.cached[0] != state:
             operators = self.graph.whole
             if self.training and self.edge_drop_max:

@@ -1,0 +1,286 @@
+"""Tuning: what is tried, that only validation answers decide, and that a killed study goes on."""
+
+import csv
+import json
+import shutil
+
+import pytest
+import yaml
+from commands import TINY, composed, python
+
+from recot import compose, experiment, tune
+from recot.schema import RequestError
+
+REQUEST = (*TINY, "model=clrec", "loss.batch_size=64", "loss.tau=0.05,0.1,0.2", "trainer.weight_decay=0,1e-6")
+LOG = "trainer.learning_rate=tag(log,interval(1e-4,1e-1))"
+
+
+@pytest.fixture(autouse=True)
+def folders(tmp_path, monkeypatch):
+    """Records and tuned files of each test in a folder of its own."""
+    shutil.copytree(compose.CONF, tmp_path / "conf", ignore=shutil.ignore_patterns("planted"))
+    monkeypatch.setattr(compose, "CONF", tmp_path / "conf")
+    monkeypatch.setenv("RECOT_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("RECOT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Configs of the trials that were run, by a stand-in that trains nothing and likes tau 0.1 and small decay.
+
+    Its records have no test answers: whoever read them would fail.
+    """
+    seen = []
+
+    def run(config, choices, command):
+        seen.append({**config, "command": command})
+        value = 1 - abs(config["loss"].get("tau", 0.1) - 0.1) - config["trainer"]["weight_decay"]
+        return {"status": "done", "valid": {"ndcg@20": value}, "epochs": 3, "best_epoch": 2, "seconds": 1.5,
+                "fresh": True}
+
+    monkeypatch.setattr(experiment, "run", run)
+    return seen
+
+
+def exit_code(monkeypatch, *words):
+    """What the shell would see; the command runs in this process."""
+    monkeypatch.setattr("sys.argv", ["recot.tune", *words])
+    with pytest.raises(SystemExit) as stop:
+        tune.main()
+    return stop.value.code
+
+
+def table(name="clrec-infonce-none", data="planted"):
+    return (compose.CONF.parent / "results" / "tuning" / data / f"{name}.csv").read_bytes()
+
+
+def without_seconds(content):
+    return [{**row, "seconds": None} for row in csv.DictReader(content.decode().splitlines())]
+
+
+def test_the_sweep_grammar_says_what_is_tuned():
+    space = tune.Space(["model=clrec", "~tuned", "loss.tau=0.1,0.2,0.1", "loss.duplicates=choice(none,mask)",
+                        "model.dim=range(16,65,16)", LOG, "loss.batch_size=int(interval(2,5))", "metrics=[hr@5,mrr]"])
+    assert list(space.sweeps) == ["loss.tau", "loss.duplicates", "model.dim", "trainer.learning_rate",
+                                  "loss.batch_size"]
+    assert space.values == {"loss.tau": ["0.1", "0.2"], "loss.duplicates": ["none", "mask"],
+                            "model.dim": ["16", "32", "48", "64"], "trainer.learning_rate": None,
+                            "loss.batch_size": range(2, 6)}
+    drawn = space.distributions()
+    rate, batch = drawn["trainer.learning_rate"], drawn["loss.batch_size"]
+    assert (rate.low, rate.high, rate.log) == (1e-4, 1e-1, True)
+    assert (batch.low, batch.high, batch.log) == (2, 5, False)
+    assert drawn["loss.tau"].choices == ("0.1", "0.2")
+    chosen = dict(zip(space.sweeps, ("0.2", "mask", "48", 0.003, 4), strict=True))
+    assert space.words(chosen) == ["model=clrec", "loss.tau=0.2", "loss.duplicates=mask", "model.dim=48",
+                                   "trainer.learning_rate=0.003", "loss.batch_size=4", "metrics=[hr@5,mrr]"]
+    assert space.size == float("inf") and tune.Space(["loss.tau=1,2,3", "model.dim=range(4)"]).size == 12
+
+
+def test_every_listed_value_and_both_ends_are_checked_beforehand():
+    edges = list(tune.Space(["loss.tau=1,2,3", "model.dim=range(1,50)", LOG]).edges())
+    assert {edge["loss.tau"] for edge in edges} == {"1", "2", "3"}
+    assert {edge["model.dim"] for edge in edges} == {"1", "49"}
+    assert {edge["trainer.learning_rate"] for edge in edges} == {1e-4, 1e-1}
+    groups = [(edge["model"], edge["denoiser"]) for edge in tune.Space(["model=a,b", "denoiser=c,d"]).edges()]
+    assert groups == [("a", "c"), ("a", "d"), ("b", "c"), ("b", "d")]
+
+
+def test_trials_are_different_configurations_and_a_grid_ends(calls, caplog):
+    caplog.set_level("INFO", "recot.tune")
+    rows = tune.tune(REQUEST, 50)
+    tried = {(config["loss"]["tau"], config["trainer"]["weight_decay"]) for config in calls}
+    assert len(rows) == len(calls) == 6 and tried == {(t, w) for t in (0.05, 0.1, 0.2) for w in (0.0, 1e-6)}
+    assert "these are all the configurations there are: 6, and 50 were asked for" in caplog.text
+    best = tune.best(rows)
+    assert (best["loss.tau"], best["trainer.weight_decay"], best["value"]) == ("0.1", "0", 1.0)
+
+
+def test_one_config_written_in_two_ways_is_one_configuration(calls):
+    rows = tune.tune([*TINY, "model=clrec", "trainer.weight_decay=0,0.0,1e-6,0.000001"], 50)
+    assert len(rows) == len(calls) == 2
+
+
+def test_more_trials_go_on_from_fewer_and_another_seed_takes_another_order(calls):
+    few, more, other = (tune.tune([*TINY, "model=clrec", LOG], n, seed=seed) for n, seed in ((3, 0), (5, 0), (3, 1)))
+    keys = [[row["key"] for row in rows] for rows in (few, more, other)]
+    assert keys[1][:3] == keys[0] and len(set(keys[1])) == 5 and not set(keys[2]) & set(keys[1])
+    assert all(1e-4 <= row["trainer.learning_rate"] <= 1e-1 for row in more)
+
+
+def test_the_sampler_learns_from_the_answers(calls):
+    """After its ten random trials it looks near 0.1, where the stand-in is best; uniform draws miss that by 0.41."""
+    rows = tune.tune([*TINY, "model=clrec", "loss.tau=interval(0.01,1)"], 25)
+    misses = [abs(row["loss.tau"] - 0.1) for row in rows]
+    assert sum(misses[10:]) / 15 < 0.5 * sum(misses[:10]) / 10
+
+
+def test_the_cap_on_epochs_is_in_the_trial_its_command_the_output_and_the_table(calls, caplog):
+    caplog.set_level("INFO", "recot.tune")
+    rows = tune.tune([*TINY, "model=clrec", "loss.tau=0.1,0.2"], 1, epochs=1)
+    assert calls[0]["trainer"]["max_epochs"] == rows[0]["max_epochs"] == 1
+    assert calls[0]["command"].endswith("trainer.max_epochs=1") and "at most 1 epochs each" in caplog.text
+    assert tune.tune([*TINY, "model=clrec", "loss.tau=0.1,0.2"], 1, epochs=9)[0]["max_epochs"] == 2  # the trainer's own
+
+
+def test_the_table_has_a_row_per_trial_and_says_what_its_numbers_are(calls):
+    tune.tune(REQUEST, 2)
+    assert table().decode().splitlines()[0] == ("trial,loss.tau,trainer.weight_decay,value,epochs,best_epoch,seconds,"
+                                                "status,key,metric,trials,max_epochs")
+    row = next(csv.DictReader(table().decode().splitlines()))
+    assert [row[name] for name in ("trial", "epochs", "best_epoch", "seconds", "status", "metric", "trials",
+                                   "max_epochs")] == ["1", "3", "2", "1.5", "done", "ndcg@20", "2", "2"]
+
+
+def test_a_killed_study_goes_on_where_it_was_and_ends_with_the_same_table(tmp_path, monkeypatch, capsys, caplog):
+    words = [*REQUEST, "--trials", "3"]
+    assert exit_code(monkeypatch, *words) == 0
+    whole = table()
+    shutil.rmtree(tmp_path / "runs")
+    real, started, kill = experiment.run, [], True
+
+    def run(config, choices, command):
+        started.append(command)
+        if kill and len(started) == 2:
+            raise KeyboardInterrupt
+        record = real(config, choices, command)
+        if not record["fresh"]:
+            started.pop()
+        return record
+
+    monkeypatch.setattr(experiment, "run", run)
+    capsys.readouterr()
+    assert exit_code(monkeypatch, *words) == 130
+    assert capsys.readouterr().err.endswith("stopped; the same command goes on where it was\n")
+    assert without_seconds(table())[0] == without_seconds(whole)[0] and len(without_seconds(table())) == 1
+    stopped_in, kill = started[1], False
+    started.clear()
+    assert exit_code(monkeypatch, *words) == 0
+    assert len(started) == 2 and started[0] == stopped_in
+    assert without_seconds(table()) == without_seconds(whole)
+    again = table()
+    started.clear()
+    assert exit_code(monkeypatch, *words) == 0
+    assert started == [] and table() == again
+    printed = capsys.readouterr().out
+    assert "best: python -m recot.run trainer=smoke" in printed and "test" not in printed + caplog.text
+    assert caplog.text.count("s, found") == 4
+
+
+def test_a_trial_that_breaks_costs_only_itself_and_diverging_is_not_repeated(tmp_path, monkeypatch, caplog):
+    """The first learning rate diverges, and the request is answered by the other; both count."""
+    caplog.set_level("INFO", "recot.tune")
+    words = [*TINY, "model=bprmf", "loss.batch_size=64", "trainer.learning_rate=1e38,0.01"]
+    rows = {row["trainer.learning_rate"]: row for row in tune.tune(words, 2)}
+    broken = rows["1e+38"]
+    assert (broken["status"], broken["value"], rows["0.01"]["status"]) == ("diverged", None, "done")
+    assert "diverged: Diverged: the training loss was nan" in caplog.text
+    first, real = table("bprmf-bpr-none"), experiment.run
+    monkeypatch.setattr(experiment, "run", lambda config, *rest: pytest.fail("repeated") if config["trainer"][
+        "learning_rate"] > 1 else real(config, *rest))
+    tune.tune(words, 2)
+    assert table("bprmf-bpr-none") == first
+    record = tmp_path / "runs" / broken["key"] / "record.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"status": "failed"}))
+    with pytest.raises(pytest.fail.Exception, match="repeated"):
+        tune.tune(words, 2)
+
+
+def test_the_exit_code_is_1_where_no_trial_ended_well(monkeypatch, caplog):
+    def run(*given):
+        raise ArithmeticError("no luck")
+
+    monkeypatch.setattr(experiment, "run", run)
+    assert exit_code(monkeypatch, *REQUEST, "--trials", "2", "--write") == 1
+    assert caplog.text.count("failed: ArithmeticError: no luck") == 2
+    assert not (compose.CONF / "tuned" / "planted").exists() and table().count(b"failed") == 2
+
+
+def test_what_is_written_beats_the_preset_and_is_beaten_by_the_command_line(calls, monkeypatch, capsys, caplog):
+    assert exit_code(monkeypatch, *REQUEST, "paths.cache=mine", "--trials", "6", "--epochs", "1", "--write") == 0
+    file = compose.CONF / "tuned" / "planted" / "clrec-infonce-none.yaml"
+    lines = file.read_text().splitlines()
+    assert lines[0] == "# @package _global_"
+    assert lines[1] == ("# Best of 6 configurations by validation ndcg@20, at most 1 epochs each; "
+                        "see results/tuning/planted/clrec-infonce-none.csv.")
+    assert lines[2] == f"# python -m recot.tune {' '.join(REQUEST)} --trials 6 --epochs 1 --sampler-seed 0"
+    assert yaml.safe_load(file.read_text()) == {"loss": {"tau": 0.1}, "trainer": {"weight_decay": 0.0}}
+    config = composed("model=clrec")[0]
+    assert (config["loss"]["tau"], config["trainer"]["weight_decay"], config["trainer"]["max_epochs"]) == (0.1, 0, 300)
+    assert composed("model=clrec", "~tuned")[0]["loss"]["tau"] == 0.2
+    assert composed("model=clrec", "loss.tau=0.3")[0]["loss"]["tau"] == 0.3
+    assert composed("model=sclrec")[0]["loss"]["tau"] == 0.2
+    assert f"written to {file}" in caplog.text and "~tuned" not in capsys.readouterr().out
+
+
+def test_an_earlier_tuned_file_stays_out_of_the_trials_and_of_the_command(calls, monkeypatch, capsys, caplog):
+    file = compose.CONF / "tuned" / "planted" / "clrec-infonce-none.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text("# @package _global_\nloss: {tau: 0.7}\ntrainer: {weight_decay: 0.5}\n")
+    assert composed("model=clrec")[0]["loss"]["tau"] == 0.7
+    words = (*TINY, "model=clrec", "trainer.weight_decay=0,1e-6")
+    assert exit_code(monkeypatch, *words, "--trials", "2") == 0
+    assert {config["loss"]["tau"] for config in calls} == {0.2}
+    assert f"left out of the trials: {file}" in caplog.text and "weight_decay=0 '~tuned'" in capsys.readouterr().out
+    assert all(config["command"].endswith(" '~tuned'") for config in calls)
+    assert exit_code(monkeypatch, *words, "--trials", "2", "--write") == 0
+    assert f"replaced {file}" in caplog.text
+    config = composed("model=clrec")[0]
+    assert (config["loss"]["tau"], config["trainer"]["weight_decay"]) == (0.2, 0.0)
+
+
+def test_models_can_be_compared_and_the_table_is_named_after_all_of_them(calls, monkeypatch, capsys):
+    words = (*TINY, "model=clrec,bprmf", "trainer.weight_decay=0,1e-6", "--trials", "9")
+    assert exit_code(monkeypatch, *words) == 0 and len(calls) == 4
+    assert len(without_seconds(table("clrec+bprmf-infonce+bpr-none"))) == 4
+    assert exit_code(monkeypatch, *words, "--write") == 2
+    assert "a tuned file belongs to one model, loss and denoiser" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("words", "reason"), [
+    (["loss.tau=0.1"], "nothing is tuned; give a key several values, such as loss.tau=0.1,0.2"),
+    (["loss.tao=0.1,0.2"], "Did you mean 'tau'?"),
+    (["loss.tau=0.1,warm"], "loss.tau = 'warm' does not fit: InfoNCE takes float"),
+    (["loss.tau=0.1,0"], "tau is a temperature and has to be positive, got 0.0"),
+    (["loss.tau=interval(0,1)"], "tau is a temperature and has to be positive, got 0.0"),
+    (["model.dim=interval(8,64)"], "model.dim = 8.0 does not fit: Tables takes int"),
+    (["denoiser=none,soft_macthing"], "Did you mean 'soft_matching'?"),
+    (["denoiser=none,null"], "must be a string or a list"),
+    (["loss=bpr,infonce", "denoiser=none,soft_matching"], "needs loss=infonce"),
+    (["seed=0,1"], "seed is no setting of a method"),
+    (["data=planted,gowalla"], "data is no setting of a method"),
+    (["trainer.device=cpu,auto"], "trainer.device changes no result"),
+    (["loss.tau=0.1,0.2", "loss.tau=0.3"], "loss.tau is given more than once"),
+    (["loss.tau=tag(log,choice(0.1,0.2))"], "the one tag there is, log, is for an interval"),
+    (["loss.tau=tag(log,interval(0,1))"], "starts above 0"),
+    (["loss.tau=interval(1,0.1)"], "an interval rises"),
+    (["denoiser=glob(*)"], "name the choices, such as denoiser=this,that"),
+    (["loss.tau=0.1,0.2", "metrics=[hr@5]"], "metrics leaves out ndcg@20"),
+    (["loss.tau=0.1,0.2", "--trials", "0"], "--trials 0 leaves nothing to run; give 1 or more"),
+    (["loss.tau=0.1,0.2", "--epochs", "0"], "--epochs 0 leaves nothing to run; give 1 or more"),
+    (["loss.tau=0.1,(0.2"], "loss.tau=0.1,(0.2"),
+])
+def test_a_wrong_request_is_refused_with_what_would_work_and_nothing_is_run(calls, monkeypatch, capsys, words, reason):
+    assert exit_code(monkeypatch, "model=clrec", "--trials", "2", *words) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("refused: ") and reason in said and said.count("\n") == 1 and calls == []
+
+
+def test_models_that_are_asked_different_questions_are_not_compared(calls):
+    preset = compose.CONF / "model" / "clrec.yaml"
+    other = preset.read_text() + "protocol: {split: {train: 0.6, valid: 0.2, test: 0.2}}\n"
+    preset.with_name("other.yaml").write_text(other)
+    with pytest.raises(RequestError, match="tune them one by one"):
+        tune.tune([*TINY, "model=clrec,other"], 2)
+
+
+def test_the_command_is_typed_in_any_order_and_help_loads_neither_torch_nor_optuna(tmp_path):
+    done = python(tmp_path, "-m", "recot.tune", *TINY, "--trials", "1", "model=clrec", "loss.tau=0.1,0.2",
+                  "--results", "out")
+    assert done.returncode == 0, done.stderr
+    assert "trial 1/1  loss.tau=" in done.stderr and "best: python -m recot.run trainer=smoke" in done.stdout
+    assert [path.name for path in tmp_path.glob("out/tuning/planted/*")] == ["clrec-infonce-none.csv"]
+    code = ("import sys; from recot import tune; sys.argv = ['tune', '--help']\ntry: tune.main()\n"
+            "finally: print({'torch', 'optuna'} & set(sys.modules))")
+    assert python(tmp_path, "-c", code).stdout.endswith("set()\n")
