@@ -48,11 +48,11 @@ def percent(share: float) -> str:
 
 
 def leaders(artifact: Artifact, column: Column, lines: Lines) -> dict[str, str]:
-    """Metric -> id of the best row; none where there is one row only."""
+    """Metric -> id of the best of the paper's own rows; none where there is one row only."""
     best = {}
     for metric in artifact.metrics:
         values = {row.id: float(lines[row.id, column.id, metric]["mean"]) for row in artifact.rows
-                  if lines[row.id, column.id, metric]["mean"]}
+                  if not row.beyond and lines[row.id, column.id, metric]["mean"]}
         if len(values) > 1:
             best[metric] = max(values, key=lambda id_: values[id_])
     return best
@@ -145,7 +145,10 @@ def results(artifact: Artifact, column: Column, lines: Lines, starred: set[tuple
             runs: Mapping[str, Line], today: Mapping[str, str]) -> list[str]:
     """The table of one data set: for every row what we measured, what the paper prints, and the difference."""
     best, body = leaders(artifact, column, lines), []
+    beyond = next((row for row in artifact.rows if row.beyond), None)
     for row in artifact.rows:
+        if row is beyond:
+            body.append(["*beyond the paper*", *[""] * (len(artifact.metrics) + 1)])
         cells = cell_lines(artifact, row, column, lines)
         texts = []
         for line in cells:
@@ -208,7 +211,9 @@ def latex(artifact: Artifact, found: Sequence[Line], tests: Sequence[Line], runs
         best = {} if axis else leaders(artifact, columns[0], lines)
         header = [tex_escape(f"{metric}, {column.value:g}" if axis else metric) for column, metric in places]
         body = []
-        for row in artifact.rows:
+        for place, row in enumerate(artifact.rows):
+            if row.beyond and place and not artifact.rows[place - 1].beyond:
+                body.append(r"\midrule")
             texts = []
             for column, metric in places:
                 line = lines[row.id, column.id, metric]
@@ -246,7 +251,7 @@ def figure(artifact: Artifact, found: Sequence[Line], folder: Path) -> None:
         axes[0][0].text(0.5, 0.5, "not run yet", ha="center", va="center")
     handles, labels = axes[0][0].get_legend_handles_labels()
     if handles:
-        panels.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 8), frameon=False)
+        panels.legend(handles, labels, loc="outside lower center", ncols=4 * max(len(groups), 1), frameon=False)
     if artifact.planted:
         panels.suptitle("planted data, tiny settings")
     for suffix, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):

@@ -12,8 +12,10 @@ from recot.cache import relevant
 from recot.compose import CONF
 from recot.experiment import build, make
 from recot.learn import Gradient
+from recot.nn.table import Table
 from recot.schema import SUPPLIED, RequestError
 from recot.signature import describe
+from recot.staged import Relabelled
 
 
 def choices_of(group):
@@ -46,8 +48,10 @@ def test_every_preset_composes_and_builds(model):
     recommender = build(config)
     assert choices["model"] == model
     if isinstance(recommender, Gradient):
-        assert recommender.build(n_users=5, n_items=7).score is not None
-        assert all(len(parameter) in (5, 7) for parameter in recommender.network.parameters())
+        network = recommender.build(n_users=5, n_items=7)
+        assert {len(module.weight) for module in network.modules() if isinstance(module, Table)} == {5, 7}
+    elif isinstance(recommender, Relabelled):
+        assert choices["denoiser"] == "iterative"
     else:
         assert choices["loss"] == choices["denoiser"] == "none"
 
@@ -64,12 +68,20 @@ def test_every_choice_of_a_group_is_what_its_target_takes(group, name):
 @pytest.mark.parametrize(("loss", "denoiser"), list(itertools.product(choices_of("loss"), choices_of("denoiser"))))
 def test_every_loss_and_denoiser_builds_or_is_refused_with_what_would_work(loss, denoiser):
     words = ("model=bprmf", f"loss={loss}", f"denoiser={denoiser}", "trainer=smoke")
-    if loss == "none" or (denoiser == "soft_matching" and loss != "infonce"):
-        with pytest.raises(RequestError, match="use loss="):
+    wanted = {"soft_matching": "infonce", "smoothing": "infonce", "tce": "bce", "rce": "bce"}.get(denoiser, loss)
+    if loss in ("none", "bootstrap") or loss != wanted:
+        with pytest.raises(RequestError, match="use loss=|use model=buir, or another loss"):
             composed(*words)
+    elif denoiser == "iterative":
+        assert isinstance(build(composed(*words)[0]), Relabelled)
     else:
-        recommender = build(composed(*words)[0])
-        assert type(recommender.objective).__name__.lower() == loss
+        assert type(build(composed(*words)[0]).objective).__name__.lower() == loss
+
+
+@pytest.mark.parametrize("loss", [loss for loss in choices_of("loss") if loss != "bootstrap"])
+def test_a_model_with_a_loss_of_its_own_takes_no_other(loss):
+    with pytest.raises(RequestError, match="use loss=bootstrap, or another model|needs a loss"):
+        composed("model=buir", f"loss={loss}", "denoiser=none")
 
 
 KNOBS = [(group, file) for group in ("loss", "denoiser", "noise", "logger", "model")
