@@ -20,21 +20,25 @@ from functools import partial
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
+from recot import straight
 from recot.data.batches import uniform_negatives
 from recot.data.interactions import Interactions, Ragged
 from recot.data.split import EvalSet, Query, Split, ratio
 from recot.denoise.base import Denoiser
+from recot.denoise.reweight import TCE
 from recot.denoise.soft_matching import SoftMatching
 from recot.evaluate import evaluate
 from recot.learn import Gradient
+from recot.networks.base import TwoTower
+from recot.networks.buir import BUIR
+from recot.networks.lightgcn import LightGCN
 from recot.networks.tables import Tables
 from recot.nn.table import clear_gradients
-from recot.objectives import BPR, InfoNCE
+from recot.objectives import BCE, BPR, Bootstrap, DirectAU, InfoNCE, Objective
 from recot.training import Training
 
 N_USERS, N_ITEMS, N_PAIRS, DIM, BATCH = 29_858, 40_981, 1_027_370, 64, 1024
@@ -79,10 +83,12 @@ def interleaved(ours: Callable[[], object], other: Callable[[], object], rounds:
 class Trainer:
     """Our parts in a bare loop: sampler, denoiser, objective, table gradients, fused Adam."""
 
-    def __init__(self, train: Interactions, objective: BPR | InfoNCE, denoiser: Denoiser):
+    def __init__(self, train: Interactions, objective: Objective, denoiser: Denoiser,
+                 network: Callable[[int, int, int], TwoTower] = Tables):
         torch.manual_seed(0)
         self.train, self.objective, self.denoiser = train, objective, denoiser
-        self.network = Tables(train.n_users, train.n_items, DIM)
+        self.network = network(train.n_users, train.n_items, DIM)
+        self.network.bind(train)
         denoiser.bind(self.network, train)
         self.optimizer = torch.optim.Adam(self.network.parameters(), 1e-3, fused=True)
         self.batches = self.stream()
@@ -100,6 +106,7 @@ class Trainer:
         self.denoiser.after(loss, batch).mean().backward()
         self.optimizer.step()
         clear_gradients(self.network)
+        self.network.after_step()
         self.denoiser.after_step(self.network)
 
 
@@ -114,66 +121,6 @@ class AdamOnly:
     def step(self) -> None:
         """One pass over the parameters."""
         self.optimizer.step()
-
-
-class StraightBPR:
-    """BPR-MF as libraries write it: ``nn.Embedding``, autograd, default Adam; batches come for free here."""
-
-    def __init__(self, train: Interactions):
-        torch.manual_seed(0)
-        self.train, self.rng = train, torch.Generator().manual_seed(0)
-        self.user, self.item = nn.Embedding(N_USERS, DIM), nn.Embedding(N_ITEMS, DIM)
-        self.optimizer = torch.optim.Adam([*self.user.parameters(), *self.item.parameters()], 1e-3)
-
-    def step(self) -> None:
-        """One optimiser step."""
-        place = torch.randint(len(self.train), (BATCH,), generator=self.rng)
-        negative = torch.randint(N_ITEMS, (BATCH,), generator=self.rng)
-        u, v, w = self.user(self.train.users[place]), self.item(self.train.items[place]), self.item(negative)
-        loss = -torch.log(1e-10 + torch.sigmoid((u * v).sum(1) - (u * w).sum(1))).mean()
-        self.optimizer.zero_grad()
-        loss.backward()
-        self.optimizer.step()
-
-
-class StraightSCLRec:
-    """SCLRec as its equations stand: three products, log-domain Sinkhorn, autograd through the loss, default Adam."""
-
-    def __init__(self, train: Interactions):
-        torch.manual_seed(0)
-        self.train, self.rng = train, torch.Generator().manual_seed(0)
-        self.student = nn.ModuleList([nn.Embedding(N_USERS, DIM), nn.Embedding(N_ITEMS, DIM)])
-        self.teacher = nn.ModuleList([nn.Embedding(N_USERS, DIM), nn.Embedding(N_ITEMS, DIM)])
-        self.teacher.load_state_dict(self.student.state_dict())
-        self.optimizer = torch.optim.Adam(self.student.parameters(), 1e-3, weight_decay=1e-6)
-
-    def targets(self, users: Tensor, items: Tensor) -> Tensor:
-        """(n, n) soft targets of a batch, Eqs. 2 to 5."""
-        a, c = F.normalize(self.teacher[0](users), dim=1), F.normalize(self.teacher[1](items), dim=1)
-        pi = self.train.popularity[items].float().softmax(0)
-        kernel = (a @ a.T + c @ c.T + 0.1 * pi[None, :] + a @ c.T) / 0.1
-        kernel = kernel.masked_fill(torch.eye(len(users), dtype=torch.bool), -torch.inf)
-        f, g = torch.zeros(len(users)), torch.zeros(len(users))
-        for _ in range(6):
-            f = -(kernel + g).logsumexp(1)
-            g = -(kernel + f[:, None]).logsumexp(0)
-        f = -(kernel + g).logsumexp(1)
-        return 0.9 * torch.eye(len(users)) + 0.1 * (kernel + f[:, None] + g).exp()
-
-    def step(self) -> None:
-        """One optimiser step."""
-        place = torch.randint(len(self.train), (BATCH,), generator=self.rng)
-        users, items = self.train.users[place], self.train.items[place]
-        with torch.no_grad():
-            targets = self.targets(users, items)
-        u, v = F.normalize(self.student[0](users), dim=1), F.normalize(self.student[1](items), dim=1)
-        loss = -(targets * (u @ v.T / 0.2).log_softmax(1)).sum(1).mean()
-        self.optimizer.zero_grad()
-        loss.backward()
-        self.optimizer.step()
-        with torch.no_grad():
-            for slow, fast in zip(self.teacher.parameters(), self.student.parameters(), strict=True):
-                slow.mul_(0.9).add_(fast, alpha=0.1)
 
 
 def products(n: int) -> Callable[[], None]:
@@ -250,14 +197,15 @@ def training_rows(train: Interactions, rounds: int) -> Iterator[Row]:
     adam = AdamOnly()
     bprmf = Trainer(train, BPR(BATCH), Denoiser())
     sclrec = Trainer(train, InfoNCE(BATCH), SoftMatching())
-    straight_bpr, straight, gemm = StraightBPR(train), StraightSCLRec(train), products(BATCH)
+    straight_bpr, gemm = straight.BPRMF(train, DIM, BATCH), products(BATCH)
+    straight_sclrec = straight.SCLRec(train, DIM, BATCH)
     yield Row("BPR step / bare fused Adam", *interleaved(steps(bprmf.step, 20), steps(adam.step, 20), rounds), "")
     yield Row("BPR step / BPR by nn.Embedding and default Adam", *interleaved(
         steps(bprmf.step, 20), steps(straight_bpr.step, 20), rounds), "<= 0.25")
     yield Row("SCLRec step / bare Adam + matrix products", *interleaved(
         steps(sclrec.step, 10), steps(lambda: (adam.step(), gemm()), 10), rounds), "")
     yield Row("SCLRec step / straight from the equations", *interleaved(
-        steps(sclrec.step, 10), steps(straight.step, 10), rounds), "<= 0.40")
+        steps(sclrec.step, 10), steps(straight_sclrec.step, 10), rounds), "<= 0.40")
     yield Row("SCLRec step / BPR by nn.Embedding and default Adam", *interleaved(
         steps(sclrec.step, 10), steps(straight_bpr.step, 10), rounds), "<= 1.00")
     n_steps = -(-len(train) // BATCH)
@@ -266,6 +214,37 @@ def training_rows(train: Interactions, rounds: int) -> Iterator[Row]:
         lambda: uniform_negatives(train, 1, rng), steps(bprmf.step, n_steps), 3), "<= 0.03")
     yield Row("BPR through Lightning / bare loop", *interleaved(
         through_lightning(train, 16), bare_loop(train, 16), rounds), "<= 1.05")
+
+
+def baseline_rows(train: Interactions, rounds: int) -> Iterator[Row]:
+    """The baselines against their straight versions; an epoch is as many steps for both."""
+    directau, straight_directau = Trainer(train, DirectAU(BATCH), Denoiser()), straight.DirectAU(train, DIM, BATCH)
+    yield Row("DirectAU step / by pdist, nn.Embedding and default Adam", *interleaved(
+        steps(directau.step, 10), steps(straight_directau.step, 10), rounds), "<= 0.50")
+    lightgcn = Trainer(train, BPR(2048, penalty=1e-4), Denoiser(), LightGCN)
+    straight_lightgcn = straight.LightGCN(train, DIM, 2048, 3)
+    propagation = six_products(lightgcn.network)
+    yield Row("LightGCN step, 3 layers / its 6 sparse products", *interleaved(
+        steps(lightgcn.step, 2), steps(propagation, 2), rounds), "")
+    yield Row("LightGCN step, 3 layers / by one COO matrix and default Adam", *interleaved(
+        steps(lightgcn.step, 1), steps(straight_lightgcn.step, 1), rounds), "<= 0.25")
+    plain = Trainer(train, BPR(BATCH), Denoiser())
+    for name, other in (("BUIR", Trainer(train, Bootstrap(BATCH), Denoiser(), BUIR)),
+                        ("T-CE", Trainer(train, BCE(BATCH), TCE()))):
+        yield Row(f"{name} step / our BPR step", *interleaved(steps(other.step, 10), steps(plain.step, 10), rounds), "")
+
+
+def six_products(network: LightGCN) -> Callable[[], None]:
+    """Three layers forward and backward, each in both directions, and nothing else."""
+    users, items = torch.randn(N_USERS, DIM), torch.randn(N_ITEMS, DIM)
+    to_users, to_items = network.graph.whole
+
+    def run() -> None:
+        for _ in range(6):
+            to_users @ items
+            to_items @ users
+
+    return run
 
 
 def evaluation_row(split: Split, users: int, rounds: int) -> Row:
@@ -308,7 +287,7 @@ def main() -> None:
                         f"{arguments.rounds} interleaved rounds", title_justify="left")
     for column in ("job", "ours (ms)", "other (ms)", "ratio", "goal"):
         table.add_column(column, justify="left" if column == "job" else "right")
-    rows = itertools.chain(training_rows(split.train, arguments.rounds),
+    rows = itertools.chain(training_rows(split.train, arguments.rounds), baseline_rows(split.train, arguments.rounds),
                            [evaluation_row(split, arguments.users, arguments.rounds)], start_rows())
     for row in rows:
         other, compared = ("", "") if row.ratio != row.ratio else (f"{1e3 * row.other:.1f}", f"{row.ratio:.2f}")

@@ -3,25 +3,39 @@
 import pytest
 import torch
 
-from recot.bench import DIM, N_ITEMS, N_USERS, StraightSCLRec, interleaved
+from recot import straight
+from recot.bench import interleaved
 from recot.data.batches import pairs
 from recot.data.interactions import Interactions
+from recot.denoise.base import Denoiser
 from recot.denoise.soft_matching import SoftMatching
+from recot.networks.lightgcn import LightGCN
 from recot.networks.tables import Tables
+from recot.objectives import BPR, DirectAU, InfoNCE
 
 
-def test_the_straight_sclrec_and_ours_have_the_same_targets(rng):
-    keys = torch.randint(N_USERS * N_ITEMS, (3000,), generator=rng).unique()
-    train = Interactions.from_pairs(keys // N_ITEMS, keys % N_ITEMS, N_USERS, N_ITEMS)
-    straight, network = StraightSCLRec(train), Tables(N_USERS, N_ITEMS, DIM)
+@pytest.fixture
+def train(rng):
+    keys = torch.randint(300 * 200, (3000,), generator=rng).unique()
+    return Interactions.from_pairs(keys // 200, keys % 200, 300, 200)
+
+
+@pytest.mark.parametrize(("other", "objective", "denoiser", "network"), [
+    (straight.BPRMF, BPR(), Denoiser(), Tables), (straight.DirectAU, DirectAU(), Denoiser(), Tables),
+    (lambda *given: straight.LightGCN(*given, 3), BPR(penalty=1e-4), Denoiser(), LightGCN),
+    (straight.SCLRec, InfoNCE(), SoftMatching(), Tables)], ids=["bprmf", "directau", "lightgcn", "sclrec"])
+def test_the_straight_version_and_ours_have_the_same_loss(train, rng, other, objective, denoiser, network):
+    plain, ours = other(train, 8, 128), network(300, 200, 8)
+    ours.bind(train)
     with torch.no_grad():
-        for embedding, table in zip(straight.teacher, (network.user_table, network.item_table), strict=True):
-            table.weight.copy_(embedding.weight)
-    denoiser = SoftMatching()
-    denoiser.bind(network, train)
-    batch = next(pairs(train, 128, rng))
-    ours = denoiser.before(batch, network).targets
-    torch.testing.assert_close(straight.targets(batch.query.users, batch.items).detach(), ours, atol=1e-5, rtol=0)
+        ours.user_table.weight.copy_(plain.user.weight)
+        ours.item_table.weight.copy_(plain.item.weight)
+    ours.after_step()
+    denoiser.bind(ours, train)
+    batch = next(pairs(train, 128, rng, negatives=1))
+    plain.negatives = lambda: batch.negatives[:, 0]
+    loss, _ = objective(ours, denoiser.before(batch, ours))
+    torch.testing.assert_close(plain.loss(batch.query.users, batch.items), loss.mean(), atol=1e-5, rtol=1e-5)
 
 
 def test_interleaving_alternates_and_reports_the_median_ratio(monkeypatch):

@@ -27,7 +27,9 @@ BELOW = {  # unit -> units it may import besides itself; the order is that of th
     "run": {"schema", "compose", "experiment", "report"},
     "tune": {"compose", "schema", "cache", "experiment", "run"},
     "tables": {"board", "cache", "collect", "compose", "run", "runner", "schema", "spec", "tune"},
-    "bench": {"learn", "training", "evaluate", "networks", "objectives", "denoise", "nn", "ot", "losses", "data"},
+    "straight": {"data"},
+    "bench": {"straight", "learn", "training", "evaluate", "networks", "objectives", "denoise", "nn", "ot", "losses",
+              "data"},
 }
 ONLY_IN = {"lightning": {"learn"}, "hydra": {"compose", "run", "experiment", "tune"},
            "omegaconf": {"compose", "run", "tune"}, "optuna": {"tune"}, "wandb": {"track"}, "ot": set(),
