@@ -16,7 +16,7 @@ from filelock import FileLock
 
 from recot import cache, collect, render, runner
 from recot.cache import Runs, write_whole
-from recot.collect import HEADER, TEST_HEADER, Cell, Line
+from recot.collect import HEADER, NO_DATA, NOT_RUN, TEST_HEADER, Cell, Line
 from recot.compose import composed, explain
 from recot.schema import RequestError
 from recot.spec import Artifact, Column, Row, printed
@@ -152,7 +152,7 @@ class Board:
         found, seeds = [], self.planner.seeds(artifact, self.earlier[artifact.label])
         for column, row in artifact.cells():
             keys = self.planner.keys(artifact, column, row, seeds)
-            records, reason = {}, "not run yet" if keys else "data not available"
+            records, reason = {}, NOT_RUN if keys else NO_DATA
             for seed, key in keys.items():
                 record = self.runs.get(key)
                 if record and record["status"] == "done":
@@ -240,7 +240,7 @@ class Board:
                 elif old and (not keys or old["key"] == keys[0]) and before[column.id, metric]["mean"]:
                     line |= {name: before[column.id, metric][name] for name in ("seeds", "mean", "key")}
                 else:
-                    yield line | {"verdict": "not run yet" if keys else "data not available"}
+                    yield line | {"verdict": NOT_RUN if keys else NO_DATA}
                     continue
                 delta, word = collect.verdict(float(line["mean"]), paper)
                 yield line | {"delta": collect.number(delta), "verdict": word}

@@ -22,6 +22,9 @@ RUN_HEADER = ("key", "data", "model", "loss", "denoiser", "noise", "seed", "epoc
               "finished", "command")
 TEST_HEADER = ("table", "column", "metric", "best", "second", "difference", "users", "p", "p_holm", "keys")
 
+NO_DATA, NOT_RUN = "data not available", "not run yet"
+"""Why a cell may be empty, besides what a record says."""
+
 MATCH, CLOSE = 0.02, 0.10  # largest relative differences that are called so
 
 Line = dict[str, str]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from recot.cache import write_whole
-from recot.collect import Line
+from recot.collect import NO_DATA, Line
 from recot.spec import Artifact, Column, Row
 
 STAR = 0.05  # p value after Holm's correction below which the best row gets a star
@@ -147,6 +147,8 @@ def results(artifact: Artifact, column: Column, lines: Lines, starred: set[tuple
     best, body = leaders(artifact, column, lines), []
     beyond = next((row for row in artifact.rows if row.beyond), None)
     for row in artifact.rows:
+        if row.beyond and all(line["verdict"] == NO_DATA for line in cell_lines(artifact, row, column, lines)):
+            continue  # there is neither a number of ours nor one of the paper's
         if row is beyond:
             body.append(["*beyond the paper*", *[""] * (len(artifact.metrics) + 1)])
         cells = cell_lines(artifact, row, column, lines)
