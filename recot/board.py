@@ -255,7 +255,7 @@ class Board:
         if artifact.kind == "results" and artifact.axis is None:
             yield "Bold: the best of the paper's own rows."
         if tests:
-            yield (f"\\*: better than the second best row, paired t-test over {tests[0]['users']} users, p < "
+            yield (f"\\*: better than the second best row, paired t-test over the users of the data set, p < "
                    f"{render.STAR:g} after Holm's correction over {len(tests)} tests ({artifact.name}\\_tests.csv).")
         if behind:
             splits = sorted({(line["data"], line["split"]) for line in behind})

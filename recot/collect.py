@@ -48,8 +48,10 @@ class Cell:
 
 
 def number(value: float | None) -> str:
-    """Six significant digits, or nothing."""
-    return "" if value is None else f"{value:.6g}"
+    """Six significant digits, whole numbers in full, or nothing."""
+    if value is None:
+        return ""
+    return f"{value:.0f}" if float(value).is_integer() else f"{value:.6g}"
 
 
 def verdict(ours: float, paper: float | None) -> tuple[float | None, str]:
@@ -100,15 +102,15 @@ def lines(artifact: Artifact, cells: Iterable[Cell], earlier: Sequence[Line]) ->
 
 
 def summary(cell: Cell, metric: str, paper: float | None) -> Line:
-    """Mean and deviation over the seeds there are."""
+    """Mean and deviation over the seeds there are; the difference is that of the mean as it is written."""
     seeds = sorted(cell.records)
     try:
         values = [measured(cell.records[seed], metric) for seed in seeds]
     except KeyError:
         return {"verdict": f"its record has no {metric}"}
-    mean = statistics.fmean(values)
-    delta, word = verdict(mean, paper)
-    return {"seeds": " ".join(map(str, seeds)), "mean": number(mean),
+    mean = number(statistics.fmean(values))
+    delta, word = verdict(float(mean), paper)
+    return {"seeds": " ".join(map(str, seeds)), "mean": mean,
             "std": number(statistics.stdev(values)) if len(values) > 1 else "", "delta": number(delta),
             "verdict": word, "key": " ".join(cell.keys[seed] for seed in seeds)}
 

@@ -41,8 +41,14 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
     Source: Holm (1979). The smallest of m is multiplied by m, the next by m - 1, and so on; a corrected value is never
     below one of a smaller p value, nor above 1.
+
+    Raises:
+        ValueError: a p value is NaN or outside 0..1.
     """
     p = np.asarray(p_values, dtype=np.float64)
+    if not ((p >= 0) & (p <= 1)).all():
+        raise ValueError(f"p values lie in 0..1, got {p[~((p >= 0) & (p <= 1))].tolist()}; look for NaN in what was "
+                         "compared")
     order = np.argsort(p, kind="stable")
     corrected = np.empty_like(p)
     corrected[order] = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)).clip(max=1.0)

@@ -83,14 +83,14 @@ def markdown(artifact: Artifact, found: Sequence[Line], tests: Sequence[Line], r
         notes: provenance, one sentence each.
     """
     lines, starred = indexed(found), stars(tests)
-    page = [f"# {artifact.title} ({artifact.paper} {artifact.name})", ""]
+    page = [f"# {escape(artifact.title)} ({artifact.paper} {artifact.name})", ""]
     if artifact.planted:
         page += ["**Planted data, tiny settings: these numbers show that everything runs, and mean nothing else.**", ""]
     if artifact.kind == "statistics":
         page += statistics(artifact, lines)
     for columns in by_data(artifact).values() if artifact.kind != "statistics" else ():
         first = columns[0]
-        page += [f"## {first.name} (`{first.data}`)", ""]
+        page += [f"## {escape(first.name)} (`{first.data}`)", ""]
         if first.stands_in:
             page += [f"In place of `{first.stands_in}`, which is not at hand; not comparable with the paper's numbers.",
                      ""]
@@ -98,12 +98,12 @@ def markdown(artifact: Artifact, found: Sequence[Line], tests: Sequence[Line], r
             along = sorted_by_value(columns)
             for metric in artifact.metrics:
                 page += table([f"{metric}, {artifact.axis[0]}", *(f"{column.value:g}" for column in along)],
-                              [[escape(row.name), *(shown_cell(lines[row.id, column.id, metric], runs, today)
+                              [[escape(row.name), *(escape(shown_cell(lines[row.id, column.id, metric], runs, today))
                                                     for column in along)] for row in artifact.rows])
         else:
             page += results(artifact, first, lines, starred, runs, today)
     if artifact.kind == "figure":
-        page += [f"![{artifact.title}]({artifact.name}.png)", ""]
+        page += [f"![{escape(artifact.title)}]({artifact.name}.png)", ""]
     page += [escape(artifact.note), ""] if artifact.note else []
     page += [f"* {note}" for note in notes]
     return "\n".join(page).rstrip() + "\n"
@@ -114,11 +114,13 @@ def statistics(artifact: Artifact, lines: Lines) -> list[str]:
     body = []
     for column in artifact.columns:
         cells = cell_lines(artifact, artifact.rows[0], column, lines)
-        texts = [ours(line) for line in cells] if cells[0]["mean"] else [cells[0]["verdict"], *[""] * (len(cells) - 1)]
+        texts = ([ours(line) for line in cells] if cells[0]["mean"] else
+                 [escape(cells[0]["verdict"]), *[""] * (len(cells) - 1)])
         body.append([escape(column.name), "ours", *texts])
         if any(line["paper"] for line in cells):
-            body.append(["", "paper", *(shown(line["paper"], line["metric"]) for line in cells)])
-            if cells[0]["delta"]:
+            body.append(["", "paper", *(shown(line["paper"], line["metric"]) if line["paper"] else ""
+                                        for line in cells)])
+            if any(line["delta"] for line in cells):
                 body.append(["", "difference", *(against_paper(line) for line in cells)])
     return table(["", "", *artifact.metrics], body)
 
@@ -154,21 +156,21 @@ def results(artifact: Artifact, column: Column, lines: Lines, starred: set[tuple
         cells = cell_lines(artifact, row, column, lines)
         texts = []
         for line in cells:
-            text = shown_cell(line, runs, today)
+            text = escape(shown_cell(line, runs, today))
             if best.get(line["metric"]) == row.id:
                 text = f"**{text}**" + ("\\*" if (row.id, column.id, line["metric"]) in starred else "")
             texts.append(text)
         if not any(line["mean"] for line in cells) and len({line["verdict"] for line in cells}) == 1:
-            texts = [cells[0]["verdict"], *[""] * (len(cells) - 1)]
+            texts = [escape(cells[0]["verdict"]), *[""] * (len(cells) - 1)]
         body.append([escape(row.name), "ours", *texts])
         if artifact.relative_to and row.id != artifact.relative_to and cells[0]["mean"]:
-            body.append(["", "against " + artifact.relative_to, *(change(line, lines[artifact.relative_to, column.id,
-                        line["metric"]], "mean") for line in cells)])
+            body.append(["", "against " + escape(artifact.relative_to), *(change(line, lines[
+                artifact.relative_to, column.id, line["metric"]], "mean") for line in cells)])
         if any(line["paper"] for line in cells):
             printed = [shown(line["paper"], line["metric"]) if line["paper"] else "" for line in cells]
             body.append(["", "paper", *printed])
             if artifact.relative_to and row.id != artifact.relative_to:
-                body.append(["", "paper against " + artifact.relative_to, *(change(line, lines[
+                body.append(["", "paper against " + escape(artifact.relative_to), *(change(line, lines[
                     artifact.relative_to, column.id, line["metric"]], "paper") for line in cells)])
             if any(line["delta"] for line in cells):
                 body.append(["", "difference", *(against_paper(line) for line in cells)])
@@ -194,7 +196,7 @@ def escape(text: str) -> str:
 
 TEX = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
        "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "†": r"$^\dagger$", "<": r"\textless{}",
-       ">": r"\textgreater{}"}
+       ">": r"\textgreater{}", "|": r"\textbar{}"}
 
 
 def tex_escape(text: str) -> str:
@@ -251,9 +253,11 @@ def figure(artifact: Artifact, found: Sequence[Line], folder: Path) -> None:
         draw(axes[0][place], axes[1][place], artifact, sorted_by_value(columns), lines, metric)
     if not groups:
         axes[0][0].text(0.5, 0.5, "not run yet", ha="center", va="center")
-    handles, labels = axes[0][0].get_legend_handles_labels()
-    if handles:
-        panels.legend(handles, labels, loc="outside lower center", ncols=4 * max(len(groups), 1), frameon=False)
+    named = {label: bars for panel in axes[0] for bars, label in zip(*panel.get_legend_handles_labels(), strict=True)}
+    labels = [row.name for row in artifact.rows if row.name in named]
+    if labels:
+        panels.legend([named[label] for label in labels], labels, loc="outside lower center",
+                      ncols=4 * max(len(groups), 1), frameon=False)
     if artifact.planted:
         panels.suptitle("planted data, tiny settings")
     for suffix, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
@@ -276,7 +280,7 @@ def draw(above: Any, below: Any, artifact: Artifact, columns: Sequence[Column], 
                 places.append(place)
                 values.append(float(line["mean"]))
                 errors.append(float(line["std"] or 0.0))
-        color = f"C{number}"
+        color = f"C{artifact.rows.index(row)}"  # the same in every panel, whichever rows it has
         above.bar([place + (number - (len(rows) - 1) / 2) * width for place in places], values, width, color=color,
                   label=row.name, yerr=errors if any(errors) else None)
         if places and places[0] == 0 and values[0]:

@@ -28,7 +28,8 @@ def definitions(module: str) -> dict[str, ast.stmt]:
             found[node.name] = node
         elif isinstance(node, ast.Assign | ast.AnnAssign):
             for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
-                found[ast.unparse(target)] = node
+                found |= {part.id: node for part in ast.walk(target)
+                          if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)}
     return found
 
 

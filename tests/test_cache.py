@@ -50,7 +50,7 @@ def test_a_record_with_nan_is_read_back_as_strict_json(tmp_path):
     assert runs.get("k") == {"a": "nan", "b": ["inf", 1.5], "c": {"ü": None}}
 
 
-def test_a_full_disk_leaves_the_old_record_and_no_rest(tmp_path, monkeypatch):
+def test_row_8_a_full_disk_leaves_the_old_record_and_no_rest(tmp_path, monkeypatch):
     runs = cache.Runs(tmp_path)
     runs.put("k", {"status": "done"})
 

@@ -302,7 +302,7 @@ def test_a_secret_of_the_environment_is_in_no_file_of_the_run(tmp_path, monkeypa
     assert len(files) > 4 and not any(secret.encode() in file.read_bytes() for file in files)
 
 
-def test_a_full_disk_fails_the_run_and_spares_what_was_there(tmp_path, monkeypatch):
+def test_row_8_a_full_disk_fails_the_run_and_spares_what_was_there(tmp_path, monkeypatch):
     """Row 8 at the level of the run."""
     first = execute(tmp_path)
 

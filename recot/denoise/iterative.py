@@ -11,7 +11,7 @@ from recot.data.interactions import Interactions, Ragged
 from recot.data.split import Query
 from recot.denoise.base import Denoiser
 
-BLOCK = 1024  # users scored at a time
+BLOCK = 256  # users scored at a time; more cost memory and, out of the cache, time
 
 
 class IterativeRelabelling(Denoiser):
@@ -23,7 +23,7 @@ class IterativeRelabelling(Denoiser):
 
     Args:
         a, b: shares of a user's observed items that are surely positive and surely not; one item at least each.
-        plus: unobserved items added per user.
+        plus: unobserved items added per user, or as many as there are.
         lam: an item is positive where ``lam * distance to the positives < distance to the others``.
         rounds: how often to relabel.
         restart: train a fresh network after each relabelling, as the authors do; False goes on with the same one.
@@ -81,10 +81,10 @@ class IterativeRelabelling(Denoiser):
             history = original.by_user.take(users)
             scores = network.score(Query(users, history))  # (b, n_items)
             kept.append(self.kept(history, scores, current.by_user.take(users), vectors))
-            added.append(self.best_unobserved(history, scores))
-        keep, extra = torch.cat(kept), torch.cat(added)  # (n,) bool, (users with pairs, plus)
-        self.told = {"kept": float(keep.sum()), "rejected": float((~keep).sum()), "added": float(extra.numel())}
-        return joined(original, keep, original.activity.nonzero().flatten(), extra)
+            added.append(self.best_unobserved(users, history, scores))
+        keep, extra = torch.cat(kept), torch.cat(added, 1)  # (n,) bool, (2, m)
+        self.told = {"kept": float(keep.sum()), "rejected": float((~keep).sum()), "added": float(extra.shape[1])}
+        return joined(original, keep, *extra)
 
     def kept(self, history: Ragged, scores: Tensor, current: Ragged, vectors: Tensor) -> Tensor:
         """Which observed pairs of b users stay positive; (nnz,) bool in the order of ``history``.
@@ -107,10 +107,12 @@ class IterativeRelabelling(Denoiser):
         present = torch.isin(rows * n_items + items, current.rows * n_items + current.values)
         return top | (~bottom & present & (self.lam * near < far))
 
-    def best_unobserved(self, history: Ragged, scores: Tensor) -> Tensor:
-        """(b, plus) the best items outside ``history``; overwrites ``scores``."""
+    def best_unobserved(self, users: Tensor, history: Ragged, scores: Tensor) -> Tensor:
+        """(2, m): users, and the best items outside their ``history``, at most ``plus`` each; overwrites ``scores``."""
         scores[history.rows, history.values] = -torch.inf
-        return scores.topk(self.plus, 1).indices
+        best = scores.topk(min(self.plus, scores.shape[1]), 1)
+        row, place = (best.values > -torch.inf).nonzero(as_tuple=True)  # a user may have taken all but a few
+        return torch.stack([users[row], best.indices[row, place]])  # (2, m)
 
     def report(self) -> dict[str, float]:
         """Pairs kept, rejected and added in the last relabelling."""
@@ -142,15 +144,14 @@ def mean_of(vectors: Tensor, rows: Tensor, items: Tensor, n_rows: int) -> Tensor
     return total / torch.bincount(rows, minlength=n_rows).clamp(min=1)[:, None]
 
 
-def joined(original: Interactions, keep: Tensor, users: Tensor, extra: Tensor) -> Interactions:
-    """The kept pairs of ``original`` and, for each of ``users``, the items in its row of ``extra``."""
-    owner = users.repeat_interleave(extra.shape[1])  # (users * plus,)
+def joined(original: Interactions, keep: Tensor, users: Tensor, items: Tensor) -> Interactions:
+    """The pairs of ``original`` to ``keep``, (n,) bool, and those of ``users`` and ``items``, (m,) each."""
     times = noisy = None
     if original.times is not None:
-        latest = original.times[original.by_user.offsets[users + 1] - 1]  # (users,)
-        times = torch.cat([original.times[keep], latest.repeat_interleave(extra.shape[1])])
+        latest = original.times[original.by_user.offsets[users + 1] - 1]  # (m,)
+        times = torch.cat([original.times[keep], latest])
     if original.noisy is not None:
-        noisy = torch.cat([original.noisy[keep], torch.zeros_like(owner, dtype=torch.bool)])
+        noisy = torch.cat([original.noisy[keep], torch.zeros_like(users, dtype=torch.bool)])
     return Interactions.from_pairs(
-        torch.cat([original.users[keep], owner]), torch.cat([original.items[keep], extra.flatten()]), original.n_users,
+        torch.cat([original.users[keep], users]), torch.cat([original.items[keep], items]), original.n_users,
         original.n_items, times=times, noisy=noisy, domains=original.domains)

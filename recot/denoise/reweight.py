@@ -51,16 +51,17 @@ class TCE(Denoiser):
 
     def after(self, loss: Tensor, batch: Any) -> Tensor:
         """``loss`` (n, 1 + k) with zeros where it is left out, scaled so that its mean is that of what is kept."""
-        total = loss.numel()
-        wanted = int((1 - self.rate()) * total) if self.rate_of == "batch" else total - int(
-            self.rate() * float(batch.labels.sum()))
+        total, positives = loss.numel(), batch.labels.double().sum()  # counts stay on the device: no step waits for it
+        if self.rate_of == "batch":
+            gone = positives.clamp(max=total - max(int((1 - self.rate()) * total), 1))
+        else:
+            gone = (self.rate() * positives).floor()
         key = (loss.detach() * batch.labels).flatten()  # negatives have key 0 and are kept first
-        gone = min(total - max(wanted, 1), int(batch.labels.sum()))
-        keep = torch.ones_like(key)
-        keep[key.topk(gone).indices] = 0.0
+        place = torch.arange(total, device=loss.device)
+        keep = torch.empty_like(key).index_copy_(0, key.argsort(descending=True), (place >= gone).to(key.dtype))
         if self.dropped is None:
-            self.dropped = gone / batch.labels.sum()
-        return loss * keep.view_as(loss) * (total / (total - gone))
+            self.dropped = gone / positives
+        return loss * keep.view_as(loss) * (total / (total - gone)).to(loss.dtype)
 
     def after_step(self, network: nn.Module) -> None:
         """Count the step."""

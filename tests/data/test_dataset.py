@@ -46,7 +46,7 @@ def test_what_a_killed_process_left_is_never_read(tmp_path):
     assert not (tmp_path / "set/other.parquet").exists()
 
 
-def test_a_full_disk_is_said_and_leaves_nothing(tmp_path):
+def test_row_8_a_full_disk_is_said_and_leaves_nothing(tmp_path):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
     try:

@@ -186,7 +186,7 @@ def member(name, kind=0):
     (member("ml/device", stat.S_IFCHR), b"", "is a link or a device"),
     ("ml/bomb.txt", b"0" * 10**6, r"expands [\d,]+ bytes to 1,000,000, more than 200 times"),
 ], ids=["up", "up with backslashes", "absolute", "drive", "link", "device", "bomb"])
-def test_an_unsafe_archive_is_refused_and_leaves_nothing(tmp_path, server, bad, content, reason):
+def test_row_4_an_unsafe_archive_is_refused_and_leaves_nothing(tmp_path, server, bad, content, reason):
     archive(server.folder / "set.zip", [("ml/a.txt", TEXT), (bad, content)])
     raw = RawFiles("set", {"a.txt": None}, url=f"{server.url}/set.zip")
     with pytest.raises(ValueError, match=rf"set\.zip is refused: its member .* {reason}\. Nothing was extracted\. Get"):
@@ -195,7 +195,7 @@ def test_an_unsafe_archive_is_refused_and_leaves_nothing(tmp_path, server, bad, 
     assert not list(tmp_path.rglob("escaped.txt"))
 
 
-def test_an_archive_that_is_too_large_in_all_is_refused(tmp_path, server, monkeypatch):
+def test_row_4_an_archive_that_is_too_large_in_all_is_refused(tmp_path, server, monkeypatch):
     monkeypatch.setattr(fetch, "MAX_BYTES", 3000)
     archive(server.folder / "set.zip", [("a.txt", TEXT), ("b.txt", TEXT)])
     with pytest.raises(ValueError, match="refused: it expands to 4,800 bytes, more than 3,000. Nothing was extracted"):
@@ -256,7 +256,7 @@ def processes():
     return context
 
 
-def test_eight_processes_download_once(tmp_path, server, processes):
+def test_row_6_eight_processes_download_once(tmp_path, server, processes):
     (server.folder / "a.txt").write_bytes(TEXT)
     results = processes.Queue()
     arguments = (RawFiles("set", {"a.txt": sha256(TEXT)}, url=server.url), tmp_path / "cache", results)

@@ -214,7 +214,7 @@ def larger(tmp_path, n_users=2000):
     return files(tmp_path, text, core=5)
 
 
-def test_eight_processes_prepare_once_and_agree(tmp_path, processes):
+def test_row_6_eight_processes_prepare_once_and_agree(tmp_path, processes):
     source, barrier, results = larger(tmp_path), processes.Barrier(8), processes.Queue()
     children = [processes.Process(target=prepare_in_child, args=(source, barrier, results)) for _ in range(8)]
     for child in children:

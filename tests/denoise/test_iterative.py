@@ -89,6 +89,18 @@ def test_a_user_keeps_one_item_at_least_and_gets_no_item_twice(rng):
     assert as_set(original) <= as_set(found) and len(found) == 16
 
 
+@pytest.mark.parametrize("plus", [2, 9])
+def test_a_user_who_took_nearly_all_gets_what_is_left_and_nothing_that_was_rejected(rng, plus):
+    original = pairs_of([[0, 1, 2, 3], [0, 1, 2, 3, 4], [0]], 5)
+    network = network_of(torch.randn(3, 2, generator=rng).tolist(), torch.randn(5, 2, generator=rng).tolist())
+    denoiser = IterativeRelabelling(a=0.2, b=0.8, plus=plus)
+    found = as_set(relabelled(denoiser, original, network))
+    assert (0, 4) in found and len([user for user, _ in found if user == 0]) == 2
+    assert len([user for user, _ in found if user == 1]) == 1  # its best; there is nothing to add
+    assert found == slowly(original, original, network, 0.2, 0.8, plus, 1.0)
+    assert denoiser.report() == {"kept": 3.0, "rejected": 7.0, "added": 1.0 + min(plus, 4)}
+
+
 def test_marks_and_times_follow_the_pairs(rng):
     original = Interactions.from_pairs(torch.tensor([0, 0, 1]), torch.tensor([0, 1, 2]), 2, 5,
                                        times=torch.tensor([5, 9, 7]), noisy=torch.tensor([True, False, True]))
