@@ -263,7 +263,7 @@ class Board:
                 yield "Data: " + ", ".join(f"{data} (split {split})" for data, split in splits) + "."
             seeds = sorted({int(line["seed"]) for line in behind})
             yield f"Seeds: {', '.join(map(str, seeds))}" + ("; one seed, so no deviation." if len(seeds) == 1 else ".")
-            hours = sum(float(line["wall_seconds"]) for line in behind) / 3600
+            hours = sum(float(line["seconds"]) for line in behind) / 3600
             devices = Counter(f"{line['device']}, {line['threads']} thread{'s' * (line['threads'] != '1')}"
                               for line in behind)
             yield (f"{len(behind)} runs, {hours:.1f} hours in all, on {', '.join(sorted(devices))}; every run with its "

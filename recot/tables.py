@@ -39,7 +39,7 @@ class Estimates:
             if record and record["status"] == "done":
                 known[record["key"]] = collect.run_line(record)
         for line in known.values():
-            self.seen.setdefault(self.kind(line), []).append((float(line["wall_seconds"]), float(line["epochs"])))
+            self.seen.setdefault(self.kind(line), []).append((float(line["seconds"]), float(line["epochs"])))
 
     @staticmethod
     def kind(line: Mapping[str, Any]) -> tuple[str, ...]:

@@ -86,8 +86,8 @@ def package(monkeypatch):
 def test_a_class_reaches_its_bases_and_all_that_its_methods_use_through_any_kind_of_import(package):
     assert reached(targets(CONFIG)) == [
         ("recot.toy.base", "Base"), ("recot.toy.base", "FLOOR"), ("recot.toy.model", "Model"),
-        ("recot.toy.model", "RATE"), ("recot.toy.model", "SCALE"), ("recot.toy.model", "helper"),
-        ("recot.toy.shared", "double")]
+        ("recot.toy.model", "RATE"), ("recot.toy.model", "SCALE"),
+        ("recot.toy.model", "SHIFT"), ("recot.toy.model", "helper"), ("recot.toy.shared", "double")]
 
 
 def test_a_function_that_calls_itself_is_reached_once(package):
@@ -138,7 +138,7 @@ def test_a_change_in_comments_docstrings_or_what_is_not_reached_does_not(package
 
 
 def test_targets_are_found_at_any_depth_and_other_values_do_not_count(package):
-    nested = {"model": {"_target_": "a.b.C", "parts": [{"_target_": "d.e", "x": {"_target_": "f.g.h"}}, 3]}, "k": "a.b.D"}
+    nested = {"model": {"_target_": "a.b.C", "parts": [{"_target_": "d.e", "x": {"_target_": "f.g.h"}}, 3]}, "k": "a.b"}
     assert list(targets(nested)) == [("a.b", "C"), ("d", "e"), ("f.g", "h")]
     assert digest(CONFIG | {"seed": 1}) == digest(CONFIG)
     assert digest(CONFIG, [("recot.toy.shared", "triple")]) != digest(CONFIG)
@@ -175,6 +175,14 @@ def test_constants_that_are_assigned_together_count():
     assert {"START", "HOUR"} <= behind("model=clrec", "data=planted")["data.planted"]
 
 
-def test_only_what_is_trained_by_gradient_depends_on_the_training_loop():
+def test_only_what_is_trained_by_gradient_depends_on_the_training_loop(monkeypatch):
+    monkeypatch.setattr(sources, "digest", lambda config, also: list(also))
+    loop = ("recot.learn", "Gradient")
+    assert loop in source_digest(composed("model=clrec")[0])
+    assert loop not in source_digest(composed("model=popularity")[0])
+
+
+def test_methods_differ_in_their_code_and_settings_of_one_method_do_not():
     assert source_digest(composed("model=clrec")[0]) == source_digest(composed("model=clrec", "loss.tau=0.3")[0])
-    assert len({source_digest(composed(f"model={name}")[0]) for name in ("clrec", "sclrec", "bprmf", "popularity")}) == 4
+    names = ("clrec", "sclrec", "bprmf", "popularity")
+    assert len({source_digest(composed(f"model={name}")[0]) for name in names}) == 4
