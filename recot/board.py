@@ -142,6 +142,7 @@ class Board:
     def __init__(self, request: Request, runs: Runs):
         self.request, self.runs, self.planner = request, runs, Planner(request)
         self.earlier = {a.label: collect.read(self.folder(a) / f"{a.name}.csv", HEADER) for a in request.artifacts}
+        self.known: dict[str, list[Cell]] = {}  # cells of the artifacts that were written
 
     def folder(self, artifact: Artifact) -> Path:
         """Where an artifact is written."""
@@ -184,6 +185,12 @@ class Board:
                         found.setdefault(key, replace(job, config={**job.config, "force": finished}))
         return list(found.values())
 
+    def write_all(self, key: str | None = None) -> None:
+        """Bring the files of all artifacts up to date, or of those that show the run ``key``."""
+        for artifact in self.request.artifacts:
+            if key is None or any(key in cell.keys.values() for cell in self.known.get(artifact.label, ())):
+                self.write(artifact)
+
     def write(self, artifact: Artifact) -> None:
         """Bring the files of an artifact up to date."""
         folder = self.folder(artifact)
@@ -195,7 +202,7 @@ class Board:
                 lines = list(self.statistics(artifact, earlier))
                 cells: list[Cell] = []
             else:
-                cells = self.cells(artifact)
+                cells = self.known[artifact.label] = self.cells(artifact)
                 collect.same_questions(cells)
                 lines = collect.lines(artifact, cells, earlier)
             collect.write(file, HEADER, lines)

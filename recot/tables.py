@@ -169,23 +169,8 @@ def regenerate(options: argparse.Namespace) -> int:
         sys.stdout.writelines(f"{duration(job.estimate):>8}  {job.command}\n" for job in jobs)
         sys.stdout.write(f"{len(jobs)} runs, {duration(total)}, {unknown} of unknown length\n")
         return 0
-    failures: list[runner.Outcome] = []
-    for artifact in request.artifacts:
-        board.write(artifact)
-    if not options.render:
-        places: dict[str, list[Artifact]] = {}
-        for artifact in request.artifacts if artifacts else ():
-            if artifact.kind != "statistics":
-                for column, row in artifact.cells():
-                    for key in board.planner.keys(artifact, column, row, board.planner.seeds(artifact, [])).values():
-                        if artifact not in places.setdefault(key, []):
-                            places[key].append(artifact)
-        left = execute(board, jobs, places, failures, options)
-        if options.profile:
-            for artifact in request.artifacts:
-                board.write(artifact)
-        for job in left:
-            log.info("left for another time (%s): %s", duration(job.estimate), job.command)
+    board.write_all()  # first: a killed run of this program may have left a record that no table shows yet
+    failures = [] if options.render else execute(board, jobs, options)
     log.info("written to %s: %s", results, ", ".join(artifact.label for artifact in request.artifacts))
     for outcome in failures:
         log.error("failed: %s\n  %s", outcome.job.command, outcome.error)
@@ -216,10 +201,10 @@ def tune_rows(options: argparse.Namespace) -> int:
     return 1 if lost else 0
 
 
-def execute(board: Board, jobs: Sequence[runner.Job], places: Mapping[str, list[Artifact]],
-            failures: list[runner.Outcome], options: argparse.Namespace) -> list[runner.Job]:
-    """Carry out the jobs and write the artifacts of each as it ends; the jobs that were left."""
+def execute(board: Board, jobs: Sequence[runner.Job], options: argparse.Namespace) -> list[runner.Outcome]:
+    """Carry out the jobs and write the artifacts of each as it ends; what failed."""
     numbers = {job.key: number for number, job in enumerate(jobs, 1)}
+    failures: list[runner.Outcome] = []
 
     def started(job: runner.Job) -> None:
         log.info("[%d/%d] %s (%s)", numbers[job.key], len(jobs), job.command, duration(job.estimate))
@@ -229,11 +214,16 @@ def execute(board: Board, jobs: Sequence[runner.Job], places: Mapping[str, list[
             failures.append(outcome)
         log.info("[%d/%d] %s in %s", numbers[outcome.job.key], len(jobs), outcome.error or "done",
                  duration(outcome.seconds))
-        for artifact in places.get(outcome.job.key, ()) if not options.profile else ():
-            board.write(artifact)
+        if not options.profile:  # whose runs take less time than drawing a figure
+            board.write_all(outcome.job.key)
 
-    return runner.carry_out(jobs, board.runs, workers=options.jobs, keep=bool(options.profile), limit=options.limit,
+    left = runner.carry_out(jobs, board.runs, workers=options.jobs, keep=bool(options.profile), limit=options.limit,
                             budget=options.budget, done=done, started=started)
+    for job in left:
+        log.info("left for another time (%s): %s", duration(job.estimate), job.command)
+    if options.profile:
+        board.write_all()
+    return failures
 
 
 def main() -> None:

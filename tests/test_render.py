@@ -185,8 +185,8 @@ def test_counts_are_shown_in_full_and_measures_with_four_digits(value, metric, t
     assert shown(value, metric) == text
 
 
-STATISTICS = Artifact("toy", "table1", "statistics", "Counts", "", (Row("statistics", "statistics", (), False),), COLUMNS,
-                      ("users", "density"), (0,))
+STATISTICS = Artifact("toy", "table1", "statistics", "Counts", "", (Row("statistics", "statistics", (), False),),
+                      COLUMNS, ("users", "density"), (0,))
 
 
 def test_a_table_about_data_has_ours_the_papers_and_the_difference_or_why_there_is_nothing():

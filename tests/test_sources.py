@@ -114,7 +114,8 @@ def test_what_is_not_defined_in_the_package_is_left_out(package):
     ("recot.toy.base", "return FLOOR", "return 1 + FLOOR"),
     ("recot.toy.base", "FLOOR = 0.0", "FLOOR = 0.1"),
     ("recot.toy.shared", "2 * x", "x + x"),
-    ("recot.toy.model", "def score(self, x):\n        # times", "def extra(self): ...\n    def score(self, x):\n        # times"),
+    ("recot.toy.model", "    def score(self, x):\n        # times",
+     "    def extra(self): ...\n    def score(self, x):\n        # times"),
 ])
 def test_a_change_in_what_is_reached_changes_the_digest(package, module, old, new):
     before = digest(CONFIG)
