@@ -37,6 +37,7 @@ from recot.networks.base import TwoTower
 from recot.networks.buir import BUIR
 from recot.networks.lightgcn import LightGCN
 from recot.networks.tables import Tables
+from recot.nn.graph import product
 from recot.nn.table import clear_gradients
 from recot.objectives import BCE, BPR, Bootstrap, DirectAU, InfoNCE, Objective
 from recot.training import Training
@@ -241,8 +242,8 @@ def six_products(network: LightGCN) -> Callable[[], None]:
 
     def run() -> None:
         for _ in range(6):
-            to_users @ items
-            to_items @ users
+            product(to_users, items)
+            product(to_items, users)
 
     return run
 
