@@ -65,14 +65,17 @@ def verdict(ours: float, paper: float | None) -> tuple[float | None, str]:
 
 
 def measured(record: Mapping[str, Any], metric: str) -> float:
-    """A metric of a record: of the test set, or how well known noise was ranked.
+    """A metric of a record: of the test set, how well known noise was ranked, or what the last relabelling did.
 
     Raises:
         KeyError: the record has none of that name.
     """
-    if metric.startswith("noise_auc"):
-        return float(record["noise_auc"][metric.removeprefix("noise_")])
-    return float(record["test"][metric])
+    family, _, rest = metric.partition("_")
+    if rest.startswith("auc"):
+        return float(record[f"{family}_auc"][rest])
+    if metric in record["test"]:
+        return float(record["test"][metric])
+    return float(record[metric] if metric in record else record["rounds"][-1][metric])
 
 
 def lines(artifact: Artifact, cells: Iterable[Cell], earlier: Sequence[Line]) -> list[Line]:

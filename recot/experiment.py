@@ -28,7 +28,8 @@ from torch import Tensor
 from recot import cache, sources
 from recot.closed.popularity import Popularity
 from recot.data.dataset import Dataset
-from recot.data.split import EvalSet, Split, validate
+from recot.data.interactions import Interactions
+from recot.data.split import EvalSet, Split, joined, validate
 from recot.denoise.base import Denoiser
 from recot.evaluate import Recommender, evaluate
 from recot.learn import Diverged, Gradient, History
@@ -61,9 +62,11 @@ def build(config: Mapping[str, Any], folder: Path | None = None,
     Args:
         folder: where a network keeps its checkpoint, or None to keep none. observe: see :class:`Gradient`.
     """
-    if not issubclass(hydra.utils.get_class(config["model"]["_target_"]), TwoTower):
-        return make(config["model"])
     denoiser, monitor = make(config["denoiser"]), config["protocol"]["monitor"]
+    if not issubclass(hydra.utils.get_class(config["model"]["_target_"]), TwoTower):
+        if not hasattr(denoiser, "relabel"):
+            return make(config["model"])
+        return Relabelled(lambda folder, observe: make(config["model"]), denoiser, monitor)
 
     def network(denoiser: Denoiser, folder: Path | None, observe: Callable[[History], None]) -> Gradient:
         return Gradient(make(config["model"], _partial_=True), make(config["loss"]), denoiser, make(config["trainer"]),
@@ -72,6 +75,22 @@ def build(config: Mapping[str, Any], folder: Path | None = None,
     if getattr(denoiser, "restart", False):
         return Relabelled(partial(network, Denoiser()), denoiser, monitor, folder, observe)
     return network(denoiser, folder, observe)
+
+
+def refitted(config: Mapping[str, Any], model: Recommender, split: Split, folder: Path) -> Recommender:
+    """The recommender of a config fitted on the training and validation pairs, as long as was best for ``model``.
+
+    Args:
+        model: fitted with the validation questions at hand. split: from :func:`recot.data.split.joined`.
+        folder: where a network keeps its checkpoint.
+    """
+    chosen = dict(config)
+    if epochs := getattr(model, "best_epoch", 0):
+        chosen["trainer"] = {**config["trainer"], "max_epochs": epochs}
+    if isinstance(model, Relabelled):
+        chosen["denoiser"] = {**config["denoiser"], "rounds": model.best_round}
+    folder.mkdir(exist_ok=True)
+    return build(chosen, folder).fit(split.for_training())
 
 
 def run(config: dict[str, Any], choices: Mapping[str, str], command: str) -> dict[str, Any]:
@@ -120,15 +139,18 @@ def forget(folder: Path) -> None:
     """Remove what a run would resume from."""
     for name in ("last.ckpt", "fitted.pt", "code"):
         (folder / name).unlink(missing_ok=True)
-    for stage in folder.glob("round*"):
+    for stage in (*folder.glob("round*"), *folder.glob("refit")):
         shutil.rmtree(stage)
 
 
 def attempt(config: dict[str, Any], source: Any, key: str, folder: Path) -> dict[str, Any]:
-    """Train and evaluate; the parts of the record that come out of it."""
+    """Train and evaluate; the parts of the record that come out of it.
+
+    Where the protocol says ``refit``, validation answers come from the first fit, and all else from the second.
+    """
     start = time.monotonic()
     dataset = source.load()
-    split = ask_questions(config, dataset)
+    split = whole = ask_questions(config, dataset)
     bar = Bar(config["trainer"], config["protocol"]["monitor"])
     with Guarded(make(config["logger"])) as tracker:
         tracker.start(key, config, folder)
@@ -138,31 +160,70 @@ def attempt(config: dict[str, Any], source: Any, key: str, folder: Path) -> dict
             tracker.log(history[-1])
             bar.show(history)
 
-        model = build(config, folder, observe)
+        first = model = build(config, folder, observe)
+        began = time.monotonic()
         with bar:
             model.fit(split.for_training())
-        trained = time.monotonic()
-        where = getattr(model, "device", "cpu")
-        values = {name: evaluate(model, part.to(where), config["metrics"])
-                  for name, part in question_sets(split).items()}
+        fitted = time.monotonic()
+        values = answers(model, split.valid, config)
+        if config["protocol"]["refit"]:
+            whole, began = joined(split), time.monotonic()
+            model = refitted(config, first, whole, folder / "refit")
+        fit_seconds = (time.monotonic() if model is not first else fitted) - began
+        values |= answers(model, whole.test, config)
         means = {name: average(found) for name, found in values.items()}
         tracker.finish({f"{name}/{metric}": mean for name in means for metric, mean in means[name].items()})
-    popularity, floor = Popularity().fit(split), {}
-    for name, questions in question_sets(split).items():
-        floor[name] = average(evaluate(popularity, questions, config["metrics"]))
-        save_answers(folder / f"{name}.parquet", dataset, questions, values[name])
-    train, known = split.train, {}
-    if train.noisy is not None and 0 < int(train.noisy.sum()) < len(train):
-        known = {"noise_auc": noise_auc(score_pairs(model, train.to(where)), train.noisy, train.users)}
-    history: History = getattr(model, "history", [])
+    floor = answers(Popularity().fit(split), split.valid, config) | answers(Popularity().fit(whole), whole.test, config)
+    for questions in (split.valid, *whole.test):
+        save_answers(folder / f"{questions.name}.parquet", dataset, questions, values[questions.name])
     if isinstance(model, Gradient | Relabelled):
         model.save(folder / "weights.pt")
+    history: History = getattr(first, "history", [])
+    spent = sum(row["seconds"] for row in history) or fitted - start  # an interrupted run has spent more than this one
     return {
-        "status": "done", **means, **known, "floor": floor, "digest": digest(values), "split": split.fingerprint,
-        "sizes": sizes(split), "dropped": dataset.dropped, "epochs": len(history),
-        "best_epoch": getattr(model, "best_epoch", 0),
-        "seconds": round(sum(row["seconds"] for row in history) + time.monotonic() - trained, 3),
-        "wall_seconds": round(time.monotonic() - start, 3), **provenance(config)}
+        "status": "done", **means, **about_noise(model, whole.train), **about_rounds(model, dataset, folder),
+        "floor": {name: average(found) for name, found in floor.items()}, "digest": digest(values),
+        "split": split.fingerprint, "sizes": sizes(split), "dropped": dataset.dropped, "epochs": len(history),
+        "best_epoch": getattr(first, "best_epoch", 0), "fit_seconds": round(fit_seconds, 3),
+        "seconds": round(spent + time.monotonic() - fitted, 3), "wall_seconds": round(time.monotonic() - start, 3),
+        **provenance(config)}
+
+
+def answers(model: Recommender, questions: EvalSet | tuple[EvalSet, ...],
+            config: Mapping[str, Any]) -> dict[str, dict[str, Tensor]]:
+    """Every user's value of every metric of the config, by set."""
+    parts = questions if isinstance(questions, tuple) else (questions,)
+    where = getattr(model, "device", "cpu")
+    return {part.name: evaluate(model, part.to(where), config["metrics"]) for part in parts}
+
+
+def about_noise(model: Recommender, train: Interactions) -> dict[str, Any]:
+    """How well known noise is told from the other training pairs: by low scores, and by low weights where it has some.
+
+    Nothing where no noise is known.
+    """
+    if train.noisy is None or not 0 < int(train.noisy.sum()) < len(train):
+        return {}
+    place = getattr(model, "device", "cpu")
+    found = {"noise_auc": noise_auc(score_pairs(model, train.to(place)), train.noisy, train.users)}
+    if isinstance(model, Relabelled) and torch.equal(model.trained_on.keys, train.keys):
+        found["weight_auc"] = noise_auc(model.trained_on.weights, train.noisy, train.users)
+    return found
+
+
+def about_rounds(model: Recommender, dataset: Dataset, folder: Path) -> dict[str, Any]:
+    """What the rounds of a relabelled model did; writes what it was trained on in the end to ``pairs.parquet``."""
+    if not isinstance(model, Relabelled):
+        return {}
+    pairs = model.trained_on
+    columns = {"user": dataset.user_ids[pairs.users.numpy()], "item": dataset.item_ids[pairs.items.numpy()],
+               "weight": pairs.weights.numpy(), **{name: value.cpu().numpy() for name, value in model.marks.items()}}
+    if pairs.noisy is not None:
+        columns["noisy"] = pairs.noisy.numpy()
+    buffer = io.BytesIO()
+    pd.DataFrame(columns).to_parquet(buffer, index=False)
+    cache.write_whole(folder / "pairs.parquet", buffer.getvalue())
+    return {"rounds": model.rounds}
 
 
 def question_sets(split: Split) -> dict[str, EvalSet]:

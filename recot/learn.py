@@ -127,9 +127,12 @@ class Blocks:
 
 
 class EpochEnd(lightning.Callback):
-    """What happens between two epochs: guard, relabel, validate, select, stop, record, checkpoint."""
+    """What happens between two epochs: guard, relabel, validate, select, stop, record, checkpoint.
 
-    def __init__(self, validate: Callable[[], float], monitor: str, training: Training, file: Path | None,
+    Without a way to validate, all epochs are run and the last one is kept.
+    """
+
+    def __init__(self, validate: Callable[[], float] | None, monitor: str, training: Training, file: Path | None,
                  observe: Callable[[History], None]):
         self.validate, self.monitor, self.training = validate, monitor, training
         self.file, self.observe = file, observe
@@ -149,8 +152,10 @@ class EpochEnd(lightning.Callback):
                            f"{self.best:.4f}) are the best so far. Lower trainer.learning_rate, or raise the "
                            "temperature of the loss.")
         last = epoch == self.training.max_epochs
-        graded = epoch % self.training.eval_every == 0 or last
+        graded = self.validate is not None and (epoch % self.training.eval_every == 0 or last)
         value = self.select(epoch, step) if graded else math.nan
+        if self.validate is None and last:
+            self.keep(epoch, step)
         self.relabel(step)
         row = {"epoch": epoch, "loss": loss, **step.denoiser.report()} | ({self.monitor: value} if graded else {})
         now = time.monotonic()
@@ -174,14 +179,19 @@ class EpochEnd(lightning.Callback):
 
     def select(self, epoch: int, step: Step) -> float:
         """Validate, and keep the weights where they are the best so far."""
-        value = self.validate()
+        value = self.validate()  # type: ignore[misc]
         if value > self.best:
-            self.best, self.best_epoch, self.waited = value, epoch, 0
-            self.best_weights = {name: tensor.detach().clone() for name, tensor in step.network.state_dict().items()}
-            self.best_pairs = step.changed(step.train_set)
+            self.best, self.waited = value, 0
+            self.keep(epoch, step)
         else:
             self.waited += 1
         return value
+
+    def keep(self, epoch: int, step: Step) -> None:
+        """Remember the weights, and what they were trained on."""
+        self.best_epoch = epoch
+        self.best_weights = {name: tensor.detach().clone() for name, tensor in step.network.state_dict().items()}
+        self.best_pairs = step.changed(step.train_set)
 
     def state_dict(self) -> dict[str, Any]:
         """For the checkpoint."""
@@ -250,6 +260,8 @@ class Gradient:
     def fit(self, split: Split) -> Self:
         """Train to the early stop and keep the best weights; goes on from ``folder`` where a run was interrupted.
 
+        A split without validation questions is trained on for ``max_epochs``, and the last weights are kept.
+
         A fit that has ended leaves ``<folder>/fitted.pt``, and the same call then trains no more.
 
         Raises:
@@ -265,7 +277,8 @@ class Gradient:
         rng = torch.Generator(self.device).manual_seed(self.seed)
         step = Step(network, self.objective, denoiser, self.training, split.train, rng)
         file = self.folder / "last.ckpt" if self.folder else None
-        self.selection = EpochEnd(lambda: self.validation(split), self.monitor, self.training, file, self.observe)
+        validate = (lambda: self.validation(split)) if len(split.valid) else None
+        self.selection = EpochEnd(validate, self.monitor, self.training, file, self.observe)
         resume = file is not None and file.exists()
         if resume:
             check_readable(file, {"state_dict", "optimizer_states", "loops", "sampler"})

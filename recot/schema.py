@@ -19,7 +19,7 @@ SUPPLIED = {"model": {"n_users", "n_items"}, "protocol.split": {"interactions"},
 
 KEYS = {"": {"protocol", "data", "noise", "trainer", "loss", "denoiser", "model", "logger", "seed", "metrics", "force",
              "plugins", "paths"},
-        "protocol": {"split", "metrics", "monitor"}, "paths": {"runs", "cache"}}
+        "protocol": {"split", "metrics", "monitor", "refit"}, "paths": {"runs", "cache"}}
 """All keys of the mappings without a ``_target_``."""
 
 
@@ -121,9 +121,12 @@ def check_combination(config: Mapping[str, Any], choices: Mapping[str, str]) -> 
     model, loss, denoiser = (describe(config[group].get("_target_", "")) for group in ("model", "loss", "denoiser"))
     named = {group: choices.get(group, group) for group in ("model", "loss", "denoiser")}
     trained = "TwoTower" in model.bases if model else False
-    if not trained and (loss or (denoiser and denoiser.name != "Denoiser")):
-        raise RequestError(f"model={named['model']} is fitted in closed form and takes no loss and no denoiser; "
-                           "use loss=none denoiser=none, or a network such as model=bprmf")
+    heeds = bool(model and model.constants.get("weighted"))  # fits pairs by their weights
+    weighs = bool(denoiser and denoiser.constants.get("weighs"))  # between two fits
+    if not trained and (loss or (denoiser and denoiser.name != "Denoiser" and not (heeds and weighs))):
+        fitting = "denoiser=none or denoiser=prorec" if heeds else "denoiser=none"
+        raise RequestError(f"model={named['model']} is fitted in closed form and takes no loss and no such denoiser; "
+                           f"use loss=none and {fitting}, or a network such as model=bprmf")
     if trained and not loss:
         raise RequestError(f"model={named['model']} is a network and needs a loss; use loss=bpr or loss=infonce")
     for group, part in (("denoiser", denoiser), ("model", model)) if trained and loss else ():

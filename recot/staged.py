@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -37,7 +38,7 @@ class Relabelled:
     """Fits, relabels, and fits afresh, for a number of rounds; keeps the best round after the first relabelling.
 
     Validation and the items left out of a ranking stay those of the original split: relabelling changes what is trained
-    on and nothing else.
+    on and nothing else. Without validation questions the last round is kept.
 
     Args:
         make: called with a folder for checkpoints (or None) and a callback for the history; gives an unfitted
@@ -47,6 +48,11 @@ class Relabelled:
         folder: where the rounds keep what they need to resume, or None.
         observe: called after each epoch of a network with the history of all rounds.
 
+    Attributes:
+        rounds: a row of scalars for each round: its number, seconds of the fit and of the relabelling before it, pairs,
+            the monitored value where there is one, and what the relabelling reported.
+        trained_on: the training set of the chosen round. marks: what the denoiser says of each of its pairs, by name.
+
     Source: the outer loop of IR (Wang et al., 2021), which reports the best round from the first relabelling on.
     """
 
@@ -54,6 +60,7 @@ class Relabelled:
                  monitor: str, folder: Path | None = None, observe: Callable[[History], None] = lambda history: None):
         self.make, self.denoiser, self.monitor, self.folder, self.observe = make, denoiser, monitor, folder, observe
         self.history: History = []
+        self.rounds: History = []
 
     def fit(self, split: Split) -> Self:
         """All rounds; goes on in the round that was interrupted.
@@ -61,23 +68,31 @@ class Relabelled:
         Raises:
             Exception: what a round raises.
         """
+        fitted: Any = None
         current, best = split.train, -math.inf
-        self.history = []
+        self.history, self.rounds = [], []
         for number in range(self.denoiser.rounds + 1):
+            start = time.monotonic()
+            if number:
+                current = self.relabelled(fitted, split.train, current)
+            told = {} if number == 0 else self.denoiser.report()
             folder = self.folder / f"round{number}" if self.folder else None
             if folder:
                 folder.mkdir(parents=True, exist_ok=True)
-            told = {} if number == 0 else self.denoiser.report()
-            model = self.make(folder, lambda history, told=told, number=number: self.observe(  # type: ignore[misc]
+            fitted = self.make(folder, lambda history, told=told, number=number: self.observe(  # type: ignore[misc]
                 self.history + numbered(history, number, told)))
-            model.fit(replace(split, train=current))
-            self.history += numbered(getattr(model, "history", []), number, told)
-            value = float(evaluate(model, split.valid.to(device_of(model)), [self.monitor])[self.monitor].mean())
-            log.info("round %d: %s %.4f on %d pairs", number, self.monitor, value, len(current))
-            if number == 0 or number == 1 or value > best:  # round 0 counts only where nothing is relabelled
-                best, self.model, self.best_round = value, model, number
-            if number < self.denoiser.rounds:
-                current = self.relabelled(model, split.train, current)
+            fitted.fit(replace(split, train=current))
+            self.history += numbered(getattr(fitted, "history", []), number, told)
+            row = {"round": number, "seconds": round(time.monotonic() - start, 3), "pairs": len(current), **told}
+            if len(split.valid):
+                questions = split.valid.to(device_of(fitted))
+                row[self.monitor] = float(evaluate(fitted, questions, [self.monitor])[self.monitor].mean())
+            value = row.get(self.monitor, math.inf)
+            log.info("round %d: %s", number, ", ".join(f"{name} {found:.4g}" for name, found in row.items()))
+            self.rounds.append(row)
+            if number <= 1 or value > best or not len(split.valid):  # round 0 counts only where nothing is relabelled
+                best, self.model, self.best_round, self.trained_on = value, fitted, number, current
+                self.marks = dict(getattr(self.denoiser, "marks", {}))
         return self
 
     @torch.no_grad()

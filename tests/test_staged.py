@@ -67,6 +67,16 @@ def test_the_best_round_after_the_first_relabelling_is_kept(quality, chosen):
     assert model.fit(split.for_training()).best_round == chosen
 
 
+def test_without_validation_questions_the_last_round_is_kept():
+    split, fits = small_split(), []
+    model = Relabelled(lambda folder, observe: Fixed(fits, [9, 9, 9, 0]), Dropping(), "ndcg@20")
+    empty = replace(split.valid, query=split.valid.query.slice(0, 0), targets=split.valid.targets.slice(0, 0),
+                    seen=split.valid.seen.slice(0, 0))
+    assert model.fit(replace(split.for_training(), valid=empty)).best_round == 3
+    assert [row["round"] for row in model.rounds] == [0, 1, 2, 3] and "ndcg@20" not in model.rounds[0]
+    assert len(model.trained_on) == len(split.train) - 3
+
+
 def test_ir_is_rounds_of_fresh_networks_written_out():
     split, denoiser = small_split(), IterativeRelabelling(rounds=2)
     training = replace(QUICK, max_epochs=3)

@@ -37,6 +37,7 @@ class ItemKNN:
     """
 
     inductive = True
+    weighted = True
 
     def __init__(self, k: int = 100, shrink: float = 0.0):
         if k < 1:

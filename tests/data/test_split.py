@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from recot.data.interactions import Interactions, Ragged
-from recot.data.split import EvalSet, Query, Split, is_in, ratio, validate, with_train
+from recot.data.split import (
+    EvalSet, Query, Split, floors, is_in, joined, over_pairs, ratio, validate, with_train)
 
 ROOT = Path(__file__).parents[2]
 UNHURRIED = settings(deadline=None)     # a busy machine must not fail a test
@@ -132,6 +133,75 @@ def test_users_who_only_train_are_counted_in_the_log(caplog):
 def test_shares_that_are_none_are_refused(shares):
     with pytest.raises(ValueError, match="make them positive with sum 1, for example 0.8, 0.1 and 0.1"):
         ratio(users_with([10]), *shares)
+
+
+@given(ACTIVITIES, st.integers(0, 5))
+@UNHURRIED
+def test_floors_hold_out_what_the_shares_say_and_nobody_is_given_more(activities, seed):
+    whole = users_with(activities)
+    split = floors(whole, split_seed=seed)
+    (test,), valid = split.test, split.valid
+    assert sorted(pairs(split.train) + targets(valid) + targets(test)) == sorted(pairs(whole))
+    for user, k in enumerate(activities):
+        counts = [sum(u == user for u, _ in part) for part in (targets(test), targets(valid))]
+        assert counts == [3 * k // 10, k // 2 - 3 * k // 10]
+    assert bool((test.targets.lengths > 0).all()) and bool((valid.targets.lengths > 0).all())
+
+
+def test_floors_that_do_not_fit_into_binary_lose_no_pair():
+    split = floors(users_with([100] * 3), valid=0.28, test=0.29)
+    assert split.test[0].targets.lengths.tolist() == [29] * 3 and split.valid.targets.lengths.tolist() == [28] * 3
+
+
+def test_over_pairs_counts_pairs_and_not_users():
+    whole = users_with([3, 40, 7, 0, 21])
+    split = over_pairs(whole, valid=0.2, test=0.3)
+    assert (len(targets(split.test[0])), len(targets(split.valid)), len(split.train)) == (21, 14, 36)
+    assert sorted(pairs(split.train) + targets(split.valid) + targets(split.test[0])) == sorted(pairs(whole))
+    assert over_pairs(whole, split_seed=1).fingerprint != over_pairs(whole).fingerprint
+
+
+@pytest.mark.parametrize("make", [floors, over_pairs])
+def test_known_noise_is_never_held_out(make):
+    whole = users_with([20, 30])
+    noisy = torch.arange(50) % 2 == 0
+    marked = Interactions.from_pairs(whole.users, whole.items, 2, whole.n_items, noisy=noisy)
+    split = make(marked)
+    held = set(targets(split.test[0]) + targets(split.valid))
+    assert held and not held & set(pairs(marked.select(marked.noisy)))
+
+
+@pytest.mark.parametrize("make", [floors, over_pairs])
+def test_shares_that_leave_nothing_to_train_on_are_refused(make):
+    with pytest.raises(ValueError, match="make them positive with sum 1"):
+        make(users_with([10]), valid=0.5, test=0.5)
+
+
+def test_validation_pairs_join_the_training_pairs_and_only_test_questions_remain():
+    split = floors(users_with([20, 3, 1, 0, 11]))
+    whole = joined(split)
+    validate(replace(whole, valid=split.test[0]))
+    assert sorted(pairs(whole.train)) == sorted(pairs(split.train) + targets(split.valid))
+    assert not len(whole.valid) and targets(whole.test[0]) == targets(split.test[0])
+    users = whole.test[0].query.users
+    assert pairs_of(whole.test[0].query.history, users) == [pair for pair in pairs(whole.train)
+                                                            if pair[0] in users.tolist()]
+    assert torch.equal(whole.test[0].seen.values, whole.test[0].query.history.values)
+
+
+def test_joined_pairs_are_no_known_noise():
+    base = users_with([20, 30])
+    marked = Interactions.from_pairs(base.users, base.items, 2, base.n_items, noisy=torch.arange(50) % 5 == 0)
+    split = floors(marked)
+    whole = joined(split)
+    assert set(pairs(whole.train.select(whole.train.noisy))) == set(pairs(split.train.select(split.train.noisy)))
+
+
+def test_validation_users_that_do_not_train_cannot_be_joined():
+    split = floors(users_with([20, 30]))
+    unseen = replace(split.valid, query=replace(split.valid.query, users=torch.tensor([-1, 1])))
+    with pytest.raises(ValueError, match="wants validation users that also train; split within users"):
+        joined(replace(split, valid=unseen))
 
 
 def test_the_protocol_file_gives_the_split():
