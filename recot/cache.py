@@ -20,13 +20,17 @@ IRRELEVANT = {"logger", "paths", "hydra", "force", "plugins", "data.root", "data
               "trainer.deterministic", "trainer.progress", "trainer.checkpoint_seconds"}
 """Config keys that say where and how to run, not what: they do not change a result that was asked for."""
 
+LATER = {"trainer.optimizer": "adam"}
+"""Config keys that came after the first records, each with the value that stands for what was done before: with it, a
+run keeps the name it had without the key."""
+
 
 def relevant(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """``config`` without the keys in :data:`IRRELEVANT`."""
+    """``config`` without the keys in :data:`IRRELEVANT`, and without those in :data:`LATER` at the value there."""
     kept = {}
     for name, value in config.items():
         path = f"{prefix}{name}"
-        if path not in IRRELEVANT:
+        if path not in IRRELEVANT and (path not in LATER or value != LATER[path]):
             kept[name] = relevant(value, f"{path}.") if isinstance(value, Mapping) else value
     return kept
 

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from recot.data.interactions import Interactions
 from recot.data.split import Query, Split
 from recot.evaluate import evaluate
+from recot.nn.rmsprop import RMSProp
 from recot.nn.table import clear_gradients
 from recot.training import Training
 
@@ -62,10 +63,15 @@ class Step(lightning.LightningModule):
         self.steps += len(block)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Adam on the network only; a teacher in the denoiser is none of its business."""
-        settings = self.training_settings
-        return torch.optim.Adam(self.network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay,
-                                fused=True)
+        """An optimiser of the network only; a teacher in the denoiser is none of its business."""
+        settings, named = self.training_settings, list(self.network.named_parameters())
+        spared = [parameter for name, parameter in named if name in self.network.undecayed]
+        groups: list[dict[str, Any]] = [
+            {"params": [parameter for name, parameter in named if name not in self.network.undecayed]}]
+        groups += [{"params": spared, "weight_decay": 0.0}] if spared else []
+        if settings.optimizer == "rmsprop":
+            return RMSProp(groups, settings.learning_rate, settings.weight_decay)
+        return torch.optim.Adam(groups, settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
 
     def epoch_loss(self) -> float:
         """Mean loss of the steps since the last call."""
@@ -225,7 +231,8 @@ class Gradient:
 
     Args:
         network: called with ``n_users`` and ``n_items``, gives the network.
-        objective: batches and loss. denoiser: the supervision; copied for each fit, so a second fit forgets the first.
+        objective: batches and loss. denoiser: the supervision. Both are copied for each fit, so a second fit forgets
+            the first; one with state is an ``nn.Module``, so that checkpoints hold it.
         training: see :class:`Training`.
         monitor: validation metric that selects the epoch, for example ``ndcg@20``.
         seed: of initialisation, dropout and sampling.
@@ -263,7 +270,7 @@ class Gradient:
         denoiser = copy.deepcopy(self.denoiser).to(self.device)
         denoiser.bind(network, split.train)
         rng = torch.Generator(self.device).manual_seed(self.seed)
-        step = Step(network, self.objective, denoiser, self.training, split.train, rng)
+        step = Step(network, copy.deepcopy(self.objective), denoiser, self.training, split.train, rng)
         file = self.folder / "last.ckpt" if self.folder else None
         self.selection = EpochEnd(lambda: self.validation(split), self.monitor, self.training, file, self.observe)
         resume = file is not None and file.exists()

@@ -83,6 +83,29 @@ def bce(logits: Tensor, labels: Tensor) -> Tensor:
     return loss
 
 
+def multinomial(logits: Tensor, targets: Tensor) -> Tensor:
+    """Negative log likelihood ``-sum_j targets_j log softmax(logits)_j`` of each row, up to a constant of the targets.
+
+    Args:
+        logits: (b, n). targets: (b, n), counts; fractions where pairs are trusted in part.
+
+    Returns:
+        (b,); ``sum_j targets_j * log n`` for equal logits, and unmoved by a constant added to a row of logits.
+
+    Source: Mult-VAE (Liang et al., WWW 2018), Eq. 2.
+    """
+    loss: Tensor = -torch.linalg.vecdot(targets, logits.log_softmax(-1))
+    return loss
+
+
+def gaussian_kl(mean: Tensor, log_std: Tensor) -> Tensor:
+    """Divergence of N(mean, exp(log_std)^2) from N(0, 1), of each coordinate; the shape of both; 0 where both are 0.
+
+    Source: Kingma and Welling (2014), Appendix B.
+    """
+    return (mean.square() + (2 * log_std).exp() - 1) / 2 - log_std
+
+
 def alignment(a: Tensor, b: Tensor) -> Tensor:
     """Squared distance of each pair of unit vectors, (n,) of two (n, d); 2 - 2 cos.
 

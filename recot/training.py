@@ -16,8 +16,10 @@ class Training:
         max_epochs: upper bound. The SCLRec paper states none; 300 is that of the library its authors most likely used.
         patience: stop when the validation metric has not beaten its best for more than this many evaluations.
         eval_every: epochs between evaluations.
-        learning_rate: of Adam; the paper uses 0.001 for all methods.
-        weight_decay: Adam's coupled L2 on all parameters. It shrinks rows between visits, which the dot score feels.
+        optimizer: ``rmsprop`` is that of TensorFlow 1, see ``nn/rmsprop.py``.
+        learning_rate: the SCLRec paper uses 0.001 for all methods, with Adam.
+        weight_decay: coupled L2, ``weight_decay * parameter`` added to the gradient, on all parameters but those a
+            network spares. It shrinks rows between visits, which the dot score feels.
         device: ``auto`` takes a CUDA device where there is one.
         precision: arithmetic of the forward and backward pass; parameters stay in float32.
         deterministic: on CUDA, use slower kernels that give the same bits every time. A CPU always does.
@@ -32,6 +34,7 @@ class Training:
     max_epochs: int = 300
     patience: int = 10
     eval_every: int = 1
+    optimizer: Literal["adam", "rmsprop"] = "adam"
     learning_rate: float = 1e-3
     weight_decay: float = 0.0
     device: Literal["auto", "cpu", "cuda"] = "auto"

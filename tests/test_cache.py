@@ -19,7 +19,8 @@ from recot import cache
 
 
 @pytest.mark.parametrize("change", ["seed=1", "loss.tau=0.3", "denoiser.alpha=0.5", "trainer.max_epochs=3", "noise=add",
-                                    "data.noise=0", "metrics=[hr@5]", "trainer.precision=bf16-mixed", "model.dim=8"])
+                                    "data.noise=0", "metrics=[hr@5]", "trainer.precision=bf16-mixed", "model.dim=8",
+                                    "trainer.optimizer=rmsprop"])
 def test_whatever_changes_a_result_changes_the_key(change):
     assert cache.key(composed(change)[0], "d") != cache.key(composed()[0], "d")
 
@@ -30,6 +31,15 @@ def test_whatever_changes_a_result_changes_the_key(change):
                                     "trainer.weight_decay=0.000001"])
 def test_where_and_how_it_runs_does_not_change_the_key(change):
     assert cache.key(composed(change)[0], "d") == cache.key(composed()[0], "d")
+
+
+@pytest.mark.parametrize(("path", "value"), cache.LATER.items())
+def test_a_key_that_came_later_leaves_the_names_of_earlier_runs_alone(path, value):
+    config = composed()[0]
+    group, name = path.split(".")
+    assert config[group][name] == value
+    earlier = config | {group: {key: kept for key, kept in config[group].items() if key != name}}
+    assert cache.key(earlier, "d") == cache.key(config, "d")
 
 
 def test_the_data_are_part_of_the_key_and_their_place_is_not():

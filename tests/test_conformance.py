@@ -15,6 +15,11 @@ from recot.evaluate import evaluate
 from recot.experiment import ask_questions, build, make
 from recot.learn import Gradient
 
+LEARNS_WITH = {  # what a preset is given where its own values are known to teach it no more than popularity
+    # The code behind ProRec's table decays by 0.1 what gradients of some 1e-5 build: the table's CDAE row is, digit for
+    # digit, that of popularity. Its learning rate of 1e-4 needs more than the 160 steps of trainer=smoke.
+    "cdae": ("trainer.weight_decay=0", "trainer.max_epochs=300"),
+}
 PRESETS = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
 
 
@@ -41,9 +46,17 @@ def scores(preset, *overrides):
 
 @pytest.mark.parametrize("preset", [name for name in PRESETS if name != "popularity"])
 def test_it_beats_popularity_on_planted_communities(preset):
+    words = LEARNS_WITH.get(preset, ())
     questions = split(preset).test[0]
     floor = evaluate(Popularity().fit(split(preset)), questions, ["recall@20"])["recall@20"].mean()
-    assert evaluate(fitted(preset), questions, ["recall@20"])["recall@20"].mean() > 2 * floor
+    assert evaluate(fitted(preset, *words), questions, ["recall@20"])["recall@20"].mean() > 2 * floor
+
+
+@pytest.mark.parametrize("preset", LEARNS_WITH)
+def test_a_preset_that_is_given_other_values_needs_them(preset):
+    questions = split(preset).test[0]
+    floor = evaluate(Popularity().fit(split(preset)), questions, ["recall@20"])["recall@20"].mean()
+    assert evaluate(fitted(preset), questions, ["recall@20"])["recall@20"].mean() < 1.5 * floor
 
 
 @pytest.mark.parametrize("preset", PRESETS)

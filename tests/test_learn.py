@@ -20,8 +20,9 @@ from recot.denoise.base import Denoiser
 from recot.denoise.soft_matching import SoftMatching
 from recot.evaluate import evaluate
 from recot.learn import Diverged, Gradient
+from recot.networks.autoencoder import Autoencoder
 from recot.networks.tables import Tables
-from recot.objectives import BPR, InfoNCE
+from recot.objectives import BPR, InfoNCE, Multinomial
 from recot.training import Training
 
 QUICK = Training(max_epochs=4, patience=10, learning_rate=0.05, device="cpu", block=3, checkpoint_seconds=0)
@@ -192,6 +193,58 @@ def test_a_killed_run_ends_as_if_it_had_never_been_killed(tmp_path, kind):
         results.append(torch.load(folder / "out.pt", weights_only=True))
     assert results[0][1] == results[1][1]
     assert all(tensor.equal(results[1][0][name]) for name, tensor in results[0][0].items())
+
+
+def drawing(training=QUICK, **given):
+    """A model with everything that has to survive: dropout, drawn codes, an annealed loss, weighted training pairs."""
+    network, objective = partial(Autoencoder, dim=4, variational=True), Multinomial(16, anneal_steps=40)
+    return Gradient(network, objective, Halving(), training, **given)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "rmsprop"])
+def test_what_is_drawn_and_what_an_objective_counts_survive_an_interruption(tmp_path, optimizer):
+    class Stop(Exception):
+        pass
+
+    def observe(history):
+        if len(history) == 3:
+            raise Stop
+
+    training = replace(QUICK, max_epochs=6, optimizer=optimizer)
+    with pytest.raises(Stop):
+        drawing(training, folder=tmp_path, observe=observe).fit(small_split())
+    resumed, whole = drawing(training, folder=tmp_path).fit(small_split()), drawing(training).fit(small_split())
+    assert [row["loss"] for row in resumed.history] == [row["loss"] for row in whole.history]
+    assert all(tensor.equal(weights(whole)[name]) for name, tensor in weights(resumed).items())
+
+
+def test_a_second_fit_forgets_what_an_objective_counted():
+    model = drawing()
+    once = weights(model.fit(small_split()))
+    again = weights(model.fit(small_split()))
+    assert model.objective.step == 0 and all(tensor.equal(again[name]) for name, tensor in once.items())
+
+
+def test_saved_weights_and_the_pairs_they_were_trained_on_give_the_same_scores(tmp_path):
+    split = small_split()
+    model = drawing().fit(split)
+    model.save(tmp_path / "weights.pt")
+    loaded = drawing(seed=9).load(tmp_path / "weights.pt", model.trained_on)
+    torch.testing.assert_close(loaded.score(split.valid.query), model.score(split.valid.query), atol=0, rtol=0)
+
+
+def test_weight_decay_leaves_alone_what_the_network_spares():
+    """A loss of nothing: what is decayed moves, what is spared stays."""
+    class Nothing(Denoiser):
+        def after(self, loss, batch):
+            return loss * 0
+
+    for optimizer in ("adam", "rmsprop"):
+        training = replace(QUICK, max_epochs=1, weight_decay=0.1, optimizer=optimizer)
+        model = Gradient(partial(Autoencoder, dim=4), Multinomial(16), Nothing(), training).fit(small_split())
+        start = model.build(40, 30).state_dict()
+        trained = model.selection.best_weights
+        assert {name for name in start if trained[name].equal(start[name])} == {"first_bias", "item_bias"}
 
 
 def interrupted(folder):

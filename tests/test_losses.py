@@ -100,3 +100,27 @@ def test_bootstrap_is_zero_for_the_same_direction_four_for_the_opposite_and_leav
     assert loss.tolist() == [0.0, 4.0]
     loss.sum().backward()
     assert target.grad is None
+
+
+def test_multinomial_of_equal_logits_is_the_count_times_log_n_and_a_constant_changes_nothing(rng):
+    targets = torch.rand(5, 7, generator=rng).round()
+    torch.testing.assert_close(losses.multinomial(torch.full((5, 7), 3.0), targets), targets.sum(1) * math.log(7))
+    logits = torch.randn(5, 7, generator=rng)
+    torch.testing.assert_close(losses.multinomial(logits + torch.arange(5.0)[:, None], targets),
+                               losses.multinomial(logits, targets))
+
+
+def test_multinomial_of_one_item_is_cross_entropy_and_of_half_an_item_is_half_of_it(rng):
+    logits, items = torch.randn(5, 7, generator=rng), torch.randint(7, (5,), generator=rng)
+    targets = F.one_hot(items, 7).float()
+    expected = F.cross_entropy(logits, items, reduction="none")
+    torch.testing.assert_close(losses.multinomial(logits, targets), expected)
+    torch.testing.assert_close(losses.multinomial(logits, targets / 2), expected / 2)
+
+
+def test_the_divergence_is_that_of_torch_and_zero_for_the_standard_normal(rng):
+    mean, log_std = torch.randn(4, 3, generator=rng), torch.randn(4, 3, generator=rng)
+    expected = torch.distributions.kl_divergence(torch.distributions.Normal(mean, log_std.exp()),
+                                                 torch.distributions.Normal(0.0, 1.0))
+    torch.testing.assert_close(losses.gaussian_kl(mean, log_std), expected)
+    assert not losses.gaussian_kl(torch.zeros(2, 3), torch.zeros(2, 3)).any()

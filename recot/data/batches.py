@@ -39,6 +39,31 @@ class Pairs:
     labels: Tensor | None = None
 
 
+@dataclass(frozen=True)
+class Rows:
+    """A batch of users with all their training pairs.
+
+    Attributes:
+        query: b questions; the history of each is its user's training items, oldest first.
+        weights: (nnz,) float32, of the pairs in ``query.history.values``, or None when all are one.
+        negatives: (nnz, k) int64, items drawn for each pair that its user has not taken; k may be 0.
+        labels: (nnz, 1 + k) float32, one where the loss of that place is of an observed pair; None unless an objective
+            gives one loss to every pair and negative.
+    """
+
+    query: Query
+    weights: Tensor | None = None
+    negatives: Tensor | None = None
+    labels: Tensor | None = None
+
+    def targets(self, n_items: int) -> Tensor:
+        """(b, n_items) float32: the weight of each observed pair, and zero elsewhere."""
+        out = self.query.history.dense(n_items)
+        if self.weights is not None:
+            out[self.query.history.rows, self.query.history.values] = self.weights
+        return out
+
+
 def uniform_negatives(train: Interactions, count: int, rng: torch.Generator, rounds: int = 100) -> Tensor:
     """(n, count) int64: for every training pair, items drawn uniformly from those its user has not taken.
 
@@ -97,3 +122,25 @@ def pairs(train: Interactions, batch_size: int, rng: torch.Generator, *, negativ
         yield Pairs(query=Query(users[cut], rows), items=items[cut], negatives=drawn[cut],
                     weights=None if weights is None else weights[cut],
                     observed=observed_in_batch(train, users[cut], items[cut]) if observed else None)
+
+
+def rows(train: Interactions, batch_size: int, rng: torch.Generator, *, shuffle: bool = True,
+         negatives: int = 0) -> Iterator[Rows]:
+    """One epoch: every user with a training pair once, in batches of ``batch_size`` (the last one may be smaller).
+
+    Args:
+        train: on the device where training happens, like ``rng``.
+        shuffle: users in another order each epoch; False takes them by rising id.
+        negatives: items drawn per pair by :func:`uniform_negatives`, all before the first batch.
+    """
+    users = train.activity.nonzero().flatten()
+    if shuffle:
+        users = users[torch.randperm(len(users), generator=rng, device=users.device)]
+    places = Ragged(train.by_user.offsets, torch.arange(len(train), device=users.device))
+    drawn = uniform_negatives(train, negatives, rng) if negatives else None
+    weights = None if bool((train.weights == 1).all()) else train.weights
+    for batch in users.split(batch_size):
+        place = places.take(batch)
+        yield Rows(query=Query(batch, Ragged(place.offsets, train.items[place.values])),
+                   weights=None if weights is None else weights[place.values],
+                   negatives=None if drawn is None else drawn[place.values])

@@ -31,7 +31,7 @@ class TCE(Denoiser):
     here the protocol's metric selects.
     """
 
-    objectives = ("BCE",)
+    objectives = ("BCE", "SampledRowBCE")
 
     def __init__(self, eps_max: float = 0.1, eps_steps: int = 10_000, exponent: float = 1.0,
                  rate_of: Literal["batch", "positives"] = "batch"):
@@ -98,7 +98,7 @@ class RCE(Denoiser):
     Departures: none known.
     """
 
-    objectives = ("BCE",)
+    objectives = ("BCE", "SampledRowBCE")
 
     def __init__(self, beta: float = 0.2):
         super().__init__()

@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
 from recot.data.interactions import Interactions
 from recot.data.split import Query
 from recot.nn.similarity import Similarity
+
+
+@dataclass(frozen=True)
+class Code:
+    """Vectors of b users, and what a loss may have to know about how they came about.
+
+    Attributes:
+        vectors: (b, d).
+        corruption: probability that an item of a history was hidden from the network.
+        kept: (nnz,) what each item of the histories was multiplied by, 0 or ``1 / (1 - corruption)``; None for ones.
+        mean, log_std: (b, r) of the Gaussians that the vectors are drawn from; None where nothing is drawn.
+    """
+
+    vectors: Tensor
+    corruption: float = 0.0
+    kept: Tensor | None = None
+    mean: Tensor | None = None
+    log_std: Tensor | None = None
 
 
 class TwoTower(nn.Module):
@@ -19,10 +39,12 @@ class TwoTower(nn.Module):
         similarity: (..., m, d), (..., n, d) -> (..., m, n); ranks the items.
         objectives: names of the objectives it can be trained on; empty for any. A config that pairs it with another one
             is refused before data are read.
+        undecayed: names of the parameters that ``trainer.weight_decay`` leaves alone.
     """
 
     inductive: bool = False
     objectives: tuple[str, ...] = ()
+    undecayed: tuple[str, ...] = ()
     similarity: Similarity
 
     def bind(self, train: Interactions) -> None:
@@ -34,6 +56,10 @@ class TwoTower(nn.Module):
     def users(self, query: Query) -> Tensor:
         """(b, d) vectors of ``b`` questions."""
         raise TypeError(f"{type(self).__name__} is a TwoTower and has to define users(query)")
+
+    def encode(self, query: Query) -> Code:
+        """The vectors of :meth:`users` with what their making leaves behind (corruption, a posterior)."""
+        return Code(self.users(query))
 
     def items(self, ids: Tensor | None = None) -> Tensor:
         """(*ids.shape, d) vectors of items, or (n_items, d) of all of them."""

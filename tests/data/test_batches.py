@@ -5,7 +5,7 @@ import logging
 import pytest
 import torch
 
-from recot.data.batches import observed_in_batch, pairs, uniform_negatives
+from recot.data.batches import observed_in_batch, pairs, rows, uniform_negatives
 from recot.data.interactions import Interactions
 
 
@@ -70,3 +70,35 @@ def test_weights_travel_only_where_they_differ_from_one(rng, weights):
     if weights:
         place = torch.searchsorted(train.keys, batch.query.users * train.n_items + batch.items)
         torch.testing.assert_close(batch.weights, train.weights[place])
+
+
+def test_an_epoch_of_rows_is_every_user_with_a_pair_once_with_all_its_pairs(rng):
+    train = Interactions.from_pairs(torch.tensor([4, 0, 4, 2, 0]), torch.tensor([5, 3, 1, 0, 2]), 6, 7,
+                                    times=torch.tensor([9, 8, 2, 3, 1]))
+    batches = list(rows(train, 2, rng, shuffle=False))
+    assert [batch.query.users.tolist() for batch in batches] == [[0, 2], [4]]
+    assert batches[0].query.history.values.tolist() == [2, 3, 0] and batches[1].query.history.values.tolist() == [1, 5]
+    assert batches[0].query.history.offsets.tolist() == [0, 2, 3]
+    assert batches[0].weights is None and batches[0].negatives is None
+    assert batches[1].targets(7).tolist() == [[0, 1, 0, 0, 0, 1, 0]]
+
+
+def test_rows_come_in_another_order_each_time_if_shuffled_and_in_the_same_one_if_not(rng):
+    train = interactions(rng)
+    first, second = (torch.cat([batch.query.users for batch in rows(train, 7, rng)]) for _ in range(2))
+    assert not first.equal(second) and first.sort().values.equal(train.activity.nonzero().flatten())
+    fixed = [torch.cat([batch.query.users for batch in rows(train, 7, rng, shuffle=False)]) for _ in range(2)]
+    assert fixed[0].equal(fixed[1])
+
+
+def test_weights_and_negatives_of_rows_belong_to_their_pairs(rng):
+    train = interactions(rng, share=0.5)
+    train = train.reweighted(torch.rand(len(train), generator=rng))
+    dense = torch.zeros(train.n_users, train.n_items)
+    dense[train.users, train.items] = train.weights
+    for batch in rows(train, 8, rng, negatives=3):
+        users, history = batch.query.users, batch.query.history
+        assert history.values.equal(train.by_user.take(users).values)
+        assert batch.negatives.shape == (len(history.values), 3)
+        torch.testing.assert_close(batch.targets(train.n_items), dense[users], atol=0, rtol=0)
+        assert not train.contains(users[history.rows][:, None], batch.negatives).any()
