@@ -124,9 +124,9 @@ def check_combination(config: Mapping[str, Any], choices: Mapping[str, str]) -> 
     heeds = bool(model and model.constants.get("weighted"))  # fits pairs by their weights
     weighs = bool(denoiser and denoiser.constants.get("weighs"))  # between two fits
     if not trained and (loss or (denoiser and denoiser.name != "Denoiser" and not (heeds and weighs))):
-        fitting = "denoiser=none or denoiser=prorec" if heeds else "denoiser=none"
-        raise RequestError(f"model={named['model']} is fitted in closed form and takes no loss and no such denoiser; "
-                           f"use loss=none and {fitting}, or a network such as model=bprmf")
+        taken, use = ("of the denoisers only prorec", "denoiser=prorec") if heeds else ("no denoiser", "denoiser=none")
+        raise RequestError(f"model={named['model']} is fitted in closed form and takes no loss and {taken}; "
+                           f"use loss=none {use}, or a network such as model=bprmf")
     if trained and not loss:
         raise RequestError(f"model={named['model']} is a network and needs a loss; use loss=bpr or loss=infonce")
     for group, part in (("denoiser", denoiser), ("model", model)) if trained and loss else ():

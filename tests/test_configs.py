@@ -31,7 +31,7 @@ def given(group, name):
 def test_every_file_parses_and_only_presets_write_outside_their_group(file):
     content = yaml.safe_load(file.read_text()) or {}
     assert isinstance(content, dict)
-    everywhere = file.parent.name == "model" or "tuned" in file.parts
+    everywhere = file.parent.name == "model" or "tuned" in file.parts or "override /protocol" in file.read_text()
     assert file.read_text().startswith("# @package _global_\n") == everywhere
 
 
@@ -74,7 +74,7 @@ def test_every_loss_and_denoiser_builds_or_is_refused_with_what_would_work(loss,
     if loss in ("none", "bootstrap") or loss not in wanted.get(denoiser, {loss}):
         with pytest.raises(RequestError, match="use loss=|use model=buir, or another loss"):
             composed(*words)
-    elif denoiser == "iterative":
+    elif denoiser in ("iterative", "prorec"):
         assert isinstance(build(composed(*words)[0]), Relabelled)
     else:
         assert type(build(composed(*words)[0]).objective).__name__.lower() == loss.removesuffix("_paper")

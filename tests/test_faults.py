@@ -133,6 +133,7 @@ def test_row_2_a_plugin_runs_when_it_is_named_and_not_before(tmp_path, plugin):
     (["model=popularity", "loss=bpr"], "model=popularity is fitted in closed form and takes no loss and no denoiser; "
                                        "use loss=none denoiser=none, or a network such as model=bprmf"),
     (["model=popularity", "denoiser=soft_matching"], "use loss=none denoiser=none, or a network such as model=bprmf"),
+    (["model=itemknn", "denoiser=tce"], "of the denoisers only prorec; use loss=none denoiser=prorec, or a network"),
     (["model=sclrec", "loss=none"], "model=sclrec is a network and needs a loss; use loss=bpr or loss=infonce"),
 ])
 def test_row_3_what_cannot_go_together_is_refused_with_what_would_work(words, remedy):

@@ -32,7 +32,7 @@ BELOW = {  # unit -> units it may import besides itself; the order is that of th
               "data"},
 }
 ONLY_IN = {"lightning": {"learn"}, "hydra": {"compose", "run", "experiment", "tune"},
-           "omegaconf": {"compose", "run", "tune"}, "optuna": {"tune"}, "wandb": {"track"}, "ot": set(),
+           "omegaconf": {"compose", "run", "tune"}, "optuna": {"tune"}, "wandb": {"track"}, "ot": {"ot"},
            "pandas": {"data", "experiment", "collect"}}
 
 

@@ -180,7 +180,7 @@ def test_shares_that_leave_nothing_to_train_on_are_refused(make):
 def test_validation_pairs_join_the_training_pairs_and_only_test_questions_remain():
     split = floors(users_with([20, 3, 1, 0, 11]))
     whole = joined(split)
-    validate(replace(whole, valid=split.test[0]))
+    validate(replace(whole, valid=split.test[0], test=()))
     assert sorted(pairs(whole.train)) == sorted(pairs(split.train) + targets(split.valid))
     assert not len(whole.valid) and targets(whole.test[0]) == targets(split.test[0])
     users = whole.test[0].query.users
