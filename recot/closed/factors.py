@@ -20,8 +20,8 @@ ENTRIES = 2**22  # of the gathered vectors of a batch of least-squares problems:
 class Factors:
     """Scores by the inner product of a user's and an item's vector.
 
-    A user of the training set is scored by the vector fitted to their weighted pairs, user -1 by one computed in the same
-    way from the history, every item in it counting one. So the user id matters only once pairs have weights.
+    A user of the training set is scored by the vector fitted to their weighted pairs, user -1 by one computed in the
+    same way from the history, every item in it counting one. So the user id matters only once pairs have weights.
 
     Attributes:
         user_vectors: (n_users, r) float32. item_vectors: (n_items, r) float32.

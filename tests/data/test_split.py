@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from recot.data.interactions import Interactions, Ragged
-from recot.data.split import (
-    EvalSet, Query, Split, floors, is_in, joined, over_pairs, ratio, validate, with_train)
+from recot.data.split import EvalSet, Query, Split, floors, is_in, joined, over_pairs, ratio, validate, with_train
 
 ROOT = Path(__file__).parents[2]
 UNHURRIED = settings(deadline=None)     # a busy machine must not fail a test
