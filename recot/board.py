@@ -302,7 +302,7 @@ class Board:
 
 
 def count(interactions: Any) -> dict[str, float]:
-    """Statistics of a data set as SCLRec's Table 1 has them; density in percent."""
+    """Statistics of a data set as SCLRec's and ProRec's first tables have them; density in percent."""
     users, items, pairs = interactions.n_users, interactions.n_items, len(interactions)
     return {"users": users, "items": items, "interactions": pairs, "avg_interactions_per_user": pairs / users,
-            "density": 100 * pairs / users / items}
+            "density": 100 * pairs / users / items, "sparsity": 1 - pairs / users / items}

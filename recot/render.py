@@ -27,6 +27,8 @@ def shown(value: str, metric: str) -> str:
         return f"{float(value):,.0f}"
     if metric in ("avg_interactions_per_user", "density"):
         return f"{float(value):.3g}" if metric == "density" else f"{float(value):.1f}"
+    if metric.endswith("seconds"):
+        return f"{float(value):.1f}"
     return f"{float(value):.4f}"
 
 
@@ -236,7 +238,7 @@ def latex(artifact: Artifact, found: Sequence[Line], tests: Sequence[Line], runs
 
 
 def figure(artifact: Artifact, found: Sequence[Line], folder: Path) -> None:
-    """Draw ``<folder>/<artifact>.png`` and ``.svg``: bars of the metric, below them its loss along the axis."""
+    """Draw ``<folder>/<artifact>.png`` and ``.svg``: a column of panels for each data set, as ``plot`` says."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -244,20 +246,31 @@ def figure(artifact: Artifact, found: Sequence[Line], folder: Path) -> None:
                             "axes.spines.right": False}
     from matplotlib import pyplot
 
-    lines, metric = indexed(found), artifact.metrics[0]
+    lines = indexed(found)
     groups = {data: columns for data, columns in by_data(artifact).items()
-              if any(lines[row.id, column.id, metric]["mean"] for row in artifact.rows for column in columns)}
-    panels, axes = pyplot.subplots(2, max(len(groups), 1), figsize=(1 + 5.5 * max(len(groups), 1), 6.5), squeeze=False,
-                                   sharex="col", layout="constrained", height_ratios=[3, 2])
+              if any(lines[row.id, column.id, metric]["mean"] for row in artifact.rows for column in columns
+                     for metric in artifact.metrics)}
+    bars, wide = artifact.plot == "degradation", max(len(groups), 1)
+    high = 2 if bars else len(artifact.metrics)
+    panels, axes = pyplot.subplots(high, wide, figsize=(1 + 5.5 * wide, 6.5 if bars else 1 + 2 * high), squeeze=False,
+                                   sharex="col", layout="constrained", height_ratios=[3, 2] if bars else None)
     for place, columns in enumerate(groups.values()):
-        draw(axes[0][place], axes[1][place], artifact, sorted_by_value(columns), lines, metric)
+        along = sorted_by_value(columns)
+        if bars:
+            draw(axes[0][place], axes[1][place], artifact, along, lines, artifact.metrics[0])
+        else:
+            for panel, metric in zip(axes[:, place], artifact.metrics, strict=True):
+                draw_lines(panel, artifact, along, lines, metric)
+            axes[0][place].set(title=columns[0].name)
+            axes[-1][place].set(xlabel=artifact.axis[1] if artifact.axis else "")
     if not groups:
         axes[0][0].text(0.5, 0.5, "not run yet", ha="center", va="center")
-    named = {label: bars for panel in axes[0] for bars, label in zip(*panel.get_legend_handles_labels(), strict=True)}
+    named = {label: drawn for panel in axes.flat
+             for drawn, label in zip(*panel.get_legend_handles_labels(), strict=True)}
     labels = [row.name for row in artifact.rows if row.name in named]
     if labels:
-        panels.legend([named[label] for label in labels], labels, loc="outside lower center",
-                      ncols=4 * max(len(groups), 1), frameon=False)
+        panels.legend([named[label] for label in labels], labels, loc="outside lower center", ncols=4 * wide,
+                      frameon=False)
     if artifact.planted:
         panels.suptitle("planted data, tiny settings")
     for suffix, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
@@ -266,6 +279,21 @@ def figure(artifact: Artifact, found: Sequence[Line], folder: Path) -> None:
         write_whole(folder / f"{artifact.name}.{suffix}", aside.read_bytes())
         aside.unlink()
     pyplot.close(panels)
+
+
+def draw_lines(panel: Any, artifact: Artifact, columns: Sequence[Column], lines: Lines, metric: str) -> None:
+    """One metric of one data set along the axis: a line for every row, crosses where the paper prints a number."""
+    for number, row in enumerate(artifact.rows):
+        found = [(column.value, lines[row.id, column.id, metric]) for column in columns]
+        ours = [(value, float(line["mean"]), float(line["std"] or 0.0)) for value, line in found if line["mean"]]
+        if ours:
+            values, means, errors = zip(*ours, strict=True)
+            panel.errorbar(values, means, errors if any(errors) else None, color=f"C{number}", marker="o",
+                           markersize=4, label=row.name)
+        printed = [(value, float(line["paper"])) for value, line in found if line["paper"]]
+        if printed:
+            panel.plot(*zip(*printed, strict=True), color=f"C{number}", marker="x", linestyle="")
+    panel.set(ylabel=metric)
 
 
 def draw(above: Any, below: Any, artifact: Artifact, columns: Sequence[Column], lines: Lines, metric: str) -> None:

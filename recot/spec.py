@@ -21,9 +21,12 @@ EXPERIMENTS = Path(os.environ.get("RECOT_EXPERIMENTS") or (
 """The specs: where RECOT_EXPERIMENTS says, else inside an installed package or at the top of a clone."""
 
 KINDS = {"statistics": {"data", "metrics"},
-         "results": {"data", "metrics", "rows", "beyond", "base", "axis", "printed", "tests", "relative_to"},
-         "figure": {"data", "metrics", "rows", "beyond", "base", "axis", "printed", "plot"}}
+         "results": {"data", "metrics", "rows", "beyond", "base", "axis", "printed", "called", "tests", "relative_to"},
+         "figure": {"data", "metrics", "rows", "beyond", "base", "axis", "printed", "called", "plot"}}
 """What an artifact of each kind may say besides ``kind``, ``title`` and ``note``."""
+
+PLOTS = ("degradation", "lines")
+"""How a figure may be drawn: bars with their loss below, or one panel of lines for each metric."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ class Artifact:
 
     Attributes:
         printed: which column of the printed numbers names a row, ``model`` or ``variant``; None where there are none.
+        called: (metric, its name in the printed numbers) where the two differ; that name then means no other metric.
         relative_to: id of the row the others are compared with, or None.
         plot: how a figure is drawn, or None. axis: name and label of the x axis, or None.
         planted: the real data gave way to planted ones (a profile).
@@ -76,6 +80,7 @@ class Artifact:
     metrics: tuple[str, ...]
     seeds: tuple[int, ...]
     printed: str | None = None
+    called: tuple[tuple[str, str], ...] = ()
     tests: bool = False
     relative_to: str | None = None
     plot: str | None = None
@@ -159,6 +164,8 @@ def _artifact(paper: str, name: str, node: Mapping[str, Any], spec: Mapping[str,
     if node.get("kind") not in KINDS:
         raise RequestError(f"experiments/{where}: kind is one of {', '.join(KINDS)}, got {node.get('kind')!r}")
     _refuse_unknown(node, KINDS[node["kind"]] | {"kind", "title", "note"}, where)
+    if node["kind"] == "figure" and node.get("plot") not in PLOTS:
+        raise RequestError(f"experiments/{where}: plot is one of {', '.join(PLOTS)}, got {node.get('plot')!r}")
     for data in node["data"]:
         if data not in spec["data"] and data != "planted":
             raise RequestError(f"experiments/{where}: the data set {data!r} has no name in `data`")
@@ -170,6 +177,7 @@ def _artifact(paper: str, name: str, node: Mapping[str, Any], spec: Mapping[str,
     return Artifact(
         paper, name, node["kind"], node["title"], " ".join(node.get("note", "").split()), tuple(rows),
         tuple(_columns(node, spec, axis)), tuple(node["metrics"]), tuple(spec["seeds"]),
+        called=tuple(node.get("called", {}).items()),
         **{key: node[key] for key in ("printed", "tests", "relative_to", "plot") if key in node},
         axis=(axis["name"], axis["label"]) if axis else None)
 
@@ -223,11 +231,15 @@ def printed(artifact: Artifact, row: Row, column: Column, metric: str) -> float 
     """What the paper prints in a cell, or None; planted data have no printed numbers."""
     if artifact.planted or (column.value is not None and artifact.kind != "figure"):
         return None
-    numbers = printed_numbers(artifact.paper)
+    numbers, called = printed_numbers(artifact.paper), dict(artifact.called)
+    if metric not in called and metric in called.values():
+        return None
+    metric = called.get(metric, metric)
+    variant = f"{artifact.axis[0]}={column.value:.2f}" if artifact.axis and column.value is not None else ""
     if artifact.kind == "statistics":
         return numbers.get((artifact.name, column.data, "", "", metric))
     if artifact.printed == "model":
-        return numbers.get((artifact.name, column.data, row.id, "", metric))
+        return numbers.get((artifact.name, column.data, row.id, variant, metric))
     if artifact.printed == "variant":
         return numbers.get((artifact.name, column.data, artifact.paper, row.id, metric))
     return None

@@ -13,6 +13,7 @@ from recot.schema import RequestError
 from recot.spec import load, printed, printed_numbers
 
 SCLREC = {artifact.name: artifact for artifact in load("sclrec")}
+PROREC = {artifact.name: artifact for artifact in load("prorec")}
 TOY = {
     "title": "toy", "seeds": [0, 1], "data": {"planted": "Planted", "ml1m": "ML-1M"}, "stand_ins": {"ml1m": "planted"},
     "artifacts": {
@@ -178,8 +179,16 @@ def test_ids_of_rows_and_columns_are_unique_and_what_others_are_compared_with_is
 
 @pytest.mark.parametrize("artifact", RUNS)
 def test_every_metric_of_a_table_is_one_that_its_runs_report(artifact):
-    config, choices = composed(*artifact.columns[0].overrides, *artifact.rows[0].overrides)
-    known = {*config["metrics"], *(("noise_auc", "noise_auc_user") if choices["noise"] != "none" else ())}
+    known = {"fit_seconds"}
+    for column, row in artifact.cells():
+        config, choices = composed(*column.overrides, *row.overrides)
+        known |= set(config["metrics"])
+        if choices["noise"] != "none":
+            known |= {"noise_auc", "noise_auc_user"}
+        if choices["denoiser"] == "prorec":
+            known |= {"flagged", "weight", "rank"}
+            if choices["noise"] != "none":
+                known |= {"hit_ratio", "false_alarms", "precision", "weight_auc"}
     assert set(artifact.metrics) <= known
 
 
@@ -187,6 +196,25 @@ def test_the_cells_about_known_noise_are_read_from_the_runs_of_figure_2():
     wanted = {(*column.overrides, *row.overrides) for column, row in SCLREC["fig2"].cells()}
     assert {(*column.overrides, *row.overrides) for column, row in SCLREC["fig2_truth"].cells()
             if column.data == "gowalla"} <= wanted
+
+
+def test_every_printed_number_of_prorec_s_tables_has_exactly_one_cell():
+    cells = Counter((artifact.name, column.data, row.id if artifact.kind != "statistics" else "",
+                     dict(artifact.called).get(metric, metric), printed(artifact, row, column, metric))
+                    for artifact in PROREC.values() for column, row in artifact.cells() for metric in artifact.metrics
+                    if printed(artifact, row, column, metric) is not None)
+    with (spec.EXPERIMENTS / "papers" / "prorec.csv").open(newline="") as stream:
+        wanted = Counter((line["artifact"], line["dataset"], line["model"],
+                          line["metric"] + (line["k"] and f"@{line['k']}"), float(line["value"]))
+                         for line in csv.DictReader(stream)
+                         if line["artifact"].startswith("table") or line["variant"] == "noise=0.20")
+    assert cells == wanted and cells.total() == 16 + 108 + 30 + 2
+
+
+def test_what_the_paper_calls_by_the_name_of_another_metric_is_not_that_metric():
+    table = PROREC["table2"]
+    row, column = table.rows[0], table.columns[0]
+    assert printed(table, row, column, "ndcg_full@5") == 0.0375 and printed(table, row, column, "ndcg@5") is None
 
 
 def test_every_printed_number_of_sclrec_has_exactly_one_cell():

@@ -18,6 +18,13 @@ def joined(frames: list[pd.DataFrame]) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
+def sampled(frame: pd.DataFrame, share: float, seed: int) -> pd.DataFrame:
+    """The rows of a random ``share`` of the users, at least of one; depends on the set of users, not on the order."""
+    users, ids = numbered(frame["user"])
+    chosen = np.random.default_rng(seed).permutation(len(ids))[:max(1, round(share * len(ids)))]
+    return frame[np.isin(users, chosen)]
+
+
 def numbered(column: pd.Series) -> tuple[Array, Array]:
     """Each value as its place among the different values in rising order, (n,) int64, and those values."""
     codes, values = pd.factorize(column, sort=True)

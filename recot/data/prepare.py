@@ -44,6 +44,8 @@ class Files:
         delimiter: for csv.
         threshold: smallest rating of a positive; null keeps all.
         core: least number of interactions of a user and of an item; 0 and 1 drop nobody.
+        user_share: keep a random share of the users, before ``core``; null keeps all. Nothing is expected of a sample.
+        sample_seed: of that choice, which depends on the raw ids.
         expect: "users", "items", "interactions" -> number that must come out: an integer, or a text like "69.9k" that
             is compared after rounding as printed. Null expects nothing.
         root: the data root; null is the environment variable RECOT_DATA, and without it ``<cache>/raw``.
@@ -59,7 +61,10 @@ class Files:
                  archive_sha256: str | None = None, manual: str | None = None, columns: dict[str, str] | None = None,
                  delimiter: str = ",", threshold: float | None = None, core: int = 0,
                  expect: dict[str, int | str] | None = None, root: str | None = None,
-                 cache: str | None = None) -> None:
+                 cache: str | None = None, user_share: float | None = None, sample_seed: int = 0) -> None:
+        if user_share is not None and not 0 < user_share <= 1:
+            raise ValueError(f"data.user_share is the share of the users to keep, got {user_share}; use more than 0 "
+                             "and at most 1, or null for all")
         if threshold is not None and not math.isfinite(threshold):
             raise ValueError(f"data.threshold is the smallest rating kept, got {threshold}; use a finite number "
                              "or null")
@@ -72,7 +77,8 @@ class Files:
         self.name, self.read, self.root = name, read, root
         self.columns, self.delimiter = dict(columns or {}), delimiter
         self.threshold = None if threshold is None else float(threshold)
-        self.core, self.expect = core, dict(expect or {})
+        self.core, self.expect = core, dict(expect or {}) if user_share is None else {}
+        self.user_share, self.sample_seed = user_share, sample_seed
         self.raw = fetch.RawFiles(folder, dict(files), url, archive_sha256, manual)
         self.substitute = fetch.RawFiles(folder, dict(substitute), manual=manual) if substitute else None
         self.cache = fetch.cache_folder(cache)
@@ -99,11 +105,14 @@ class Files:
             ValueError: the raw files are malformed, a filter leaves nothing, or ``expect`` is not met.
         """
         settings = [VERSION, self.read, self.columns, self.delimiter, self.threshold, self.core, self.digest()]
+        settings += [] if self.user_share is None else [self.user_share, self.sample_seed]
         key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
         folder = fetch.writable(self.cache / "prepared") / f"{self.name}-{key}"
         with filelock.FileLock(f"{folder}.lock"):
             if not folder.exists():
                 frame = filters.joined([self._table(path) for path in self.paths()])
+                if self.user_share is not None:
+                    frame = filters.sampled(frame, self.user_share, self.sample_seed)
                 dataset = prepare(frame, self.threshold, self.core, self.name)
                 write(dataset, folder)
         dataset = load(folder)

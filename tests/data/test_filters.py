@@ -61,3 +61,13 @@ def test_files_with_integer_and_with_string_ids_join_without_loss():
     joined = filters.joined(frames)
     assert list(joined["user"]) == ["1", "2", "001", "2"]
     assert list(joined["item"]) == [5, 6, 5, 7]
+
+
+def test_a_sample_holds_all_rows_of_its_users_whatever_their_order():
+    frame = pd.DataFrame({"user": list("abcdefghij") * 3, "item": range(30)})
+    kept = filters.sampled(frame, 0.3, seed=1)
+    assert len(set(kept["user"])) == 3 and len(kept) == 9
+    shuffled = filters.sampled(frame.sample(frac=1, random_state=0), 0.3, seed=1)
+    assert sorted(shuffled["item"]) == sorted(kept["item"])
+    assert set(filters.sampled(frame, 0.3, seed=2)["user"]) != set(kept["user"])
+    assert len(set(filters.sampled(frame, 0.001, seed=1)["user"])) == 1

@@ -67,6 +67,15 @@ def test_a_second_load_reads_the_cache_and_other_settings_do_not(tmp_path, caplo
         assert len(caplog.messages) == 2
 
 
+def test_a_sample_of_users_is_prepared_apart_and_nothing_is_expected_of_it(tmp_path):
+    text = "".join(f"{user}\t{item}\n" for user in range(50) for item in range(3))
+    whole = files(tmp_path, text, expect={"users": 50}).load()
+    sample = files(tmp_path, text, expect={"users": 50}, user_share=0.2).load()
+    other = files(tmp_path, text, expect={"users": 50}, user_share=0.2, sample_seed=1).load()
+    assert (len(whole.user_ids), len(sample.user_ids), len(sample.interactions)) == (50, 10, 30)
+    assert set(sample.user_ids) < set(whole.user_ids) and set(sample.user_ids) != set(other.user_ids)
+
+
 def test_the_order_of_lines_does_not_matter(tmp_path):
     lines = TOY.splitlines()
     expected = files(tmp_path, TOY).load()
@@ -129,6 +138,8 @@ def test_files_without_interactions_are_an_error(tmp_path):
 @pytest.mark.parametrize(("settings", "message"), [
     ({"threshold": float("nan")}, "got nan; use a finite number or null"),
     ({"core": -1}, "got -1; use 0 to keep everybody"),
+    ({"user_share": 0.0}, "data.user_share is the share of the users to keep, got 0.0; use more than 0"),
+    ({"user_share": 1.5}, "got 1.5; use more than 0 and at most 1, or null for all"),
     ({"expect": {"pairs": 3}}, "data.expect has pairs: 3; give users, items and interactions as an integer or"),
     ({"expect": {"users": "many"}}, "data.expect has users: many; give users, items and interactions as an integer"),
 ])
