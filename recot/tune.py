@@ -130,12 +130,13 @@ class Space:
 
 
 def configured(words: Sequence[str], epochs: int | None) -> tuple[dict[str, Any], dict[str, str]]:
-    """The config and choices of a trial, of at most ``epochs``.
+    """The config and choices of a trial, of at most ``epochs`` and without a refit, which validation does not see.
 
     The tuned file of its method is left out: what an earlier study found for other keys would be a setting that nobody
     asked for, and that the file which this study writes does not hold.
     """
     config, choices = compose.composed(*words, "~tuned")
+    config["protocol"]["refit"] = False
     if epochs is not None:
         config["trainer"]["max_epochs"] = min(config["trainer"]["max_epochs"], epochs)
     return config, choices
@@ -244,7 +245,8 @@ def search(space: Space, trials: int, epochs: int | None, seed: int, file: Path)
         asked.add(tuple(params.values()))
         if fresh:
             cap = [] if epochs is None else [f"trainer.max_epochs={config['trainer']['max_epochs']}"]
-            record = outcome(config, choices, command([*space.words(params), *cap], choices), key)
+            whole = ["protocol.refit=false"] * compose.composed(*space.words(params))[0]["protocol"]["refit"]
+            record = outcome(config, choices, command([*space.words(params), *whole, *cap], choices), key)
             rows[key] = entry(record, config, key, {"trial": len(rows) + 1, **params}, trials)
             write_table(file, list(rows.values()))
             report(list(rows.values()), space, record)
