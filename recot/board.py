@@ -17,7 +17,7 @@ from filelock import FileLock
 from recot import cache, collect, render, runner
 from recot.cache import Runs, write_whole
 from recot.collect import HEADER, NO_DATA, NOT_RUN, TEST_HEADER, Cell, Line
-from recot.compose import composed, explain
+from recot.compose import composed, explain, layered, seeded
 from recot.schema import RequestError
 from recot.spec import Artifact, Column, Row, printed
 
@@ -50,22 +50,26 @@ class Planner:
 
     def __init__(self, request: Request):
         self.request = request
-        self.configs: dict[tuple[str, ...], tuple[dict[str, Any], dict[str, str]]] = {}
+        self.layers: dict[tuple[str, ...], tuple[Any, dict[str, str]]] = {}
+        self.configs: dict[tuple[tuple[str, ...], int], dict[str, Any]] = {}
         self.digests: dict[str, str | None] = {}
         self.code: dict[str, str] = {}
 
-    def config(self, overrides: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, str]]:
-        """The checked config of a cell, and its choices.
+    def config(self, overrides: tuple[str, ...], seed: int = 0) -> tuple[dict[str, Any], dict[str, str]]:
+        """The checked config of a cell and seed, and its choices. What refers to the seed, a split, follows it.
 
         Raises:
             RequestError: the spec asks for something that cannot run.
         """
-        if overrides not in self.configs:
-            try:
-                self.configs[overrides] = composed(*overrides)
-            except Exception as error:
-                raise RequestError(f"{shlex.join(overrides)}: {explain(error)}") from error
-        return self.configs[overrides]
+        try:
+            if overrides not in self.layers:
+                self.layers[overrides] = layered(*overrides)
+            cfg, choices = self.layers[overrides]
+            if (overrides, seed) not in self.configs:
+                self.configs[overrides, seed] = seeded(cfg, choices, seed)
+        except Exception as error:
+            raise RequestError(f"{shlex.join(overrides)}: {explain(error)}") from error
+        return self.configs[overrides, seed], choices
 
     def digest(self, name: str, data: Mapping[str, Any]) -> str | None:
         """Digest of the raw files of the data set ``name``, or None where they are not at hand and cannot be had."""
@@ -89,8 +93,7 @@ class Planner:
     def job(self, column: Column, row: Row, seed: int, key: str) -> runner.Job:
         """The run of a cell and seed."""
         overrides = (*column.overrides, *row.overrides)
-        config, choices = self.config(overrides)
-        config = {**config, "seed": seed}
+        config, choices = self.config(overrides, seed)
         words = ["python", "-m", "recot.run", *overrides, *([f"seed={seed}"] if seed else [])]
         return runner.Job(key, shlex.join(words), config, choices)
 
@@ -106,7 +109,8 @@ class Planner:
 
         found = {}
         for seed in seeds:
-            found[seed] = cache.key({**config, "seed": seed}, digest)
+            config, _ = self.config((*column.overrides, *row.overrides), seed)
+            found[seed] = cache.key(config, digest)
             self.code.setdefault(found[seed], source_digest(config))
         return found
 

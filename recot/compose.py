@@ -25,20 +25,36 @@ def checked(cfg: DictConfig, choices: dict[str, str]) -> dict[str, Any]:
     return check(OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True), choices)  # type: ignore[arg-type]
 
 
-def composed(*overrides: str) -> tuple[dict[str, Any], dict[str, str]]:
-    """The checked config of a command and the choice of each group, without starting it.
+def layered(*overrides: str) -> tuple[DictConfig, dict[str, str]]:
+    """The config of a command before its references are resolved, and the choice of each group.
 
     Args:
         overrides: what is typed after ``python -m recot.run``.
 
     Raises:
-        RequestError, HydraException, OmegaConfBaseException: the request is wrong; :func:`explain` says how.
+        HydraException, OmegaConfBaseException: the request is wrong; :func:`explain` says how.
     """
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = compose("run", list(overrides), return_hydra_config=True)
     choices = {group: str(choice) for group, choice in cfg.hydra.runtime.choices.items()}
-    return checked(OmegaConf.masked_copy(cfg, [name for name in cfg if name != "hydra"]), choices), choices
+    return OmegaConf.masked_copy(cfg, [name for name in cfg if name != "hydra"]), choices
+
+
+def composed(*overrides: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """The checked config of a command and the choice of each group, without starting it.
+
+    Raises:
+        RequestError, HydraException, OmegaConfBaseException: as in :func:`layered`.
+    """
+    cfg, choices = layered(*overrides)
+    return checked(cfg, choices), choices
+
+
+def seeded(cfg: DictConfig, choices: dict[str, str], seed: int) -> dict[str, Any]:
+    """The checked form of a layered config with a seed, which whatever refers to it follows."""
+    OmegaConf.update(cfg, "seed", seed)
+    return checked(cfg, choices)
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:

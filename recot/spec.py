@@ -196,7 +196,7 @@ def _columns(node: Mapping[str, Any], spec: Mapping[str, Any], axis: Mapping[str
 
 
 def _on_planted(artifact: Artifact, profile: str) -> Artifact:
-    """The artifact with small planted data in place of every data set, which is then one column."""
+    """The artifact with small planted data in place of every data set, which is then one column; two seeds at most."""
     file = EXPERIMENTS / "profiles" / f"{profile}.yaml"
     if not file.exists():
         known = [path.stem for path in (EXPERIMENTS / "profiles").glob("*.yaml")]
@@ -211,7 +211,7 @@ def _on_planted(artifact: Artifact, profile: str) -> Artifact:
         columns.setdefault(id_, replace(
             column, id=id_, data=settings["data"], name="planted communities", stands_in=None,
             overrides=(f"data={settings['data']}", *given, *kept)))
-    return replace(artifact, columns=tuple(columns.values()), planted=True)
+    return replace(artifact, columns=tuple(columns.values()), seeds=artifact.seeds[:2], planted=True)
 
 
 @cache
