@@ -3,10 +3,11 @@
 import pytest
 import torch
 
-from recot import straight
+from recot import scale, straight
 from recot.bench import interleaved
 from recot.data.batches import pairs
 from recot.data.interactions import Interactions
+from recot.data.split import Query
 from recot.denoise.base import Denoiser
 from recot.denoise.soft_matching import SoftMatching
 from recot.networks.lightgcn import LightGCN
@@ -43,3 +44,16 @@ def test_interleaving_alternates_and_reports_the_median_ratio(monkeypatch):
     monkeypatch.setattr("recot.bench.time.perf_counter", lambda: float(next(clock)))
     ours, other, ratio = interleaved(lambda: calls.append("ours"), lambda: calls.append("other"), rounds=3)
     assert calls == ["ours", "other"] * 4 and (ours, other, ratio) == (1.0, 1.0, pytest.approx(1.0))
+
+
+def test_the_pairs_and_scores_of_the_large_relabelling_are_of_the_size_they_claim(monkeypatch):
+    train = scale.drawn_pairs(40)
+    assert train.n_items == scale.N_ITEMS and 0.95 * 40 * scale.PER_USER < len(train) <= 40 * scale.PER_USER
+    scores = scale.Drawn(40).score(Query(torch.arange(40), train.by_user))
+    assert scores.shape == (40, scale.N_ITEMS) and 0 < float(scores.quantile(0.5)) < 1
+
+
+def test_the_large_relabelling_reports_time_and_memory(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["scale", "--users", "3"])
+    scale.main()
+    assert "3 users x 46,110 items" in (printed := capsys.readouterr().out) and "MiB beside the factors" in printed

@@ -27,7 +27,7 @@ BELOW = {  # unit -> units it may import besides itself; the order is that of th
     "run": {"schema", "compose", "experiment", "report"},
     "tune": {"compose", "schema", "cache", "experiment", "run"},
     "tables": {"board", "cache", "collect", "compose", "run", "runner", "schema", "spec", "tune"},
-    "straight": {"data"},
+    "straight": {"data"}, "scale": {"data", "denoise"},
     "bench": {"straight", "learn", "training", "evaluate", "networks", "objectives", "denoise", "nn", "ot", "losses",
               "data"},
 }
