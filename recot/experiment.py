@@ -55,6 +55,11 @@ def ask_questions(config: Mapping[str, Any], dataset: Dataset) -> Split:
     return split
 
 
+def ask_again(config: Mapping[str, Any], dataset: Dataset) -> Split:
+    """The same for a refit: the validation pairs train as well, and the noise is relative to all of these pairs."""
+    return make(config["noise"])(joined(make(config["protocol"]["split"])(dataset.interactions)))
+
+
 def build(config: Mapping[str, Any], folder: Path | None = None,
           observe: Callable[[History], None] = lambda history: None) -> Recommender:
     """The unfitted recommender of a config.
@@ -167,7 +172,7 @@ def attempt(config: dict[str, Any], source: Any, key: str, folder: Path) -> dict
         fitted = time.monotonic()
         values = answers(model, split.valid, config)
         if config["protocol"]["refit"]:
-            whole, began = joined(split), time.monotonic()
+            whole, began = ask_again(config, dataset), time.monotonic()
             model = refitted(config, first, whole, folder / "refit")
         fit_seconds = (time.monotonic() if model is not first else fitted) - began
         values |= answers(model, whole.test, config)

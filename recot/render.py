@@ -50,9 +50,9 @@ def percent(share: float) -> str:
 
 
 def leaders(artifact: Artifact, column: Column, lines: Lines) -> dict[str, str]:
-    """Metric -> id of the best of the paper's own rows; none where there is one row only."""
+    """Metric -> id of the best of the paper's own rows; none where there is one row only, and none of times."""
     best = {}
-    for metric in artifact.metrics:
+    for metric in (metric for metric in artifact.metrics if not metric.endswith("seconds")):
         values = {row.id: float(lines[row.id, column.id, metric]["mean"]) for row in artifact.rows
                   if not row.beyond and lines[row.id, column.id, metric]["mean"]}
         if len(values) > 1:

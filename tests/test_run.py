@@ -84,6 +84,45 @@ def test_the_second_time_nothing_is_trained_and_force_trains_again(tmp_path):
     assert (third["key"], third["digest"]) == (first["key"], first["digest"])
 
 
+REFIT = ("protocol=denoise", "noise=flip", "noise.ratio=0.2")
+
+
+def counted(folder, name, key):
+    return len(pd.read_parquet(folder / key / f"{name}.parquet"))
+
+
+def test_a_closed_form_that_is_relabelled_says_what_the_rounds_did_and_is_refitted_on_all_but_the_test(runs):
+    record = execute(runs, "model=svd", "model.rank=5", "denoiser=prorec", "denoiser.gap_scale=n", *REFIT)
+    base = execute(runs, "model=svd", "model.rank=5", *REFIT)
+    assert [row["round"] for row in record["rounds"]] == [0, 1] and "rounds" not in base
+    last = record["rounds"][-1]
+    assert 0 < last["flagged"] < 1 and 0 < last["precision"] <= 1 and set(last) >= {"hit_ratio", "false_alarms"}
+    clean = record["sizes"]["train"] - record["sizes"]["train_noisy"] + record["sizes"]["valid_targets"]
+    pairs = pd.read_parquet(runs / record["key"] / "pairs.parquet")
+    assert len(pairs) == last["pairs"] and set(pairs.columns) == {"user", "item", "weight", "rho", "noise", "noisy"}
+    assert len(pairs) == pytest.approx(1.2 * clean, rel=0.2)
+    assert pairs["noise"].mean() == pytest.approx(last["flagged"])
+    assert record["weight_auc"]["auc"] > 0.5 and "weight_auc" not in base
+    assert record["valid"] != base["valid"] and record["test"] != base["test"]
+    assert 0 < record["fit_seconds"] < record["wall_seconds"]
+
+
+def test_a_network_is_refitted_for_as_many_epochs_as_were_best(runs, monkeypatch):
+    from recot import experiment
+
+    fits, build = [], experiment.build
+
+    def noted(config, folder=None, *rest):
+        if folder:
+            fits.append((config["trainer"]["max_epochs"], folder.name))
+        return build(config, folder, *rest)
+
+    monkeypatch.setattr(experiment, "build", noted)
+    record = execute(runs, "model=bprmf", "trainer.max_epochs=4", "protocol=denoise")
+    assert fits == [(4, record["key"]), (record["best_epoch"], "refit")]
+    assert {path.name for path in (runs / record["key"]).iterdir()} == FILES  # and nothing of the refit is left
+
+
 def test_another_data_seed_is_another_key(runs):
     def named(*words):
         return key(composed(*TINY, *words)[0], "same digest")

@@ -143,31 +143,14 @@ def floors(interactions: Interactions, valid: float = 0.2, test: float = 0.3, sp
     Raises:
         ValueError: a share is not positive, or they leave nothing to train on.
 
-    Source: ProRec, experimental settings (5:2:3 per user), with the counts of the repository it takes its baselines
-    from (wuga214/NCE_Projected_LRec).
+    Source: ProRec, experimental settings (5:2:3 per user, and 4:1 on MovieLens-100K), with the counts of the repository
+    it takes its baselines from (wuga214/NCE_Projected_LRec).
     """
     _, of_valid, of_test = _exact_shares(1 - valid - test, valid, test)
     held = of_valid + of_test
     count = interactions.activity if interactions.noisy is None else interactions.select(~interactions.noisy).activity
     n_test = count * of_test.numerator // of_test.denominator
     return _dealt(interactions, count * held.numerator // held.denominator - n_test, n_test, split_seed)
-
-
-def over_pairs(interactions: Interactions, valid: float = 0.2, test: float = 0.2, split_seed: int = 0) -> Split:
-    """Random split of all pairs at once: ``floor(test * n)`` are tested, ``floor(valid * n)`` validate, the rest train.
-
-    Users differ in the share that is held out of them, and some may be left without a training pair. Noise, knowledge
-    and masks are those of :func:`ratio`.
-
-    Raises:
-        ValueError: a share is not positive, or they leave nothing to train on.
-
-    Source: ProRec, controlled experiments (4:1 on MovieLens-100K; the validation part of the 4 is trained on again).
-    """
-    _, of_valid, of_test = _exact_shares(1 - valid - test, valid, test)
-    dealt = _shuffled(interactions, split_seed)
-    n_test, n_valid = int(of_test * len(dealt)), int(of_valid * len(dealt))
-    return _parts(interactions, dealt[n_test:n_test + n_valid], dealt[:n_test])
 
 
 def joined(split: Split) -> Split:
@@ -197,33 +180,24 @@ def joined(split: Split) -> Split:
     return Split(whole, empty, tuple(asked(part) for part in split.test))
 
 
-def _shuffled(interactions: Interactions, split_seed: int) -> Tensor:
-    """Places of the pairs that may be held out, in a random order that depends on the set of pairs and the seed."""
-    dealt = sorted_order(interactions.users * interactions.n_items + interactions.items)
+def _dealt(interactions: Interactions, n_valid: Tensor, n_test: Tensor, split_seed: int) -> Split:
+    """The split that holds out so many random pairs of each user, (n_users,) int64 each.
+
+    It depends on the set of pairs and the seed, not on the order of the pairs.
+    """
+    users, n_users = interactions.users, interactions.n_users
+    dealt = sorted_order(users * interactions.n_items + interactions.items)
     if interactions.noisy is not None:
         dealt = dealt[~interactions.noisy[dealt]]
     rng = torch.Generator().manual_seed(split_seed)
-    return dealt[torch.randperm(len(dealt), generator=rng).to(dealt.device)]
-
-
-def _dealt(interactions: Interactions, n_valid: Tensor, n_test: Tensor, split_seed: int) -> Split:
-    """The split that holds out so many random pairs of each user, (n_users,) int64 each."""
-    users, n_users = interactions.users, interactions.n_users
-    dealt = _shuffled(interactions, split_seed)
+    dealt = dealt[torch.randperm(len(dealt), generator=rng).to(dealt.device)]
     dealt = dealt[sorted_order(users[dealt])]                                     # by user, random inside
     owner = users[dealt]
     k = torch.bincount(owner, minlength=n_users)                                  # (n_users,)
     place = torch.arange(len(dealt), device=dealt.device) - (k.cumsum(0) - k)[owner]
-    held = place < (n_test + n_valid)[owner]
-    tested = place < n_test[owner]
-    return _parts(interactions, dealt[held & ~tested], dealt[tested])
-
-
-def _parts(interactions: Interactions, valid: Tensor, test: Tensor) -> Split:
-    """The split with the pairs at the places ``valid`` and ``test`` held out."""
-    is_test = torch.zeros_like(interactions.users, dtype=torch.bool)
-    is_valid = is_test.clone()
-    is_test[test], is_valid[valid] = True, True
+    is_test, is_valid = torch.zeros_like(users, dtype=torch.bool), torch.zeros_like(users, dtype=torch.bool)
+    is_test[dealt] = place < n_test[owner]
+    is_valid[dealt] = (place >= n_test[owner]) & (place < (n_test + n_valid)[owner])
     trained, known = interactions.select(~is_test & ~is_valid), interactions.select(~is_test)
     return Split(trained, _question(interactions.select(is_valid), trained, trained, "valid"),
                  (_question(interactions.select(is_test), trained, known, "test"),))

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from recot.data.interactions import Interactions, Ragged
-from recot.data.split import EvalSet, Query, Split, floors, is_in, joined, over_pairs, ratio, validate, with_train
+from recot.data.split import EvalSet, Query, Split, floors, is_in, joined, ratio, validate, with_train
 
 ROOT = Path(__file__).parents[2]
 UNHURRIED = settings(deadline=None)     # a busy machine must not fail a test
@@ -152,28 +152,18 @@ def test_floors_that_do_not_fit_into_binary_lose_no_pair():
     assert split.test[0].targets.lengths.tolist() == [29] * 3 and split.valid.targets.lengths.tolist() == [28] * 3
 
 
-def test_over_pairs_counts_pairs_and_not_users():
-    whole = users_with([3, 40, 7, 0, 21])
-    split = over_pairs(whole, valid=0.2, test=0.3)
-    assert (len(targets(split.test[0])), len(targets(split.valid)), len(split.train)) == (21, 14, 36)
-    assert sorted(pairs(split.train) + targets(split.valid) + targets(split.test[0])) == sorted(pairs(whole))
-    assert over_pairs(whole, split_seed=1).fingerprint != over_pairs(whole).fingerprint
-
-
-@pytest.mark.parametrize("make", [floors, over_pairs])
-def test_known_noise_is_never_held_out(make):
+def test_known_noise_is_never_held_out():
     whole = users_with([20, 30])
     noisy = torch.arange(50) % 2 == 0
     marked = Interactions.from_pairs(whole.users, whole.items, 2, whole.n_items, noisy=noisy)
-    split = make(marked)
+    split = floors(marked)
     held = set(targets(split.test[0]) + targets(split.valid))
     assert held and not held & set(pairs(marked.select(marked.noisy)))
 
 
-@pytest.mark.parametrize("make", [floors, over_pairs])
-def test_shares_that_leave_nothing_to_train_on_are_refused(make):
+def test_shares_that_leave_nothing_to_train_on_are_refused():
     with pytest.raises(ValueError, match="make them positive with sum 1"):
-        make(users_with([10]), valid=0.5, test=0.5)
+        floors(users_with([10]), valid=0.5, test=0.5)
 
 
 def test_validation_pairs_join_the_training_pairs_and_only_test_questions_remain():
