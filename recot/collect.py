@@ -222,16 +222,16 @@ def compare(best: Sequence[str], second: Sequence[str], metric: str, runs: Runs)
 
 
 def same_questions(cells: Iterable[Cell]) -> None:
-    """Refuse to put records of different splits into one column.
+    """Refuse to put records of different splits into one column; another seed may have another split.
 
     Raises:
         ValueError: names both.
     """
-    seen: dict[str, tuple[str, str]] = {}
+    seen: dict[tuple[str, int], tuple[str, str]] = {}
     for cell in cells:
-        for record in cell.records.values():
+        for seed, record in cell.records.items():
             split = str(record["split"])
-            other = seen.setdefault(cell.column.id, (split, cell.row.id))
+            other = seen.setdefault((cell.column.id, seed), (split, cell.row.id))
             if other[0] != split:
                 raise ValueError(f"{cell.row.id} and {other[1]} of {cell.column.id} were run on different splits "
                                  f"({split}, {other[0]}); run one of them again with FRESH=1")

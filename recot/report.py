@@ -56,9 +56,9 @@ def show(record: Mapping[str, Any], runs: str) -> None:
         console.print(f"known noise ranked lowest: AUC {float(known['auc']):.2f} (within users "
                       f"{float(known['auc_user']):.2f})", highlight=False)
     if rounds := record.get("rounds"):
-        told = {name: value for name, value in rounds[-1].items() if name not in ("round", "seconds")}
-        console.print(f"round {rounds[-1]['round']}: {', '.join(f'{name} {value:.4g}' for name, value in told.items())}",
-                      highlight=False)
+        last = {name: value for name, value in rounds[-1].items() if name not in ("round", "seconds")}
+        told = ", ".join(f"{name} {value:.4g}" for name, value in last.items())
+        console.print(f"round {rounds[-1]['round']}: {told}", highlight=False)
     folder = Path(runs) / record["key"]
     if record["fresh"]:
         console.print(f"{record['epochs']} epochs (best {record['best_epoch']}), {record['seconds']:.1f} s, "
