@@ -14,7 +14,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from recot import cache, collect, render, runner
+from recot import cache, collect, pictures, render, runner
 from recot.cache import Runs, write_whole
 from recot.collect import HEADER, NO_DATA, NOT_RUN, TEST_HEADER, Cell, Line
 from recot.compose import composed, explain, layered, seeded
@@ -224,8 +224,18 @@ class Board:
             write_whole(folder / f"{artifact.name}.md", page.encode())
             tex = render.latex(artifact, lines, tests, ledger, self.planner.code)
             write_whole(folder / f"{artifact.name}.tex", tex.encode())
-            if artifact.kind == "figure":
-                render.figure(artifact, lines, folder)
+            if artifact.plot == "case":
+                self.draw_case(artifact, cells, folder)
+            elif artifact.kind == "figure":
+                pictures.figure(artifact, lines, folder)
+
+    def draw_case(self, artifact: Artifact, cells: Sequence[Cell], folder: Path) -> None:
+        """Draw the pairs of a few users from the first run that is at hand; without one the picture stays as it was."""
+        for key in (cell.keys[seed] for cell in cells for seed in sorted(cell.records)):
+            frames = [self.runs.folder(key) / f"{name}.parquet" for name in ("pairs", "lists")]
+            if all(file.exists() for file in frames):
+                return pictures.case(artifact, *map(collect.frame, frames), folder)
+        return None
 
     def statistics(self, artifact: Artifact, earlier: Sequence[Line]) -> Iterator[Line]:
         """The csv rows of a table about data sets: counted now where they are at hand, as before where the same data

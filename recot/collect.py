@@ -221,6 +221,11 @@ def compare(best: Sequence[str], second: Sequence[str], metric: str, runs: Runs)
     return {"difference": number(difference), "users": str(len(means[0])), "p": number(p)}
 
 
+def frame(file: Path) -> pd.DataFrame:
+    """What a run says of each pair or user."""
+    return pd.read_parquet(file)
+
+
 def same_questions(cells: Iterable[Cell]) -> None:
     """Refuse to put records of different splits into one column; another seed may have another split.
 

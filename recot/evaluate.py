@@ -196,3 +196,21 @@ def evaluate(recommender: Recommender, questions: EvalSet, metrics: Sequence[str
     found = Ranks(Ragged(questions.targets.offsets.cpu(), torch.cat(first)), torch.cat(tied))
     return {name: METRICS[base](found, n_ranked if cut is None else min(cut, n_ranked))
             for name, (base, cut) in parsed.items()}
+
+
+@torch.no_grad()
+def recommended(recommender: Recommender, questions: EvalSet, k: int, chunk: int = 64) -> Tensor:
+    """(b, k) int64 on the CPU: the best k items of each question that are not in its ``seen`` rows, best first.
+
+    Raises:
+        ValueError: scores of a wrong shape or not finite.
+    """
+    largest, found = check_questions(questions), []
+    for start in range(0, len(questions), chunk):
+        stop = min(start + chunk, len(questions))
+        scores = recommender.score(questions.query.slice(start, stop))
+        check_scores(scores, type(recommender).__name__, stop - start, largest)
+        seen = questions.seen.slice(start, stop).to(scores.device)
+        scores[seen.rows, seen.values] = -torch.inf
+        found.append(scores.topk(k, 1).indices.cpu())  # (chunk, k)
+    return torch.cat(found)

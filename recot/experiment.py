@@ -31,7 +31,7 @@ from recot.data.dataset import Dataset
 from recot.data.interactions import Interactions
 from recot.data.split import EvalSet, Split, joined, validate
 from recot.denoise.base import Denoiser
-from recot.evaluate import Recommender, evaluate
+from recot.evaluate import Recommender, evaluate, recommended
 from recot.learn import Diverged, Gradient, History
 from recot.networks.base import TwoTower
 from recot.staged import Relabelled
@@ -40,6 +40,7 @@ from recot.truth import noise_auc, score_pairs
 
 log = logging.getLogger(__name__)
 
+LIST = 6  # items of a list in ProRec's case study
 LIBRARIES = ("recot", "torch", "lightning", "hydra-core", "omegaconf", "numpy", "pandas", "scipy")
 
 
@@ -186,7 +187,7 @@ def attempt(config: dict[str, Any], source: Any, key: str, folder: Path) -> dict
     history: History = getattr(first, "history", [])
     spent = sum(row["seconds"] for row in history) or fitted - start  # an interrupted run has spent more than this one
     return {
-        "status": "done", **means, **about_noise(model, whole.train), **about_rounds(model, dataset, folder),
+        "status": "done", **means, **about_noise(model, whole.train), **about_rounds(model, dataset, whole, folder),
         "floor": {name: average(found) for name, found in floor.items()}, "digest": digest(values),
         "split": split.fingerprint, "sizes": sizes(split), "dropped": dataset.dropped, "epochs": len(history),
         "best_epoch": getattr(first, "best_epoch", 0), "fit_seconds": round(fit_seconds, 3),
@@ -216,18 +217,29 @@ def about_noise(model: Recommender, train: Interactions) -> dict[str, Any]:
     return found
 
 
-def about_rounds(model: Recommender, dataset: Dataset, folder: Path) -> dict[str, Any]:
-    """What the rounds of a relabelled model did; writes what it was trained on in the end to ``pairs.parquet``."""
+def about_rounds(model: Recommender, dataset: Dataset, split: Split, folder: Path) -> dict[str, Any]:
+    """What the rounds of a relabelled model did.
+
+    Writes what it was trained on in the end to ``pairs.parquet``, and the first ``LIST`` items that test users are
+    shown without and with the relabelling to ``lists.parquet``.
+    """
     if not isinstance(model, Relabelled):
         return {}
-    pairs = model.trained_on
+    pairs, questions = model.trained_on, split.test[0]
     columns = {"user": dataset.user_ids[pairs.users.numpy()], "item": dataset.item_ids[pairs.items.numpy()],
                "weight": pairs.weights.numpy(), **{name: value.cpu().numpy() for name, value in model.marks.items()}}
     if pairs.noisy is not None:
         columns["noisy"] = pairs.noisy.numpy()
-    buffer = io.BytesIO()
-    pd.DataFrame(columns).to_parquet(buffer, index=False)
-    cache.write_whole(folder / "pairs.parquet", buffer.getvalue())
+    length = min(LIST, split.train.n_items)
+    lists = {name: dataset.item_ids[recommended(one, questions.to(getattr(one, "device", "cpu")), length).numpy()]
+             for name, one in (("before", model.first), ("after", model.model))}  # (b, length) each
+    users = dataset.user_ids[questions.query.users.numpy()]
+    for name, frame in (("pairs", columns), ("lists", {
+            "user": users.repeat(length), "place": [*range(1, length + 1)] * len(users),
+            **{when: items.reshape(-1) for when, items in lists.items()}})):
+        buffer = io.BytesIO()
+        pd.DataFrame(frame).to_parquet(buffer, index=False)
+        cache.write_whole(folder / f"{name}.parquet", buffer.getvalue())
     return {"rounds": model.rounds}
 
 

@@ -25,8 +25,8 @@ KINDS = {"statistics": {"data", "metrics"},
          "figure": {"data", "metrics", "rows", "beyond", "base", "axis", "printed", "called", "plot"}}
 """What an artifact of each kind may say besides ``kind``, ``title`` and ``note``."""
 
-PLOTS = ("degradation", "lines")
-"""How a figure may be drawn: bars with their loss below, or one panel of lines for each metric."""
+PLOTS = ("degradation", "lines", "case")
+"""How a figure may be drawn: bars with their loss below, one panel of lines for each metric, or a few users' pairs."""
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,7 @@ class Relabelled:
     Attributes:
         rounds: a row of scalars for each round: its number, seconds of the fit and of the relabelling before it, pairs,
             the monitored value where there is one, and what the relabelling reported.
+        model, first: the recommenders of the chosen round, and of the one before any relabelling.
         trained_on: the training set of the chosen round. marks: what the denoiser says of each of its pairs, by name.
 
     Source: the outer loop of IR (Wang et al., 2021), which reports the best round from the first relabelling on.
@@ -88,6 +89,7 @@ class Relabelled:
                 questions = split.valid.to(device_of(fitted))
                 row[self.monitor] = float(evaluate(fitted, questions, [self.monitor])[self.monitor].mean())
             value = row.get(self.monitor, math.inf)
+            self.first = fitted if number == 0 else self.first
             log.info("round %d: %s", number, ", ".join(f"{name} {found:.4g}" for name, found in row.items()))
             self.rounds.append(row)
             if number <= 1 or value > best or not len(split.valid):  # round 0 counts only where nothing is relabelled

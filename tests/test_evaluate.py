@@ -13,7 +13,7 @@ from torch import Tensor
 
 from recot.data.interactions import Ragged
 from recot.data.split import EvalSet, Query, Split
-from recot.evaluate import count, count_near_top, evaluate, ranks
+from recot.evaluate import count, count_near_top, evaluate, ranks, recommended
 from recot.metrics import (
     BEYOND,
     METRICS,
@@ -374,3 +374,15 @@ def test_a_cut_beyond_the_items_is_clipped_with_one_notice(caplog: pytest.LogCap
     assert [record.getMessage() for record in caplog.records] == [
         "recall@50, ndcg@20 ask for more than the 9 ranked items of 'test'; cut at 9"]
     assert (found["recall@50"] == 1).all()
+
+
+def test_the_recommended_items_are_the_best_unseen_ones_in_order():
+    class Scores:
+        def score(self, query):
+            return torch.tensor([[0.1, 0.9, 0.5, 0.7], [0.4, 0.3, 0.2, 0.1], [1.0, 2.0, 3.0, 4.0]])[query.users]
+
+    users = torch.tensor([2, 0])
+    questions = EvalSet(Query(users, Ragged.from_lists([[3], [1]])), Ragged.from_lists([[0], [2]]),
+                        Ragged.from_lists([[3], [1]]), None, "test")
+    assert recommended(Scores(), questions, 2).tolist() == [[2, 1], [3, 2]]
+    assert recommended(Scores(), questions, 2, chunk=1).tolist() == [[2, 1], [3, 2]]

@@ -3,12 +3,11 @@
 import re
 from dataclasses import replace
 
-import matplotlib.image
 import pytest
 
 from recot import render
 from recot.collect import HEADER, NO_DATA, NOT_RUN
-from recot.render import escape, figure, latex, markdown, percent, shown, tex_escape
+from recot.render import escape, latex, markdown, percent, shown, tex_escape
 from recot.spec import Artifact, Column, Row
 
 ROWS = tuple(Row(id_, name, (), beyond) for id_, name, beyond in
@@ -214,76 +213,11 @@ def test_values_of_an_axis_stand_in_rising_order_whatever_the_order_of_the_runs(
     assert r" & recall@20, 0 & recall@20, 0.1 & recall@20, 0.2 \\" in latex(FIGURE, NOISE, [], {}, {})
 
 
-def test_a_page_of_planted_data_says_so_everywhere(tmp_path):
+def test_a_page_of_planted_data_says_so_everywhere():
     planted = replace(FIGURE, planted=True)
     assert "**Planted data" in page(planted, NOISE, []) and "Planted data" not in page(FIGURE, NOISE, [])
     assert "Planted data, tiny settings." in latex(planted, NOISE, [], {}, {})
     assert "Planted" not in latex(FIGURE, NOISE, [], {}, {})
-    assert "planted data, tiny settings" in drawn(planted, NOISE, tmp_path)
-
-
-def drawn(artifact, found, folder):
-    """Text of the svg without ids and paths: matplotlib leaves every text in a comment."""
-    figure(artifact, found, folder)
-    return "\n".join(re.findall(r"<!-- (.*?) -->", (folder / f"{artifact.name}.svg").read_text()))
-
-
-def test_a_figure_drawn_twice_is_the_same_bytes_and_leaves_nothing_else(tmp_path):
-    figure(FIGURE, NOISE, tmp_path)
-    first = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    figure(FIGURE, NOISE, tmp_path)
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == first
-    assert set(first) == {"fig2.png", "fig2.svg"}
-    pixels = matplotlib.image.imread(tmp_path / "fig2.png")[..., :3]
-    assert pixels.min() < 0.2 and pixels.std() > 0.05
-
-
-def test_a_figure_names_its_methods_data_metric_and_axis(tmp_path):
-    text = drawn(FIGURE, NOISE, tmp_path)
-    for word in ("BPRMF", "R&amp;D_1 | 50% {x}", "GOWALLA", "ML1M", "recall@20", "share of added interactions", "20%"):
-        assert word in text or word.replace("&amp;", "&") in text
-
-
-def test_a_figure_without_any_value_says_so(tmp_path):
-    assert "not run yet" in drawn(FIGURE, csv_rows(FIGURE, {}), tmp_path)
-
-
-@pytest.fixture
-def panels(tmp_path, monkeypatch):
-    """Draws a figure and returns its matplotlib figure instead of closing it."""
-    from matplotlib import pyplot
-
-    def draw(artifact, found):
-        kept = []
-        with monkeypatch.context() as patch:
-            patch.setattr(pyplot, "close", kept.append)
-            figure(artifact, found, tmp_path)
-        return kept[0]
-
-    yield draw
-    pyplot.close("all")
-
-
-def test_a_method_has_one_colour_in_all_panels_and_the_legend_even_where_it_is_not_in_the_first(panels):
-    found = csv_rows(FIGURE, {("bprmf", "gowalla noise=0"): mean(0.2), ("full", "ml1m noise=0"): mean(0.3),
-                              ("full", "ml1m noise=0.2"): mean(0.24)})
-    drawn = panels(FIGURE, found)
-    gowalla, ml1m, below, loss = drawn.axes
-    [legend] = drawn.legends
-    assert [text.get_text() for text in legend.get_texts()] == [row.name for row in FIGURE.rows]
-    colours = [handle.get_facecolor() for handle in legend.get_patches()]
-    assert [gowalla.patches[0].get_facecolor(), ml1m.patches[0].get_facecolor()] == colours and len(set(colours)) == 2
-    assert [bar.get_height() for bar in ml1m.patches] == [0.3, 0.24]
-    assert loss.lines[0].get_xdata().tolist() == [0, 2]  # 0.1 was not run
-    assert loss.lines[0].get_ydata().tolist() == pytest.approx([0, -20])
-    assert [label.get_text() for label in loss.get_xticklabels()] == ["0%", "10%", "20%"]
-
-
-def test_without_its_first_value_a_method_has_bars_and_no_line_of_losses(panels):
-    drawn = panels(FIGURE, csv_rows(FIGURE, {("full", "gowalla noise=0.1"): mean(0.25, std="0.01")}))
-    above, below = drawn.axes
-    assert len(above.patches) == 1 and above.collections  # the deviation over seeds
-    assert [line for line in below.lines if line.get_marker() == "o"] == []
 
 
 def test_the_same_csv_is_the_same_page():
