@@ -82,7 +82,7 @@ class SVD(Factors):
     def fit(self, split: Split) -> Self:
         """Decompose the training matrix."""
         x = matrix(split.train)
-        _, _, self.directions = decomposed(x, self.rank)
+        _, self.directions = decomposed(x, self.rank)
         rows = x if self.projected == "weighted" else matrix(split.train, ones=True)
         self.keep(self.fold_in(rows), self.directions)
         return self
@@ -104,7 +104,8 @@ class NCE(Factors):
             ``regression_only`` leaves it out.
 
     Raises:
-        ValueError: a parameter is out of its range, or ``rank`` is not below the number of users and of items.
+        ValueError: a parameter is out of its range, ``rank`` is not below the number of users and of items, or ``beta``
+            leaves nothing of the matrix.
 
     Source: Wu et al. (SIGIR 2019), Noise Contrastive Estimation for One-Class Collaborative Filtering.
 
@@ -124,9 +125,9 @@ class NCE(Factors):
         x = matrix(split.train)
         total = x.sum(0)  # (n_items,)
         plain = np.log(x.shape[0]) - self.beta * np.log(np.where(total > 0, total, 1.0))[x.indices]
-        shift = np.log(np.maximum(x.data, np.finfo(np.float64).tiny)) if self.weight == "log" else 0.0
+        shift = np.log(x.data) if self.weight == "log" else 0.0
         positive = sparse.csr_array((np.maximum(plain + shift, 0.0), x.indices, x.indptr), x.shape)
-        _, strength, directions = decomposed(positive, self.rank)
+        strength, directions = decomposed(positive, self.rank)
         self.directions = directions * np.sqrt(strength)  # (n_items, r)
         q = self.fold_in(x)  # (n_users, r)
         gram = q.T @ q + self.ridge * np.eye(q.shape[1])
@@ -221,24 +222,28 @@ def same_degree(pointer: Tensor, width: int) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 def matrix(train: Interactions, ones: bool = False) -> sparse.csr_array:
-    """(n_users, n_items) float64 of the weights, or of ones."""
-    train = train.to("cpu")
+    """(n_users, n_items) float64 of the weights, or of ones; a pair of weight zero is none."""
+    train = train.to("cpu").select(train.weights.cpu() > 0)
     values = np.ones(len(train)) if ones else train.weights.double().numpy()
     found = sparse.csr_array((values, (train.users.numpy(), train.items.numpy())), (train.n_users, train.n_items))
     found.sort_indices()
     return found
 
 
-def decomposed(x: sparse.csr_array, rank: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The ``rank`` largest singular triplets of ``x``, (m, n): (m, r), (r,) falling, (n, r).
+def decomposed(x: sparse.csr_array, rank: int) -> tuple[np.ndarray, np.ndarray]:
+    """The ``rank`` largest singular values of ``x``, (m, n), falling, and their right directions: (r,), (n, r).
 
     Raises:
-        ValueError: ``rank`` is not below m and n.
+        ValueError: ``rank`` is not below m and n, or ``x`` is zero.
     """
     if rank >= min(x.shape):
         raise ValueError(f"model.rank = {rank} has to be below the number of users and of items, here "
                          f"{x.shape[0]:,} and {x.shape[1]:,}")
-    start = np.random.default_rng(0).standard_normal(min(x.shape))  # without one, ARPACK draws another every time
-    left, strength, right = svds(x, k=rank, v0=start)
+    if not x.data.any():
+        raise ValueError(f"a matrix of {x.shape[0]:,} x {x.shape[1]:,} zeros has no directions; every pair has the "
+                         "weight zero, or model.beta takes all popularity and more out of it: lower model.beta")
+    # Without a start ARPACK draws another one every time; one of ones would miss directions that are at right angles.
+    start = np.random.default_rng(0).standard_normal(min(x.shape))
+    _, strength, right = svds(x, k=rank, v0=start, return_singular_vectors="vh")
     order = np.argsort(-strength)
-    return left[:, order], strength[order], right[order].T
+    return strength[order], right[order].T

@@ -152,7 +152,8 @@ def test_least_squares_in_any_batches(monkeypatch, entries):
     np.testing.assert_allclose(fitted(WRMF(6, sweeps=2), x), whole, atol=1e-6)
 
 
-@pytest.mark.parametrize("make", [lambda: SVD(5), lambda: NCE(5, ridge=10.0), lambda: WRMF(5)])
+@pytest.mark.parametrize("make", [lambda: SVD(5), lambda: NCE(5, ridge=10.0), lambda: WRMF(5),
+                                  lambda: NCE(5, ridge=10.0, weight="regression_only")])
 class TestAll:
     def test_users_and_items_without_pairs_score_zero(self, make):
         x = random()
@@ -210,3 +211,15 @@ def test_a_training_set_on_another_device_or_with_times_makes_no_difference():
     timed = replace(train, times=torch.arange(len(train)))
     np.testing.assert_array_equal(all_scores(SVD(4).fit(split_of(train)), train),
                                   all_scores(SVD(4).fit(split_of(timed)), timed))
+
+
+def test_equal_singular_values_are_all_found():
+    x = np.kron(np.eye(6), np.ones((2, 3)))
+    np.testing.assert_allclose(fitted(SVD(6), x), x, atol=1e-6)
+
+
+@pytest.mark.parametrize("make", [lambda: SVD(5), lambda: NCE(5, beta=50.0)])
+def test_a_matrix_of_zeros_is_refused(make):
+    x = np.ones((30, 40)) if isinstance(make(), NCE) else random()
+    with pytest.raises(ValueError, match="zeros has no directions; .* lower model.beta"):
+        make().fit(split_of(train_of(x, np.zeros_like(x) if isinstance(make(), SVD) else None)))
