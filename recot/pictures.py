@@ -127,7 +127,7 @@ def draw_lines(panel: Any, artifact: Artifact, columns: Sequence[Column], lines:
         printed = [(value, float(line["paper"])) for value, line in found if line["paper"]]
         if printed:
             panel.plot(*zip(*printed, strict=True), color=f"C{number}", marker="x", linestyle="")
-    panel.set(ylabel=metric)
+    panel.set(ylabel=metric, xticks=[column.value for column in columns])
 
 
 def draw(above: Any, below: Any, artifact: Artifact, columns: Sequence[Column], lines: Lines, metric: str) -> None:
