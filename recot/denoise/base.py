@@ -46,3 +46,58 @@ class Denoiser(nn.Module):
     def report(self) -> dict[str, float]:
         """Scalars worth a line in the history of the run, read once an epoch."""
         return {}
+
+
+class Relabelling(Denoiser):
+    """A denoiser that decides, between two fits, what to train on next; subclasses define :meth:`relabel`.
+
+    Args:
+        rounds: how often to relabel.
+        restart: fit a fresh model after each relabelling (``staged.Relabelled`` does); False goes on with the same one.
+        first, every: without ``restart``, relabel after the epochs ``first``, ``first + every``, ...
+
+    Raises:
+        ValueError: a number is below 1.
+    """
+
+    def __init__(self, rounds: int, restart: bool, first: int, every: int):
+        super().__init__()
+        for name, value in (("rounds", rounds), ("first", first), ("every", every)):
+            if value < 1:
+                raise ValueError(f"denoiser.{name} = {value} is out of range; it has to be 1 or more")
+        self.rounds, self.restart, self.first, self.every = rounds, restart, first, every
+        self.epoch = 0
+        self.told: dict[str, float] = {}
+
+    def relabel(self, original: Interactions, current: Interactions, network: Any) -> Interactions:
+        """The training set of the next fit.
+
+        Args:
+            original: what was observed. current: what was trained on last. network: what was fitted to it.
+        """
+        raise TypeError(f"{type(self).__name__} has to define relabel(original, current, network)")
+
+    def bind(self, network: nn.Module, train: Interactions) -> None:
+        """Remember what was observed."""
+        self.original = train
+
+    def after_epoch(self, train: Interactions, network: nn.Module) -> Interactions:
+        """Without ``restart``: relabel where the schedule says so."""
+        self.epoch += 1
+        number, rest = divmod(self.epoch - self.first, self.every)
+        if self.restart or rest or not 0 <= number < self.rounds:
+            return train
+        return self.relabel(self.original, train, network)
+
+    def report(self) -> dict[str, float]:
+        """What the last relabelling did, once."""
+        told, self.told = self.told, {}
+        return told
+
+    def get_extra_state(self) -> dict[str, int]:
+        """The counter a checkpoint has to hold."""
+        return {"epoch": self.epoch}
+
+    def set_extra_state(self, state: dict[str, int]) -> None:
+        """Put the counter back."""
+        self.epoch = state["epoch"]

@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 from recot.data.interactions import Interactions, Ragged
 from recot.data.split import Query
-from recot.denoise.base import Denoiser
+from recot.denoise.base import Relabelling
 
 BLOCK = 256  # users scored at a time; more cost memory and, out of the cache, time
 
 
-class IterativeRelabelling(Denoiser):
+class IterativeRelabelling(Relabelling):
     """Relabels the training pairs by the scores of the model trained on them, for some rounds (IR).
 
     Of a user's observed items the best ``a`` are positive, the worst ``b`` are not, and one in between is where its
@@ -43,27 +43,11 @@ class IterativeRelabelling(Denoiser):
 
     def __init__(self, a: float = 0.7, b: float = 0.1, plus: int = 2, lam: float = 1.0, rounds: int = 2,
                  restart: bool = True, first: int = 30, every: int = 20):
-        super().__init__()
-        if not (0 <= a <= 1 and 0 <= b <= 1 and plus >= 0 and lam > 0 and rounds >= 1 and first >= 1 and every >= 1):
-            raise ValueError(f"denoiser.a = {a}, b = {b}, plus = {plus}, lam = {lam}, rounds = {rounds}, "
-                             f"first = {first} or every = {every} is out of range: a and b are shares, plus is 0 or "
-                             "more, the others positive")
+        super().__init__(rounds, restart, first, every)
+        if not (0 <= a <= 1 and 0 <= b <= 1 and plus >= 0 and lam > 0):
+            raise ValueError(f"denoiser.a = {a}, b = {b}, plus = {plus} or lam = {lam} is out of range: a and b are "
+                             "shares, plus is 0 or more, lam is positive")
         self.a, self.b, self.plus, self.lam = a, b, plus, lam
-        self.rounds, self.restart, self.first, self.every = rounds, restart, first, every
-        self.epoch = 0
-        self.told: dict[str, float] = {}
-
-    def bind(self, network: nn.Module, train: Interactions) -> None:
-        """Remember what was observed."""
-        self.original = train
-
-    def after_epoch(self, train: Interactions, network: nn.Module) -> Interactions:
-        """Without ``restart``: relabel where the schedule says so."""
-        self.epoch += 1
-        number, rest = divmod(self.epoch - self.first, self.every)
-        if self.restart or rest or not 0 <= number < self.rounds:
-            return train
-        return self.relabel(self.original, train, network)
 
     def relabel(self, original: Interactions, current: Interactions, network: nn.Module) -> Interactions:
         """The training set of the next round; memory grows with the pairs and a block of users, not users x items.
@@ -113,19 +97,6 @@ class IterativeRelabelling(Denoiser):
         best = scores.topk(min(self.plus, scores.shape[1]), 1)
         row, place = (best.values > -torch.inf).nonzero(as_tuple=True)  # a user may have taken all but a few
         return torch.stack([users[row], best.indices[row, place]])  # (2, m)
-
-    def report(self) -> dict[str, float]:
-        """Pairs kept, rejected and added in the last relabelling."""
-        told, self.told = self.told, {}
-        return told
-
-    def get_extra_state(self) -> dict[str, int]:
-        """The counter a checkpoint has to hold."""
-        return {"epoch": self.epoch}
-
-    def set_extra_state(self, state: dict[str, int]) -> None:
-        """Put the counter back."""
-        self.epoch = state["epoch"]
 
 
 def blocks(train: Interactions) -> Iterator[Tensor]:

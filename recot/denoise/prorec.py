@@ -10,11 +10,11 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from recot.data.interactions import Interactions
 from recot.data.split import Query
-from recot.denoise.base import Denoiser
+from recot.denoise.base import Relabelling
 from recot.ot.exact import exact_plan
 from recot.ot.relaxed import column_potential, column_sums, relaxed_rows
 
@@ -58,7 +58,7 @@ def split_rank(values: Tensor) -> Tensor:
     return above.square_().div_(rank * (n - rank)).argmax(1) + 1
 
 
-class ProRec(Denoiser):
+class ProRec(Relabelling):
     """Weighs observed pairs by a personalised threshold on a partially relaxed transport plan (ProRec).
 
     The scores s of a fitted model are the negative costs of moving users (mass: their share of the pairs) to items
@@ -110,35 +110,18 @@ class ProRec(Denoiser):
                  origin: Literal["original", "previous"] = "original", rounds: int = 1, restart: bool = True,
                  first: int = 30, every: int = 20, n_iters: int = 50, tolerance: float = 1e-3,
                  exact_users: int = 1000):
-        super().__init__()
+        super().__init__(rounds, restart, first, every)
         for name, value, fine, wanted in (
                 ("gamma", gamma, gamma > 0, "positive, for example 0.1"), ("lam", lam, 0 <= lam <= 1, "in 0..1"),
                 ("beta", beta, beta >= 0, "0 or more, for example 20"),
                 ("rank", rank, rank is None or rank >= 1, "1 or more, or null for a rank per user"),
-                ("rounds", rounds, rounds >= 1, "1 or more"), ("first", first, first >= 1, "1 or more"),
-                ("every", every, every >= 1, "1 or more"), ("n_iters", n_iters, n_iters >= 1, "1 or more"),
-                ("tolerance", tolerance, tolerance >= 0, "0 or more"),
+                ("n_iters", n_iters, n_iters >= 1, "1 or more"), ("tolerance", tolerance, tolerance >= 0, "0 or more"),
                 ("exact_users", exact_users, exact_users >= 1, "1 or more")):
             if not fine:
                 raise ValueError(f"denoiser.{name} = {value} is out of range; it has to be {wanted}")
         self.gamma, self.lam, self.beta, self.plan, self.rank = gamma, lam, beta, plan, rank
         self.gap_scale, self.map, self.origin = gap_scale, SCORE_MAPS[score_map], origin
-        self.rounds, self.restart, self.first, self.every = rounds, restart, first, every
         self.n_iters, self.tolerance, self.exact_users = n_iters, tolerance, exact_users
-        self.epoch = 0
-        self.told: dict[str, float] = {}
-
-    def bind(self, network: nn.Module, train: Interactions) -> None:
-        """Remember what was observed."""
-        self.original = train
-
-    def after_epoch(self, train: Interactions, network: nn.Module) -> Interactions:
-        """Without ``restart``: relabel where the schedule says so."""
-        self.epoch += 1
-        number, rest = divmod(self.epoch - self.first, self.every)
-        if self.restart or rest or not 0 <= number < self.rounds:
-            return train
-        return self.relabel(self.original, train, network)
 
     @torch.no_grad()
     def relabel(self, original: Interactions, current: Interactions, network: Any) -> Interactions:
@@ -221,19 +204,6 @@ class ProRec(Denoiser):
         elif self.plan == "sinkhorn":
             kernel = kernel.add_(columns)
         return kernel.softmax(1)
-
-    def report(self) -> dict[str, float]:
-        """What the last relabelling did, see :func:`summary`."""
-        told, self.told = self.told, {}
-        return told
-
-    def get_extra_state(self) -> dict[str, int]:
-        """The counter a checkpoint has to hold."""
-        return {"epoch": self.epoch}
-
-    def set_extra_state(self, state: dict[str, int]) -> None:
-        """Put the counter back."""
-        self.epoch = state["epoch"]
 
 
 def summary(original: Interactions, current: Interactions, matching: dict[str, Tensor],
