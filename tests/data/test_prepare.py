@@ -57,6 +57,7 @@ def test_positives_are_numbered_ordered_by_time_and_counted(tmp_path, caplog):
 
 def test_a_second_load_reads_the_cache_and_other_settings_do_not(tmp_path, caplog):
     first = files(tmp_path, TOY).load()
+    caplog.clear()
     with caplog.at_level(logging.INFO):
         again = files(tmp_path, TOY).load()
         assert caplog.messages == []
