@@ -158,12 +158,14 @@ class EpochEnd(lightning.Callback):
                            f"{self.best:.4f}) are the best so far. Lower trainer.learning_rate, or raise the "
                            "temperature of the loss.")
         last = epoch == self.training.max_epochs
-        graded = self.validate is not None and (epoch % self.training.eval_every == 0 or last)
-        value = self.select(epoch, step) if graded else math.nan
-        if self.validate is None and last:
+        graded = {}
+        if self.validate is not None and (epoch % self.training.eval_every == 0 or last):
+            graded[self.monitor] = value = self.validate()
+            self.select(epoch, step, value)
+        elif self.validate is None and last:
             self.keep(epoch, step)
         self.relabel(step)
-        row = {"epoch": epoch, "loss": loss, **step.denoiser.report()} | ({self.monitor: value} if graded else {})
+        row = {"epoch": epoch, "loss": loss, **step.denoiser.report(), **graded}
         now = time.monotonic()
         row["seconds"], self.clock = now - self.clock, now
         self.history.append(row)
@@ -183,15 +185,13 @@ class EpochEnd(lightning.Callback):
             step.train_set = changed
             step.network.bind(changed)
 
-    def select(self, epoch: int, step: Step) -> float:
-        """Validate, and keep the weights where they are the best so far."""
-        value = self.validate()  # type: ignore[misc]
+    def select(self, epoch: int, step: Step, value: float) -> None:
+        """Keep the weights where their ``value`` is the best so far."""
         if value > self.best:
             self.best, self.waited = value, 0
             self.keep(epoch, step)
         else:
             self.waited += 1
-        return value
 
     def keep(self, epoch: int, step: Step) -> None:
         """Remember the weights, and what they were trained on."""

@@ -89,7 +89,8 @@ class Relabelled:
                 questions = split.valid.to(device_of(fitted))
                 row[self.monitor] = float(evaluate(fitted, questions, [self.monitor])[self.monitor].mean())
             value = row.get(self.monitor, math.inf)
-            self.first = fitted if number == 0 else self.first
+            if number == 0:
+                self.first = fitted
             log.info("round %d: %s", number, ", ".join(f"{name} {found:.4g}" for name, found in row.items()))
             self.rounds.append(row)
             if number <= 1 or value > best or not len(split.valid):  # round 0 counts only where nothing is relabelled

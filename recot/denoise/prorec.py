@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Iterator
 from functools import partial
@@ -17,8 +16,6 @@ from recot.data.split import Query
 from recot.denoise.base import Relabelling
 from recot.ot.exact import exact_plan
 from recot.ot.relaxed import column_potential, column_sums, relaxed_rows
-
-log = logging.getLogger(__name__)
 
 CELLS = 2**20  # of the plan that are computed at a time; a block of float64 then stays in the cache of a CPU
 CELLS_DEVICE = 2**26  # and on a device that idles between small blocks
@@ -96,9 +93,9 @@ class ProRec(Relabelling):
     21 are printed as mean square errors. How many rounds are run is not said; the training times of Table III leave
     room for about one. Users without a pair have no mass and take no part. A user whose rho are all equal has no split,
     and nothing of theirs is noise. Proposition 2, that relabelling lowers the loss, does not hold: a target of 1
-    predicted as .95 and relabelled .8 goes from an error of .0025 to one of .0225. The rank of ``rank`` and what the
-    rows ``sinkhorn`` and ``exact`` of Table III use as threshold are not said together; give ``rank`` for both.
-    Table III's exact transport cannot have been solved in the time printed for Yahoo; here it is solved by blocks.
+    predicted as .95 and relabelled .8 goes from an error of .0025 to one of .0225. Which threshold the EMD
+    and Sinkhorn rows of Table III use is not said; our table gives them one ``rank``. Its exact transport cannot have
+    been solved in the time printed for Yahoo; here it is solved by blocks.
     """
 
     weighs = True
