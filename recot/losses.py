@@ -74,12 +74,31 @@ def soft_infonce(logits: Tensor, targets: Tensor) -> Tensor:
     return loss
 
 
+class BinaryCrossEntropy(torch.autograd.Function):
+    """See :func:`bce`; torch's own goes through ``log_sigmoid``, four times as slow as softplus on a CPU."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, labels: Tensor) -> Tensor:
+        """Of the shape of both."""
+        ctx.save_for_backward(logits, labels)
+        gap = logits.relu().addcmul_(labels, logits, value=-1)  # exactly zero where a large logit is right
+        return gap.add_(F.softplus(logits.abs().neg_()))
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        """``(sigmoid(logits) - labels) * grad``."""
+        logits, labels = ctx.saved_tensors
+        return logits.sigmoid().sub_(labels).mul_(grad), None
+
+
 def bce(logits: Tensor, labels: Tensor) -> Tensor:
     """Binary cross entropy of each logit, of the shape of ``logits`` and ``labels``; log 2 at logit zero.
 
+    No gradient reaches the labels.
+
     Source: T-CE (Wang et al., WSDM 2021), whose truncation and reweighting need it unreduced.
     """
-    loss: Tensor = F.binary_cross_entropy_with_logits(logits, labels, reduction="none")
+    loss: Tensor = BinaryCrossEntropy.apply(logits, labels)  # type: ignore[no-untyped-call]  # torch leaves it so
     return loss
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import logging
 import re
+import shlex
 import statistics
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -185,6 +186,13 @@ def tune_rows(options: argparse.Namespace) -> int:
     """
     if len(options.paper) != 1 or not options.data:
         raise RequestError("--tune wants one paper and the data sets to tune on: --paper sclrec --data gowalla --tune")
+    for name in ("table", "seeds", "render", "budget", "limit", "fresh", "profile"):
+        if getattr(options, name):
+            raise RequestError(f"--tune reads no --{name}; it tunes the rows of the spec, all of them or those of "
+                               "--row")
+    if options.jobs > 1:
+        raise RequestError(f"--tune has no use for --jobs {options.jobs}: a trial waits for the answer of the one "
+                           "before; tune two rows in two shells")
     from recot.tune import best, tune
 
     plan = tuning(options.paper[0])
@@ -192,13 +200,14 @@ def tune_rows(options: argparse.Namespace) -> int:
         if name not in plan.rows:
             raise RequestError(f"experiments/{options.paper[0]}.yaml does not tune {name!r}. "
                                f"{nearest(name, sorted(plan.rows))}")
+    requests = [[f"data={data}", *plan.rows[name]] for data in options.data for name in options.row or plan.rows]
+    if options.dry_run:
+        budget = ["--trials", str(plan.trials), "--epochs", str(plan.epochs), "--write"]
+        sys.stdout.writelines(shlex.join(["python", "-m", "recot.tune", *words, *budget]) + "\n" for words in requests)
+        return 0
     logging.getLogger("recot.tune").setLevel(logging.INFO)
-    lost = 0
-    for data in options.data:
-        for name in options.row or plan.rows:
-            overrides = [f"data={data}", *plan.rows[name]]
-            lost += best(tune(overrides, plan.trials, plan.epochs, results=options.results, write=True)) is None
-    return 1 if lost else 0
+    trials = [tune(words, plan.trials, plan.epochs, results=options.results, write=True) for words in requests]
+    return 1 if any(best(rows) is None for rows in trials) else 0
 
 
 def execute(board: Board, jobs: Sequence[runner.Job], options: argparse.Namespace) -> list[runner.Outcome]:

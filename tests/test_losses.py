@@ -62,6 +62,20 @@ def test_bce_by_hand_and_log_two_at_zero():
     assert loss.tolist() == pytest.approx([0.126928, 1.313262, 0.974077, 0.693147], abs=1e-6)
 
 
+def test_bce_is_that_of_torch_with_its_gradient(rng):
+    logits = (10 * torch.randn(50, 4, generator=rng, dtype=torch.float64)).requires_grad_()
+    labels = torch.rand(50, 4, generator=rng, dtype=torch.float64)
+    expected = F.binary_cross_entropy_with_logits(logits, labels, reduction="none")
+    torch.testing.assert_close(losses.bce(logits, labels), expected, rtol=0, atol=1e-8)  # softplus has a threshold
+    (wanted,) = torch.autograd.grad((expected * labels).sum(), logits)
+    torch.testing.assert_close(torch.autograd.grad((losses.bce(logits, labels) * labels).sum(), logits)[0], wanted)
+
+
+def test_bce_keeps_what_is_small_in_float32():
+    loss = losses.bce(torch.tensor([-15.0, 15.0, -80.0, 80.0]), torch.tensor([0.0, 1.0, 0.0, 0.0]))
+    assert loss.tolist() == pytest.approx([3.059e-7, 3.059e-7, 0.0, 80.0], rel=1e-3, abs=1e-30)
+
+
 def test_alignment_of_unit_vectors_is_two_minus_two_cos(rng):
     a, b = (F.normalize(torch.randn(5, 4, generator=rng), dim=-1) for _ in range(2))
     torch.testing.assert_close(losses.alignment(a, b), 2 - 2 * (a * b).sum(-1))

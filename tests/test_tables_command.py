@@ -220,10 +220,22 @@ def test_row_25_runs_by_other_code_are_marked_and_fresh_runs_them_again(finished
     (["--row", "clrek"], "refused: 'clrek' is in none of these artifacts. Did you mean 'clrec'?"),
     (["--seeds", "one"], "refused: seeds are whole numbers, got one; give them like 0,1,2"),
     (["--profile", "smok"], "refused: no profile is called 'smok'. Known: ."),
+    (["--tune", "--paper", "toy"], "refused: --tune wants one paper and the data sets to tune on: "
+                                   "--paper sclrec --data gowalla --tune"),
+    (["--tune", "--paper", "toy", "--data", "planted", "--budget", "1h"],
+     "refused: --tune reads no --budget; it tunes the rows of the spec, all of them or those of --row"),
 ])
 def test_a_wrong_name_is_refused_with_the_nearest_one(tmp_path, words, message):
     done = tables(tmp_path, *words, **spec(tmp_path))
     assert done.returncode == 2 and done.stderr.strip() == message
+
+
+def test_tuning_has_a_dry_run_that_runs_nothing(tmp_path):
+    done = tables(tmp_path, "--tune", "--paper", "sclrec", "--data", "gowalla,ml1m", "--row", "directau", "--dry-run")
+    assert [line.split()[:4] for line in done.stdout.splitlines()] == [
+        ["python", "-m", "recot.tune", f"data={data}"] for data in ("gowalla", "ml1m")]
+    assert "loss.gamma=0.2,0.5" in done.stdout and "--trials 6 --epochs 40 --write" in done.stdout
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_spec_with_a_row_that_cannot_run_is_refused_before_anything_runs(tmp_path):

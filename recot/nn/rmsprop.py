@@ -8,6 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+PIECE = 1 << 15
+"""Numbers per piece: three tensors of them fit into the second-level cache of a core."""
+
 
 class RMSProp(torch.optim.Optimizer):
     """``p -= learning_rate * g / sqrt(average(g^2) + eps)``, the average starting at one.
@@ -43,11 +46,15 @@ class RMSProp(torch.optim.Optimizer):
         return value
 
     def move(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
-        """The step of one parameter."""
+        """The step of one parameter, a piece at a time: on a CPU the four passes over a piece stay in its cache."""
         state = self.state[parameter]
-        if group["weight_decay"]:
-            gradient = gradient.add(parameter, alpha=group["weight_decay"])
         if not state:
             state["mean_square"] = torch.ones_like(parameter)
-        state["mean_square"].mul_(group["decay"]).addcmul_(gradient, gradient, value=1 - group["decay"])
-        parameter.addcdiv_(gradient, (state["mean_square"] + group["eps"]).sqrt_(), value=-group["lr"])
+        whole = (parameter, gradient, state["mean_square"])
+        cut = parameter.device.type == "cpu" and all(tensor.is_contiguous() for tensor in whole)
+        for value, slope, average in zip(*(tensor.view(-1).split(PIECE) if cut else (tensor,) for tensor in whole),
+                                         strict=True):
+            if group["weight_decay"]:
+                slope = slope.add(value, alpha=group["weight_decay"])
+            average.mul_(group["decay"]).addcmul_(slope, slope, value=1 - group["decay"])
+            value.addcdiv_(slope, (average + group["eps"]).sqrt_(), value=-group["lr"])

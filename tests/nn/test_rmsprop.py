@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from recot.nn import rmsprop
 from recot.nn.rmsprop import RMSProp
 
 
@@ -49,3 +50,17 @@ def test_a_closure_is_called_with_gradients_before_the_step():
         return loss
 
     assert RMSProp([parameter], 0.1).step(closure).item() == 1.0 and parameter.item() < 1.0
+
+
+def test_pieces_of_a_large_parameter_move_as_the_whole_does(rng, monkeypatch):
+    start, slope = torch.randn(7, 5, generator=rng), torch.randn(7, 5, generator=rng)
+    moved = []
+    for piece in (3, 1000):
+        monkeypatch.setattr(rmsprop, "PIECE", piece)
+        parameter = torch.nn.Parameter(start.clone())
+        optimizer = RMSProp([parameter], 0.1, weight_decay=0.2)
+        for _ in range(3):
+            parameter.grad = slope.clone()
+            optimizer.step()
+        moved.append(parameter.detach())
+    assert torch.equal(*moved) and not torch.equal(moved[0], start)
