@@ -64,6 +64,31 @@ class Rows:
         return out
 
 
+@dataclass(frozen=True)
+class Sequences:
+    """A batch of users whose training items are predicted one after the other.
+
+    Attributes:
+        query: b questions; the history of each is its user's training items, oldest first, without the last one.
+        items: (nnz,) int64, the item that comes after each of ``query.history.values``.
+        negatives: (nnz, k) int64, items drawn for each of these that its user has not taken; k may be 0.
+        weights: (nnz,) float32, of the pairs in ``items``, or None when all are one.
+    """
+
+    query: Query
+    items: Tensor
+    negatives: Tensor
+    weights: Tensor | None = None
+
+    def latest(self, width: int) -> Sequences:
+        """The same with the last ``width`` items of each history."""
+        history = self.query.history
+        kept = history.is_latest(width)
+        return Sequences(Query(self.query.users, Ragged.from_lengths(history.lengths.clamp(max=width),
+                                                                     history.values[kept])),
+                         self.items[kept], self.negatives[kept], None if self.weights is None else self.weights[kept])
+
+
 def uniform_negatives(train: Interactions, count: int, rng: torch.Generator, rounds: int = 100) -> Tensor:
     """(n, count) int64: for every training pair, items drawn uniformly from those its user has not taken.
 
@@ -144,3 +169,27 @@ def rows(train: Interactions, batch_size: int, rng: torch.Generator, *, shuffle:
         yield Rows(query=Query(batch, Ragged(place.offsets, train.items[place.values])),
                    weights=None if weights is None else weights[place.values],
                    negatives=None if drawn is None else drawn[place.values])
+
+
+def sequences(train: Interactions, batch_size: int, rng: torch.Generator, *, negatives: int = 1) -> Iterator[Sequences]:
+    """One epoch: every user with two training pairs once, shuffled, in batches (the last one may be smaller).
+
+    Args:
+        train: on the device where training happens, like ``rng``; a user's pairs are in order of time.
+        negatives: items drawn per predicted item by :func:`uniform_negatives`, all before the first batch.
+    """
+    index = torch.arange(len(train), device=train.users.device)
+    ends = train.by_user.offsets
+    first, last = torch.ones_like(index, dtype=torch.bool), torch.ones_like(index, dtype=torch.bool)
+    first[ends[:-1][train.activity > 0]] = False
+    last[ends[1:][train.activity > 0] - 1] = False
+    users = (train.activity > 1).nonzero().flatten()
+    users = users[torch.randperm(len(users), generator=rng, device=users.device)]
+    before = Ragged.from_lengths((train.activity - 1).clamp(min=0), index[last])  # (n_users,) rows of training pairs
+    after = Ragged(before.offsets, index[first])
+    drawn = uniform_negatives(train, negatives, rng)
+    weights = None if bool((train.weights == 1).all()) else train.weights
+    for batch in users.split(batch_size):
+        known, asked = before.take(batch), after.take(batch).values
+        yield Sequences(Query(batch, Ragged(known.offsets, train.items[known.values])), train.items[asked],
+                        drawn[asked], None if weights is None else weights[asked])

@@ -82,6 +82,16 @@ class Ragged:
         offsets = self.offsets[start : stop + 1]
         return Ragged(offsets - offsets[0], self.values[int(offsets[0]) : int(offsets[-1])])
 
+    def latest(self, width: int) -> Ragged:
+        """The last ``width`` values of each row, or all of a shorter one."""
+        kept = self.is_latest(width)
+        return Ragged.from_lengths(self.lengths.clamp(max=width), self.values[kept])
+
+    def is_latest(self, width: int) -> Tensor:
+        """(nnz,) bool, true for the last ``width`` values of each row."""
+        index = torch.arange(len(self.values), device=self.values.device)
+        return index >= self.offsets[1:][self.rows] - width  # (nnz,)
+
     def dense(self, width: int) -> Tensor:
         """(rows, width) float32, one where the row holds the value and zero elsewhere."""
         out = torch.zeros(len(self), width, device=self.values.device)

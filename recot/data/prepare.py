@@ -56,7 +56,7 @@ class Files:
     """
 
     def __init__(self, name: str, folder: str, files: dict[str, str | None],
-                 read: Literal["adjacency_list", "tab_ratings", "double_colon_ratings", "csv", "parquet"],
+                 read: Literal["adjacency_list", "sequences", "tab_ratings", "double_colon_ratings", "csv", "parquet"],
                  substitute: dict[str, str | None] | None = None, url: str | None = None,
                  archive_sha256: str | None = None, manual: str | None = None, columns: dict[str, str] | None = None,
                  delimiter: str = ",", threshold: float | None = None, core: int = 0,
@@ -125,6 +125,8 @@ class Files:
         match self.read:
             case "adjacency_list":
                 return read.adjacency_list(path)
+            case "sequences":
+                return read.sequences(path)
             case "tab_ratings":
                 return read.ratings(path, "\t")
             case "double_colon_ratings":

@@ -45,6 +45,41 @@ def adjacency_list(path: Path) -> pd.DataFrame:
     Raises:
         ValueError: a token is not an integer (file and line named), or the file is empty.
     """
+    numbers, line, leads = _integers(path)
+    owner = numbers[leads][np.cumsum(leads) - 1]
+    return pd.DataFrame({"user": owner[~leads], "item": numbers[~leads]})
+
+
+def sequences(path: Path) -> pd.DataFrame:
+    """An adjacency list whose items stand in order of time; the time of an item is its place in the line, from 0.
+
+    Raises:
+        ValueError: as :func:`adjacency_list`; or a user has two lines, of which nothing says which came first, or an
+            item has the id 0, which such files keep for padding (file and line named).
+    """
+    numbers, line, leads = _integers(path)
+    users = numbers[leads]
+    order = np.argsort(users, kind="stable")
+    twice = order[1:][users[order][1:] == users[order][:-1]]
+    if len(twice):
+        again = int(twice.min())
+        raise _malformed(path, int(line[leads][again]) + 1, f"the user {users[again]} has a line of its own above; "
+                         "join the two in order of time")
+    zeros = np.flatnonzero((numbers == 0) & ~leads)
+    if len(zeros):
+        raise _malformed(path, int(line[zeros[0]]) + 1, "the item 0 stands for padding in such files; number items "
+                         "from 1")
+    first = np.flatnonzero(leads)[np.cumsum(leads) - 1]                # (tokens,) where the line of a token begins
+    place = np.arange(len(numbers)) - first - 1
+    return pd.DataFrame({"user": numbers[first][~leads], "item": numbers[~leads], "time": place[~leads]})
+
+
+def _integers(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of a file of integers between blanks: the integers, their lines from 0, and which of them open a line; (n,) each.
+
+    Raises:
+        ValueError: a token is not an integer (file and line named), or the file is empty.
+    """
     with opened(path) as raw:
         content = raw.read().removeprefix(b"\xef\xbb\xbf")
     text = np.frombuffer(content, np.uint8)
@@ -62,9 +97,7 @@ def adjacency_list(path: Path) -> pd.DataFrame:
         written = content[start[token]:stop[token]].decode(errors="replace")
         raise _malformed(path, int(line[token]) + 1, f"the id {written!r} is not a whole number below 10**18")
     numbers = np.fromstring(content.decode("ascii"), dtype=np.int64, sep=" ")
-    leads = np.concatenate([[True], line[1:] != line[:-1]])
-    owner = numbers[leads][np.cumsum(leads) - 1]
-    return pd.DataFrame({"user": owner[~leads], "item": numbers[~leads]})
+    return numbers, line, np.concatenate([[True], line[1:] != line[:-1]])
 
 
 def ratings(path: Path, delimiter: Literal["\t", "::"]) -> pd.DataFrame:

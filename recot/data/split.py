@@ -153,6 +153,37 @@ def floors(interactions: Interactions, valid: float = 0.2, test: float = 0.3, sp
     return _dealt(interactions, count * held.numerator // held.denominator - n_test, n_test, split_seed)
 
 
+def last(interactions: Interactions) -> Split:
+    """The last item of each user is tested, the last but one validates, the others train.
+
+    A user with fewer than three pairs only trains. Noise is treated as in :func:`ratio`. What is asked for the test
+    knows the validation item as well (``query.history``, oldest first); what a model knows is left out of the ranking.
+    Pairs of one user at the same time are in the order of their item ids.
+
+    Raises:
+        ValueError: the data have no times.
+
+    Source: MStein, experimental settings, and all papers of its baselines; called leave-last-out or leave-one-out.
+    """
+    if interactions.times is None:
+        raise ValueError("protocol=sequence wants to know what came last, and these data have no times; name their "
+                         "column (data.time=... with data=csv), or use protocol=topk")
+    index = torch.arange(len(interactions), device=interactions.users.device)
+    clean = index if interactions.noisy is None else index[~interactions.noisy]
+    owner = interactions.users[clean]
+    k = torch.bincount(owner, minlength=interactions.n_users)                     # (n_users,)
+    left = k.cumsum(0)[owner] - torch.arange(len(clean), device=clean.device)     # 1 for the last pair of a user
+    short = int(((k < 3) & (interactions.activity > 0)).sum())
+    if short:
+        logger.info("%d of %d users have fewer than 3 pairs and only train", short, interactions.n_users)
+    is_test, is_valid = torch.zeros_like(index, dtype=torch.bool), torch.zeros_like(index, dtype=torch.bool)
+    is_test[clean] = (left == 1) & (k >= 3)[owner]
+    is_valid[clean] = (left == 2) & (k >= 3)[owner]
+    trained, known = interactions.select(~is_test & ~is_valid), interactions.select(~is_test)
+    return Split(trained, _question(interactions.select(is_valid), trained, trained, "valid"),
+                 (_question(interactions.select(is_test), known, known, "test"),))
+
+
 def joined(split: Split) -> Split:
     """What a model is refitted on: the validation pairs join the training pairs, and only the test questions remain.
 

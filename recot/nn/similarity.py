@@ -25,6 +25,11 @@ def cosine(z: Tensor, v: Tensor) -> Tensor:
     return unit(z) @ unit(v).mT
 
 
+def nearest(z: Tensor, v: Tensor) -> Tensor:
+    """``(|z|^2 - |z - v|^2) / 2``: falls with the distance of ``v``, and ranks by it in one product."""
+    return z @ v.mT - v.square().sum(-1)[..., None, :] / 2
+
+
 def named(name: str) -> Similarity:
     """The similarity called ``name`` in a config.
 

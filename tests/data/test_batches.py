@@ -5,7 +5,7 @@ import logging
 import pytest
 import torch
 
-from recot.data.batches import observed_in_batch, pairs, rows, uniform_negatives
+from recot.data.batches import observed_in_batch, pairs, rows, sequences, uniform_negatives
 from recot.data.interactions import Interactions
 
 
@@ -102,3 +102,39 @@ def test_weights_and_negatives_of_rows_belong_to_their_pairs(rng):
         assert batch.negatives.shape == (len(history.values), 3)
         torch.testing.assert_close(batch.targets(train.n_items), dense[users], atol=0, rtol=0)
         assert not train.contains(users[history.rows][:, None], batch.negatives).any()
+
+
+def ordered():
+    """Users 0 and 2 with sequences 4 1 3 and 5 0, user 3 with one item; user 1 with none."""
+    return Interactions.from_pairs(torch.tensor([0, 0, 0, 2, 2, 3]), torch.tensor([3, 4, 1, 0, 5, 2]), 4, 7,
+                                   times=torch.tensor([2, 0, 1, 9, 8, 0]))
+
+
+def test_sequences_pair_every_item_with_the_one_that_comes_next(rng):
+    batches = list(sequences(ordered(), 1, rng))
+    found = {int(batch.query.users): (batch.query.history.values.tolist(), batch.items.tolist()) for batch in batches}
+    assert found == {0: ([4, 1], [1, 3]), 2: ([5], [0])}
+
+
+def test_negatives_of_sequences_belong_to_their_users(rng):
+    train = ordered()
+    for batch in sequences(train, 5, rng, negatives=50):
+        users = batch.query.users[batch.query.history.rows]
+        assert batch.negatives.shape == (3, 50) and not train.contains(users[:, None], batch.negatives).any()
+
+
+def test_weights_of_sequences_are_those_of_what_comes_next(rng):
+    train = ordered().reweighted(torch.tensor([0.1, 0.2, 0.3, 0.4, 0.5, 0.6]))  # of 4 1 3, 5 0, 2
+    weight = {(0, 1): 0.2, (0, 3): 0.3, (2, 0): 0.5}
+    batch = next(sequences(train, 5, rng))
+    users = batch.query.users[batch.query.history.rows].tolist()
+    assert batch.weights.tolist() == pytest.approx([weight[pair] for pair in zip(users, batch.items.tolist(),
+                                                                                 strict=True)])
+
+
+def test_the_latest_part_of_sequences_keeps_what_belongs_together(rng):
+    batch = next(sequences(ordered().reweighted(torch.linspace(0, 1, 6)), 5, rng)).latest(1)
+    found = dict(zip(batch.query.users.tolist(), zip(batch.query.history.values.tolist(), batch.items.tolist(),
+                                                     batch.weights.tolist(), strict=True), strict=True))
+    assert found == {0: (1, 3, pytest.approx(0.4)), 2: (5, 0, pytest.approx(0.8))}
+    assert batch.query.history.lengths.tolist() == [1, 1] and len(batch.negatives) == 2

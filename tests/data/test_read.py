@@ -164,3 +164,19 @@ def test_unusable_parquet_is_refused(tmp_path):
         pd.DataFrame({"uid": uid, "sku": ["a", "b"], "stars": stars}).to_parquet(path)
         with pytest.raises(ValueError, match=f"an empty or unusable cell in column '{column}'; remove that row"):
             read.parquet(path, columns)
+
+
+def test_sequences_keep_the_order_of_a_line_as_times(tmp_path):
+    frame = read.sequences(written(tmp_path, b"7 5 2 9\n\n8\n3 10 1\n"))
+    assert rows(frame) == [(7, 5, 0), (7, 2, 1), (7, 9, 2), (3, 10, 0), (3, 1, 1)]
+
+
+@pytest.mark.parametrize(("content", "message"), [
+    (b"1 2 3\n2 4\n\n1 5\n", "line 4: the user 1 has a line of its own above"),
+    (b"1 2 3\n2 4 0\n", "line 2: the item 0 stands for padding"),
+    (b"1 2\n2 x\n", "line 2: the id 'x' is not a whole number")])
+def test_sequences_that_leave_a_doubt_are_refused_with_file_and_line(tmp_path, content, message):
+    path = written(tmp_path, content)
+    with pytest.raises(ValueError, match="data.txt") as refused:
+        read.sequences(path)
+    assert message in str(refused.value)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from recot.data.interactions import Interactions, Ragged
-from recot.data.split import EvalSet, Query, Split, floors, is_in, joined, ratio, validate, with_train
+from recot.data.split import EvalSet, Query, Split, floors, is_in, joined, last, ratio, validate, with_train
 
 ROOT = Path(__file__).parents[2]
 UNHURRIED = settings(deadline=None)     # a busy machine must not fail a test
@@ -357,3 +357,31 @@ def test_what_a_history_holds_besides_training_stays_newest(split):
     test = EvalSet(query, Ragged.from_lists([[19], [18]]), Ragged.from_lists([[], []]), None, "test")
     new = with_train(replace(split, test=(test,)), split.train.select(torch.tensor([0, 1])))
     assert new.test[0].query.history.values.tolist() == [*split.train.items[:2].tolist(), late, 4, 2, 3]
+
+
+def test_the_last_item_is_tested_and_the_one_before_it_validates():
+    items, times = torch.tensor([0, 1, 2, 3, 4, 5, 6, 7, 1]), torch.tensor([7, 6, 5, 4, 3, 2, 1, 0, 0])
+    users = torch.tensor([0, 0, 0, 0, 0, 1, 1, 1, 2])
+    split = last(Interactions.from_pairs(users, items, 3, 8, times=times))
+    assert [row.tolist() for row in split.train.by_user.values.split(split.train.activity.tolist())] == [[4, 3, 2], [7],
+                                                                                                     [1]]
+    assert targets(split.valid) == [(0, 1), (1, 6)] and targets(split.test[0]) == [(0, 0), (1, 5)]
+    assert pairs_of(split.valid.query.history, split.valid.query.users) == [(0, 4), (0, 3), (0, 2), (1, 7)]
+    assert pairs_of(split.test[0].query.history, torch.tensor([0, 1])) == [(0, 4), (0, 3), (0, 2), (0, 1), (1, 7),
+                                                                           (1, 6)]
+    assert pairs_of(split.test[0].seen, torch.tensor([0, 1])) == pairs_of(split.test[0].query.history,
+                                                                          torch.tensor([0, 1]))
+    validate(split)
+
+
+def test_known_noise_is_never_the_last_item():
+    users, items, times = torch.zeros(5, dtype=torch.int64), torch.arange(5), torch.arange(5)
+    noisy = torch.tensor([False, False, False, True, True])
+    split = last(Interactions.from_pairs(users, items, 1, 5, times=times, noisy=noisy))
+    assert targets(split.test[0]) == [(0, 2)] and targets(split.valid) == [(0, 1)]
+    assert split.train.items.tolist() == [0, 3, 4]
+
+
+def test_without_times_nothing_is_last():
+    with pytest.raises(ValueError, match="no times"):
+        last(users_with([3, 4]))

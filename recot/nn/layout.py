@@ -1,0 +1,99 @@
+"""Histories of different length, end to end, and the grids that attention needs of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from recot.data.interactions import Ragged
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Rows of about one length, side by side, padded on the left.
+
+    Attributes:
+        index: (g, t) int64, where each position is in the end-to-end order; 0 at padding.
+        real: (g, t) bool, false at padding.
+    """
+
+    index: Tensor
+    real: Tensor
+
+    def allowed(self, causal: bool) -> Tensor:
+        """(g, 1, t, t) bool: what a position may look at, namely real positions, up to itself where ``causal``.
+
+        Padding looks at itself, for a softmax over nothing would be NaN; nobody looks at padding.
+        """
+        t = self.real.shape[1]
+        own = torch.eye(t, dtype=torch.bool, device=self.real.device)
+        seen = self.real[:, None, :].expand(-1, t, t)  # (g, t, t)
+        return ((seen.tril() if causal else seen) | own)[:, None]  # (g, 1, t, t)
+
+
+class Layout:
+    """How b histories lie end to end, and in grids by length.
+
+    All work but attention is done end to end, where there is no padding. Training histories of Beauty fill 5.7 of 50
+    positions; in grids of similar lengths attention wastes little on padding either. On a device other than the CPU
+    there is one grid, since choosing several would wait for the lengths.
+
+    Args:
+        history: b rows. width: of the one grid on a device other than the CPU; no row may be longer.
+
+    Attributes:
+        places: (nnz,) int64, 0 for the last position of each row, 1 for the one before it.
+    """
+
+    def __init__(self, history: Ragged, width: int):
+        offsets, device = history.offsets, history.values.device
+        self.history = history
+        self.grids: list[Grid] = []
+        ends, used = torch.zeros_like(history.lengths), 0  # (b,) where the last position of a row is, grids end to end
+        for rows, t in self.groups(history.lengths, width):
+            place = torch.arange(-t, 0, device=device) + offsets[1:][rows, None]  # (g, t)
+            real = place >= offsets[:-1][rows, None]  # (g, t)
+            self.grids.append(Grid(place * real, real))
+            ends[rows] = used + t * torch.arange(1, len(rows) + 1, device=device) - 1
+            used += t * len(rows)
+        self.places = offsets[1:][history.rows] - 1 - torch.arange(len(history.values), device=device)
+        self.back = ends[history.rows] - self.places  # (nnz,)
+
+    @staticmethod
+    def groups(lengths: Tensor, width: int) -> Iterator[tuple[Tensor, int]]:
+        """Row numbers of each grid and its width."""
+        if lengths.device.type != "cpu":
+            yield torch.arange(len(lengths), device=lengths.device), width
+            return
+        low, longest = 0, int(lengths.max()) if len(lengths) else 0
+        while low < longest:
+            high = max(4, 2 * low)
+            rows = ((lengths > low) & (lengths <= high)).nonzero().flatten()
+            if len(rows):
+                yield rows, int(lengths[rows].max())
+            low = high
+
+    def attend(self, attention: Callable[..., Tensor], *inputs: Tensor, causal: bool = True) -> Tensor:
+        """``attention`` of each grid, put end to end again.
+
+        Args:
+            attention: of one (g, heads, t, d) per input and the mask of :meth:`Grid.allowed`, gives (g, heads, t, e).
+            inputs: (nnz, heads, d) each.
+
+        Returns:
+            (nnz, heads, e).
+        """
+        found = []
+        for grid in self.grids:
+            parts = [part.index_select(0, grid.index.flatten()).unflatten(0, grid.index.shape).transpose(1, 2)
+                     for part in inputs]  # (g, heads, t, d)
+            found.append(attention(*parts, grid.allowed(causal)).transpose(1, 2).flatten(0, 1))  # (g t, heads, e)
+        return torch.cat(found).index_select(0, self.back)
+
+    def last(self, states: Tensor) -> Tensor:
+        """(b, d): of states (nnz, d) the last one of each row; zeros for an empty row."""
+        ends = (self.history.offsets[1:] - 1).clamp(min=0)
+        return states.index_select(0, ends) * (self.history.lengths > 0)[:, None]  # (b, d)

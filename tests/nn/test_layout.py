@@ -1,0 +1,55 @@
+"""Histories end to end: what attention sees of them is what it would see in one padded grid."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from recot.data.interactions import Ragged
+from recot.nn.layout import Layout
+
+LENGTHS = [3, 1, 0, 9, 5, 4, 20, 2]
+
+
+@pytest.fixture
+def layout():
+    return Layout(Ragged.from_lists([list(range(length)) for length in LENGTHS]), 20)
+
+
+def attention(q, k, v, allowed):
+    return F.scaled_dot_product_attention(q, k, v, allowed)
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_attention_is_that_of_every_row_alone(layout, rng, causal):
+    q, k, v = (torch.randn(sum(LENGTHS), 2, 4, generator=rng, dtype=torch.float64) for _ in range(3))
+    found, start = layout.attend(attention, q, k, v, causal=causal), 0
+    for length in LENGTHS:
+        row = [part[start:start + length].transpose(0, 1) for part in (q, k, v)]
+        alone = F.scaled_dot_product_attention(*row, is_causal=causal) if length else row[0]
+        torch.testing.assert_close(found[start:start + length], alone.transpose(0, 1))
+        start += length
+
+
+def test_one_grid_gives_what_several_give(layout, rng, monkeypatch):
+    parts = [torch.randn(sum(LENGTHS), 2, 4, generator=rng, dtype=torch.float64) for _ in range(3)]
+    monkeypatch.setattr(Layout, "groups", staticmethod(lambda lengths, width: [(torch.arange(len(lengths)), width)]))
+    one = Layout(layout.history, 25)
+    assert len(one.grids) == 1 < len(layout.grids)
+    torch.testing.assert_close(one.attend(attention, *parts), layout.attend(attention, *parts))
+
+
+def test_grids_hold_every_row_once_and_little_padding(layout):
+    assert sorted(grid.real.sum(1).tolist() for grid in layout.grids) == [[3, 1, 4, 2], [5], [9], [20]]
+    assert sum(grid.real.numel() for grid in layout.grids) < 1.2 * sum(LENGTHS)
+
+
+def test_nothing_is_nan_and_padding_gets_no_gradient(layout, rng):
+    parts = [torch.randn(sum(LENGTHS), 1, 4, generator=rng, requires_grad=True) for _ in range(3)]
+    layout.attend(attention, *parts).square().sum().backward()
+    assert all(part.grad.isfinite().all() for part in parts)
+
+
+def test_places_count_from_the_end_and_last_takes_the_end(layout):
+    assert layout.places[:4].tolist() == [2, 1, 0, 0]
+    states = torch.arange(sum(LENGTHS), dtype=torch.float32)[:, None]
+    assert layout.last(states).flatten().tolist() == [2, 3, 0, 12, 17, 21, 41, 43]
