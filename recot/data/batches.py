@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -73,20 +73,20 @@ class Sequences:
         items: (nnz,) int64, the item that comes after each of ``query.history.values``.
         negatives: (nnz, k) int64, items drawn for each of these that its user has not taken; k may be 0.
         weights: (nnz,) float32, of the pairs in ``items``, or None when all are one.
+        views: two augmented versions of the b histories, or None where no objective compares any.
     """
 
     query: Query
     items: Tensor
     negatives: Tensor
     weights: Tensor | None = None
+    views: tuple[Ragged, Ragged] | None = None
 
     def latest(self, width: int) -> Sequences:
-        """The same with the last ``width`` items of each history."""
-        history = self.query.history
-        kept = history.is_latest(width)
-        return Sequences(Query(self.query.users, Ragged.from_lengths(history.lengths.clamp(max=width),
-                                                                     history.values[kept])),
-                         self.items[kept], self.negatives[kept], None if self.weights is None else self.weights[kept])
+        """The same with the last ``width`` items of each history; views stay whole."""
+        kept = self.query.history.is_latest(width)
+        return replace(self, query=Query(self.query.users, self.query.history.latest(width)), items=self.items[kept],
+                       negatives=self.negatives[kept], weights=None if self.weights is None else self.weights[kept])
 
 
 def uniform_negatives(train: Interactions, count: int, rng: torch.Generator, rounds: int = 100) -> Tensor:

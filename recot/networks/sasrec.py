@@ -97,7 +97,7 @@ class SASRec(Sequential):
         super().__init__()
         check_sizes(dim, n_layers, n_heads, max_length)
         self.similarity, self.max_length, self.n_items = similarity.dot, max_length, n_items
-        self.table = Table(n_items, dim)
+        self.table = Table(n_items + 1, dim)  # the last row stands for a masked item
         self.positions = nn.Parameter(torch.empty(max_length, dim))
         self.norm, self.dropout = nn.LayerNorm(dim, EPS), nn.Dropout(dropout)
         self.blocks = nn.ModuleList(Block(dim, n_heads, dropout, attention_dropout) for _ in range(n_layers))
@@ -113,7 +113,7 @@ class SASRec(Sequential):
 
     def items(self, ids: Tensor | None = None) -> Tensor:
         """(*ids.shape, d), or (n_items, d): the vectors that are read are those that are predicted."""
-        return self.table(ids)
+        return self.table()[: self.n_items] if ids is None else self.table(ids)
 
 
 def check_sizes(dim: int, n_layers: int, n_heads: int, max_length: int) -> None:

@@ -103,7 +103,8 @@ class Stosa(Sequential):
         super().__init__()
         check_sizes(dim, n_layers, n_heads, max_length)
         self.similarity, self.max_length = similarity.nearest, max_length
-        self.means, self.spreads = Table(n_items, dim), Table(n_items, dim)
+        self.means, self.spreads = (Table(n_items + 1, dim) for _ in range(2))  # the last row: a masked item
+        self.n_items = n_items
         self.mean_positions = nn.Parameter(torch.empty(max_length, dim))
         self.spread_positions = nn.Parameter(torch.empty(max_length, dim))
         self.norm, self.dropout = nn.LayerNorm(dim, EPS), nn.Dropout(dropout)
@@ -123,11 +124,14 @@ class Stosa(Sequential):
 
     def items(self, ids: Tensor | None = None) -> Tensor:
         """(*ids.shape, 2d), or (n_items, 2d), means and deviations."""
-        if ids is not None or torch.is_grad_enabled():
+        if ids is not None:
             return torch.cat([self.means(ids), deviation(self.spreads(ids))], -1)
         state = self.means.weight._version, self.spreads.weight._version  # loading raises them
-        if self.cached is None or self.cached[0] != state:
-            self.cached = state, torch.cat([self.means(), deviation(self.spreads())], -1)
+        if self.cached is None or self.cached[0] != state or torch.is_grad_enabled():
+            whole = torch.cat([self.means(), deviation(self.spreads())], -1)[: self.n_items]
+            if torch.is_grad_enabled():
+                return whole
+            self.cached = state, whole
         return self.cached[1]
 
     def after_step(self) -> None:

@@ -1,0 +1,111 @@
+"""Two views of each user, closer to each other than to those of other users."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from recot.data.augment import Augmentation, similar_items
+from recot.data.interactions import Interactions, Ragged
+from recot.nn.gaussian import deviation
+from recot.nn.layout import Layout
+from recot.nn.similarity import unit
+
+Alike = Literal["dot", "cosine", "neg_w2", "inv_w2"]
+
+
+def two_views(vectors: Tensor, alike: Alike, tau: float) -> Tensor:
+    """Cross entropy of each view against its partner among all other views, of both kinds.
+
+    Args:
+        vectors: (2n, d), one view of each of n users and then the other of each.
+        alike: ``dot``; ``cosine``; ``neg_w2``, minus the squared Wasserstein distance of Gaussians given as means and
+            deviations; ``inv_w2``, one over one plus this distance.
+        tau: temperature.
+
+    Returns:
+        (2n,); ``log(2n - 1)`` as tau grows, 0 for one user.
+
+    Source: SimCLR's loss (Chen et al., ICML 2020) as in CL4SRec, Eq. 5; MStein, Eq. 12.
+    """
+    if alike == "cosine":
+        vectors = unit(vectors)
+    found = vectors @ vectors.T  # (2n, 2n)
+    if alike in ("neg_w2", "inv_w2"):
+        norm = vectors.square().sum(1)
+        distance = (norm[:, None] + norm - 2 * found).clamp(min=0)  # rounding makes near points negative
+        found = -distance if alike == "neg_w2" else 1 / (1 + distance)
+    n = len(vectors) // 2
+    partner = torch.arange(2 * n, device=found.device).roll(n)
+    own = torch.eye(2 * n, dtype=torch.bool, device=found.device)
+    loss: Tensor = F.cross_entropy((found / tau).masked_fill(own, -torch.inf), partner, reduction="none")
+    return loss
+
+
+class Contrast:
+    """A second term of a loss on sequences: two augmented views of every history recognise each other.
+
+    Args:
+        augmentation: how views are drawn. weight: beta, of the term.
+        tau: temperature. alike: see :func:`two_views`.
+        pooling: what stands for a view: its ``last`` state, the ``mean`` of its states, or all of them side by side,
+            ``flatten``, (L d) wide with zeros where it is shorter.
+        halves: take a vector as a mean and what a deviation is made of (the Wasserstein term of CoSeRec, "WDM").
+
+    Raises:
+        ValueError: ``tau`` is not positive, or ``weight`` is negative.
+
+    Source: CL4SRec (Xie et al., ICDE 2022), Sec. 3.1; MStein (Fan et al., WWW 2023), Sec. 4.2.
+
+    Departures: the released program of MStein flattens the states at padding too, where queries see everything and the
+    future; these are zero here. It also takes the variance through ELU + 1 once more.
+    """
+
+    def __init__(self, augmentation: Augmentation, weight: float = 0.1, tau: float = 1.0, alike: Alike = "dot",
+                 pooling: Literal["last", "mean", "flatten"] = "flatten", halves: bool = False):
+        if tau <= 0 or weight < 0:
+            raise ValueError(f"loss.contrast.tau = {tau} divides a similarity and loss.contrast.weight = {weight} is a "
+                             "weight; give more than 0, and 0 or more")
+        self.augmentation, self.weight, self.tau = augmentation, weight, tau
+        self.alike, self.pooling, self.halves = alike, pooling, halves
+        self.compared: tuple[Interactions, Tensor] | None = None
+
+    def similar(self, train: Interactions) -> Tensor:
+        """(n_items,), see :func:`recot.data.augment.similar_items`; computed once per training set."""
+        if not self.augmentation.compares:
+            return train.items[:0]
+        if self.compared is None or self.compared[0] is not train:
+            self.compared = train, similar_items(train, torch.Generator(train.users.device).manual_seed(0))
+        return self.compared[1]
+
+    def views(self, history: Ragged, train: Interactions, rng: torch.Generator) -> tuple[Ragged, Ragged]:
+        """Two views of each of b histories."""
+        similar = self.similar(train)
+        first, second = (self.augmentation(history, rng, train.n_items, similar) for _ in range(2))
+        return first, second
+
+    def __call__(self, network: Any, views: tuple[Ragged, Ragged]) -> Tensor:
+        """Scalar."""
+        first, second = (view.latest(network.max_length) for view in views)
+        layout = network.layout(Ragged.from_lengths(torch.cat([first.lengths, second.lengths]),
+                                                    torch.cat([first.values, second.values])))
+        states = network.states(layout)  # (nnz, d)
+        if self.halves:
+            mean, spread = states.chunk(2, 1)
+            states = torch.cat([mean, deviation(spread)], 1)
+        return self.weight * two_views(self.pooled(states, layout, network.max_length), self.alike, self.tau).mean()
+
+    def pooled(self, states: Tensor, layout: Layout, width: int) -> Tensor:
+        """(2n, d), or (2n, width d) where states are flattened."""
+        history = layout.history
+        if self.pooling == "last":
+            return layout.last(states)
+        if self.pooling == "mean":
+            sums = states.new_zeros(len(history), states.shape[1]).index_add(0, history.rows, states)  # (2n, d)
+            return sums / history.lengths[:, None]
+        flat = states.new_zeros(len(history) * width, states.shape[1])
+        where = history.rows * width + width - 1 - layout.places
+        return flat.index_copy(0, where, states).view(len(history), -1)  # (2n, width d)

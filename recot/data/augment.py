@@ -1,0 +1,176 @@
+"""Views of histories: other sequences that the same user might have had.
+
+Every function maps histories to histories of the same number of rows, oldest first, none of which becomes empty.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Literal
+
+import numpy as np
+import torch
+from scipy import sparse
+from torch import Tensor
+
+from recot.data.interactions import Interactions, Ragged
+
+Operator = Literal["crop", "mask", "reorder", "substitute", "insert"]
+OPERATORS = ("crop", "mask", "reorder", "substitute", "insert")
+
+
+def _noise(history: Ragged, rng: torch.Generator) -> Tensor:
+    """(nnz,) float64 in [0, 1)."""
+    return torch.rand(len(history.values), generator=rng, dtype=torch.float64, device=history.values.device)
+
+
+def _place(history: Ragged) -> Tensor:
+    """(nnz,) int64, the place of each value in its row, from 0."""
+    return torch.arange(len(history.values), device=history.values.device) - history.offsets[history.rows]
+
+
+def _block(history: Ragged, count: Tensor, rng: torch.Generator) -> Tensor:
+    """(b,) int64, where a block of ``count`` (b,) values may begin, uniformly."""
+    free = history.lengths - count + 1
+    return (torch.rand(len(history), generator=rng, dtype=torch.float64, device=count.device) * free).long()
+
+
+def _chosen(history: Ragged, count: Tensor, rng: torch.Generator) -> Tensor:
+    """(nnz,) bool, true for ``count`` (b,) different values of each row."""
+    order = (history.rows + _noise(history, rng)).argsort()
+    chosen = torch.zeros_like(history.values, dtype=torch.bool)
+    chosen[order] = _place(history) < count[history.rows]
+    return chosen
+
+
+def share(history: Ragged, ratio: float, least: int = 0) -> Tensor:
+    """(b,) int64: ``floor(ratio * length)`` of each row, at least ``least``."""
+    return (history.lengths.double() * ratio + 1e-9).long().clamp(min=least)  # 0.7 * 10 is 6.9999...
+
+
+def crop(history: Ragged, ratio: float, rng: torch.Generator) -> Ragged:
+    """A share ``ratio`` of each row, at least one item, in one piece."""
+    count = share(history, ratio, 1)
+    place, start = _place(history), _block(history, count, rng)[history.rows]
+    return Ragged.from_lengths(count, history.values[(place >= start) & (place < start + count[history.rows])])
+
+
+def mask(history: Ragged, ratio: float, rng: torch.Generator, token: int) -> Ragged:
+    """A share of the items is replaced by ``token``."""
+    return Ragged(history.offsets, history.values.masked_fill(_chosen(history, share(history, ratio), rng), token))
+
+
+def reorder(history: Ragged, ratio: float, rng: torch.Generator) -> Ragged:
+    """A share of the items, in one piece, is shuffled."""
+    count = share(history, ratio)
+    place, start = _place(history), _block(history, count, rng)[history.rows]
+    inside = (place >= start) & (place < start + count[history.rows])
+    key = torch.where(inside, start + _noise(history, rng) * count[history.rows], place.double())
+    longest = int(history.lengths.max()) + 1 if len(history.values) else 1
+    return Ragged(history.offsets, history.values[(history.rows * longest + key).argsort()])
+
+
+def substitute(history: Ragged, ratio: float, rng: torch.Generator, similar: Tensor) -> Ragged:
+    """A share of the items, at least one, gives way to what is most similar, ``similar`` (n_items,)."""
+    chosen = _chosen(history, share(history, ratio, 1), rng)
+    return Ragged(history.offsets, torch.where(chosen, similar[history.values], history.values))
+
+
+def insert(history: Ragged, ratio: float, rng: torch.Generator, similar: Tensor) -> Ragged:
+    """Before a share of the items, at least one, comes what is most similar, ``similar`` (n_items,)."""
+    count = share(history, ratio, 1)
+    times = 1 + _chosen(history, count, rng).long()
+    values = history.values.repeat_interleave(times)
+    first = (times.cumsum(0) - times)[times == 2]  # where an inserted item stands, its own behind it
+    values[first] = similar[values[first]]
+    return Ragged.from_lengths(history.lengths + count, values)
+
+
+def similar_items(train: Interactions, rng: torch.Generator) -> Tensor:
+    """(n_items,) int64: the item that shares most users, long histories counting less, on the device of ``train``.
+
+    ``sum_u 1 / log(1 + n_u) / sqrt(|U_i| |U_j|)`` over the common users u of i and j, which have taken n_u items; of
+    equal ones the first. The last training item of a user, which no history in training holds, does not count. An item
+    without a common user with another gets one that has, at random.
+
+    Source: ItemCF-IUF (Breese et al., UAI 1998), as in CoSeRec (Liu et al., 2021), Sec. 3.2.
+    """
+    known = torch.ones(len(train), dtype=torch.bool, device=train.users.device)
+    known[train.by_user.offsets[1:][train.activity > 0] - 1] = False
+    users, items = train.users[known].cpu().numpy(), train.items[known].cpu().numpy()
+    n_u = np.bincount(users, minlength=train.n_users)
+    x = sparse.csr_array((np.ones(len(users)), (users, items)), (train.n_users, train.n_items))
+    weighted = sparse.diags_array(1 / np.log1p(np.maximum(n_u, 1))) @ x
+    common = (x.T @ weighted).tocoo()
+    rows, columns = common.coords
+    count = np.maximum(np.bincount(items, minlength=train.n_items), 1)
+    value = common.data / np.sqrt(count[rows] * count[columns])
+    other = rows != columns
+    rows, columns, value = rows[other], columns[other], value[other]
+    order = np.lexsort((columns, -value, rows))
+    first, place = np.unique(rows[order], return_index=True)
+    if not len(first):
+        raise ValueError("no two items share a user in training, so none is similar to another; use operators without "
+                         "substitute and insert")
+    drawn = torch.randint(len(first), (train.n_items,), generator=rng, device=rng.device).cpu().numpy()
+    found = first[drawn]
+    found[first] = columns[order][place]
+    return torch.from_numpy(found).to(train.users.device)
+
+
+class Augmentation:
+    """Draws an operator for every row, from one list for short rows and from another for long ones.
+
+    Args:
+        operators: for rows longer than ``threshold``, all equally likely; rows of any length with threshold 0.
+        short: for the other rows.
+        threshold: K, the longest short row.
+        ratios: share of a row that an operator keeps (``crop``) or changes (the others).
+
+    Raises:
+        ValueError: an operator is not known, has no ratio, or its ratio lies outside 0..1; no list for short rows.
+
+    Source: CL4SRec (Xie et al., ICDE 2022), Sec. 3.2: crop, mask, reorder. CoSeRec (Liu et al., 2021), Sec. 3:
+    substitute, insert, and the choice by length.
+    """
+
+    def __init__(self, operators: Sequence[Operator] = ("crop", "mask", "reorder"), short: Sequence[Operator] = (),
+                 threshold: int = 0, ratios: Mapping[str, float] | None = None):
+        self.ratios = dict(ratios or {})
+        for name in (*operators, *short):
+            if name not in OPERATORS or not 0 <= self.ratios.get(name, -1) <= 1:
+                raise ValueError(f"the operator {name!r} with the ratio {self.ratios.get(name)} is none; known are "
+                                 f"{', '.join(OPERATORS)}, with a ratio in 0..1 under augmentation.ratios")
+        if not operators or (threshold > 0 and not short):
+            raise ValueError(f"augmentation.operators = {list(operators)} and short = {list(short)} (up to threshold = "
+                             f"{threshold} items) leave rows without an operator; name some")
+        self.operators, self.short, self.threshold = tuple(operators), tuple(short), threshold
+
+    @property
+    def compares(self) -> bool:
+        """Whether items have to be compared, see :func:`similar_items`."""
+        return bool({"substitute", "insert"} & {*self.operators, *self.short})
+
+    def __call__(self, history: Ragged, rng: torch.Generator, token: int, similar: Tensor) -> Ragged:
+        """Histories of b rows, none of them empty.
+
+        Args:
+            token: what a masked item becomes. similar: (n_items,), see :func:`similar_items`; not used by others.
+        """
+        device = history.values.device
+        drawn = torch.rand(len(history), generator=rng, dtype=torch.float64, device=device)
+        is_short = history.lengths <= self.threshold
+        apply: dict[str, Callable[..., Ragged]] = {
+            "crop": crop, "mask": partial(mask, token=token), "reorder": reorder,
+            "substitute": partial(substitute, similar=similar), "insert": partial(insert, similar=similar)}
+        parts, taken = [], []
+        for group, names in ((is_short, self.short), (~is_short, self.operators)):
+            for number, name in enumerate(names):
+                rows = (group & ((drawn * len(names)).long() == number)).nonzero().flatten()
+                if len(rows):
+                    parts.append(apply[name](history.take(rows), self.ratios[name], rng=rng))
+                    taken.append(rows)
+        joined = Ragged.from_lengths(torch.cat([part.lengths for part in parts]),
+                                     torch.cat([part.values for part in parts]))
+        return joined.take(torch.cat(taken).argsort())

@@ -1,0 +1,123 @@
+"""What each operator leaves alone and what it changes, on random histories."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recot.data import augment
+from recot.data.augment import Augmentation, similar_items
+from recot.data.interactions import Interactions, Ragged
+
+HISTORIES = st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=20), min_size=1, max_size=6)
+RATIOS = st.sampled_from([0.0, 0.1, 0.3, 0.5, 0.7, 1.0])
+TOKEN, SIMILAR = 10, torch.arange(10).roll(1)
+UNHURRIED = settings(deadline=None, max_examples=200)
+
+
+def rows_of(history):
+    return [row.tolist() for row in history.values.split(history.lengths.tolist())]
+
+
+def changed(name, lists, ratio, seed=0):
+    given = {"mask": {"token": TOKEN}, "substitute": {"similar": SIMILAR}, "insert": {"similar": SIMILAR}}.get(name, {})
+    rng = torch.Generator().manual_seed(seed)
+    return rows_of(getattr(augment, name)(Ragged.from_lists(lists), ratio, rng, **given))
+
+
+def share(ratio, row, least=0):
+    return max(math.floor(ratio * len(row) + 1e-9), least)
+
+
+@given(HISTORIES, RATIOS, st.integers(0, 99))
+@UNHURRIED
+def test_crop_keeps_a_piece(lists, ratio, seed):
+    for row, kept in zip(lists, changed("crop", lists, ratio, seed), strict=True):
+        assert len(kept) == share(ratio, row, 1)
+        assert any(row[start:start + len(kept)] == kept for start in range(len(row)))
+
+
+@given(HISTORIES, RATIOS, st.integers(0, 99))
+@UNHURRIED
+def test_mask_replaces_exactly_so_many(lists, ratio, seed):
+    for row, found in zip(lists, changed("mask", lists, ratio, seed), strict=True):
+        assert sum(a != b for a, b in zip(row, found, strict=True)) == found.count(TOKEN) == share(ratio, row)
+
+
+@given(HISTORIES, RATIOS, st.integers(0, 99))
+@UNHURRIED
+def test_reorder_shuffles_a_piece_and_nothing_else(lists, ratio, seed):
+    for row, found in zip(lists, changed("reorder", lists, ratio, seed), strict=True):
+        different = [place for place, (a, b) in enumerate(zip(row, found, strict=True)) if a != b]
+        assert sorted(row) == sorted(found)
+        assert not different or different[-1] - different[0] < share(ratio, row)
+
+
+@given(HISTORIES, RATIOS, st.integers(0, 99))
+@UNHURRIED
+def test_substitute_takes_similar_items(lists, ratio, seed):
+    for row, found in zip(lists, changed("substitute", lists, ratio, seed), strict=True):
+        different = [(a, b) for a, b in zip(row, found, strict=True) if a != b]
+        assert len(different) == share(ratio, row, 1) and all(b == SIMILAR[a] for a, b in different)
+
+
+@given(HISTORIES, RATIOS, st.integers(0, 99))
+@UNHURRIED
+def test_insert_keeps_every_item_in_order_behind_what_resembles_it(lists, ratio, seed):
+    for row, found in zip(lists, changed("insert", lists, ratio, seed), strict=True):
+        assert len(found) == len(row) + share(ratio, row, 1)
+        rest, own = iter(found), []
+        for item in row:  # read back: an inserted item is the one similar to that behind it
+            first = next(rest)
+            own.append(item if first == item else next(rest))
+            assert first in (item, SIMILAR[item])
+        assert own == row and not list(rest)
+
+
+def test_every_start_of_a_piece_is_drawn():
+    rng = torch.Generator().manual_seed(0)
+    found = {tuple(rows_of(augment.crop(Ragged.from_lists([[0, 1, 2, 3]]), 0.5, rng))[0]) for _ in range(100)}
+    assert found == {(0, 1), (1, 2), (2, 3)}
+
+
+def test_similar_items_by_hand():
+    """Users {1, 2} and {1, 2, 3}, and a last item each that does not count."""
+    train = Interactions.from_pairs(torch.tensor([0, 0, 0, 1, 1, 1, 1]), torch.tensor([1, 2, 5, 1, 2, 3, 6]), 2, 7,
+                                    times=torch.arange(7))
+    rng = torch.Generator().manual_seed(0)
+    found = similar_items(train, rng)
+    assert found[1:4].tolist() == [2, 1, 1]  # of 3, items 1 and 2 are equally similar (0.51007)
+    assert set(found.tolist()) <= {1, 2, 3}
+
+
+def test_items_that_share_no_user_are_not_compared():
+    train = Interactions.from_pairs(torch.tensor([0, 1]), torch.tensor([0, 1]), 2, 2, times=torch.arange(2))
+    with pytest.raises(ValueError, match="no two items share a user"):
+        similar_items(train, torch.Generator())
+
+
+RATIO = {"crop": 0.2, "mask": 0.7, "reorder": 0.2, "substitute": 0.1, "insert": 0.4}
+
+
+def test_short_rows_get_their_own_operators_and_rows_stay_in_place():
+    augmentation = Augmentation(["crop"], ["mask"], 3, RATIO | {"mask": 1.0, "crop": 0.5})
+    history = Ragged.from_lists([[0, 1], [2, 3, 4, 5], [6, 7, 8], [9, 8, 7, 6]])
+    found = rows_of(augmentation(history, torch.Generator().manual_seed(0), TOKEN, SIMILAR))
+    assert found[0] == [TOKEN] * 2 and found[2] == [TOKEN] * 3
+    assert found[1] in ([2, 3], [3, 4], [4, 5]) and found[3] in ([9, 8], [8, 7], [7, 6])
+
+
+def test_operators_are_equally_likely():
+    augmentation = Augmentation(["crop", "mask"], ratios={"crop": 0.5, "mask": 1.0})
+    history = Ragged.from_lists([[1, 2, 3, 4]] * 2000)
+    found = rows_of(augmentation(history, torch.Generator().manual_seed(0), TOKEN, SIMILAR))
+    assert 900 < sum(TOKEN in row for row in found) < 1100
+
+
+@pytest.mark.parametrize("wrong", [{"operators": ["twist"]}, {"operators": []}, {"threshold": 3},
+                                   {"ratios": {"crop": 0.2}}, {"ratios": RATIO | {"mask": 1.5}}])
+def test_what_is_no_augmentation_is_refused(wrong):
+    with pytest.raises(ValueError, match="operator"):
+        Augmentation(**{"ratios": RATIO} | wrong)
