@@ -1,0 +1,97 @@
+"""Views that recognise each other: hand values, symmetries, and a term that is away at weight zero."""
+
+import math
+
+import pytest
+import torch
+
+from recot.contrast import Contrast, two_views
+from recot.data.augment import Augmentation
+from recot.data.interactions import Interactions, Ragged
+from recot.networks.sasrec import SASRec
+from recot.networks.stosa import Stosa
+from recot.objectives import NextGaussian, NextItem
+
+RATIOS = {"crop": 0.5, "mask": 0.5, "reorder": 0.5, "substitute": 0.5, "insert": 0.5}
+LINE = torch.tensor([[0.0, 1.0], [3.0, 1.0], [1.0, 1.0], [3.0, 1.0]])  # views (0, 3) and (1, 3), all of deviation 1
+
+
+@pytest.fixture
+def train():
+    users = torch.arange(6).repeat_interleave(7)
+    items = (users * 2 + torch.arange(7).repeat(6) * 3) % 20
+    return Interactions.from_pairs(users, items, 6, 20, times=torch.arange(42))
+
+
+@pytest.mark.parametrize(("alike", "expected"), [("neg_w2", [0.00067, 0.01827, 0.09492, 0.01827]),
+                                                 ("inv_w2", [0.85042, 0.61837, 0.90892, 0.61837])])
+def test_the_hand_example_on_a_line(alike, expected):
+    assert two_views(LINE, alike, 1.0).tolist() == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("alike", ["dot", "cosine", "neg_w2", "inv_w2"])
+def test_symmetries_and_limits(alike, rng):
+    vectors = torch.randn(10, 4, generator=rng)
+    loss = two_views(vectors, alike, 0.7)
+    torch.testing.assert_close(two_views(vectors.roll(5, 0), alike, 0.7), loss.roll(5))  # the other view first
+    order = torch.randperm(5, generator=rng)
+    both = torch.cat([order, order + 5])
+    torch.testing.assert_close(two_views(vectors[both], alike, 0.7), loss[both])
+    assert two_views(vectors, alike, 1e6).tolist() == pytest.approx([math.log(9)] * 10, abs=1e-4)
+    assert two_views(vectors[[0, 5]], alike, 0.7).tolist() == pytest.approx([0.0, 0.0])
+
+
+def test_only_distances_are_blind_to_a_common_shift(rng):
+    vectors, shift = torch.randn(8, 4, generator=rng, dtype=torch.float64), torch.full((4,), 2.0, dtype=torch.float64)
+    torch.testing.assert_close(two_views(vectors + shift, "neg_w2", 1.0), two_views(vectors, "neg_w2", 1.0))
+    assert not torch.allclose(two_views(vectors + shift, "dot", 1.0), two_views(vectors, "dot", 1.0))
+
+
+@pytest.mark.parametrize(("objective", "network"), [(NextItem, SASRec), (NextGaussian, Stosa)])
+def test_at_weight_zero_loss_and_gradients_are_those_of_the_first_term(objective, network, train):
+    def run(contrast):
+        torch.manual_seed(0)
+        made = network(6, 20, dim=4, n_heads=2, max_length=5, dropout=0.0, attention_dropout=0.0)
+        made_objective = objective(4, contrast=contrast)
+        batch = next(made_objective.batches(train, torch.Generator().manual_seed(0), True))
+        loss, _ = made_objective(made, batch)
+        loss.mean().backward()
+        return loss.detach(), [parameter.grad for parameter in made.parameters() if parameter.grad is not None]
+
+    views = Contrast(Augmentation(list(RATIOS), ratios=RATIOS), weight=0.0)
+    (loss, slopes), (plain, plain_slopes) = run(views), run(None)
+    torch.testing.assert_close(loss, plain, rtol=0, atol=0)
+    assert len(slopes) == len(plain_slopes) and all(map(torch.equal, slopes, plain_slopes))
+
+
+def test_the_term_is_in_the_mean_once(train, rng):
+    network = SASRec(6, 20, dim=4, max_length=9).eval()
+    contrast = Contrast(Augmentation(["reorder"], ratios=RATIOS), weight=0.3, pooling="last")
+    batch = next(NextItem(6, contrast=contrast).batches(train, rng, True))
+    with_term, without = (NextItem(6, contrast=part)(network, batch)[0].mean() for part in (contrast, None))
+    torch.testing.assert_close(with_term - without, contrast(network, batch.views))
+
+
+@pytest.mark.parametrize("pooling", ["last", "mean", "flatten"])
+def test_a_view_is_pooled_as_said(pooling, rng):
+    network = SASRec(1, 20, dim=4, max_length=3).eval()
+    layout = network.layout(Ragged.from_lists([[1, 2, 3], [4]]))
+    states = torch.randn(4, 4, generator=rng)
+    found = Contrast(Augmentation(["crop"], ratios=RATIOS), pooling=pooling).pooled(states, layout, 3)
+    expected = {"last": states[[2, 3]], "mean": torch.stack([states[:3].mean(0), states[3]]),
+                "flatten": torch.stack([states[:3].flatten(), torch.cat([torch.zeros(8), states[3]])])}[pooling]
+    torch.testing.assert_close(found, expected)
+
+
+def test_equal_views_without_dropout_are_nearest(train):
+    network = Stosa(6, 20, dim=4, n_heads=2).eval()
+    same = Contrast(Augmentation(["reorder"], ratios={"reorder": 0.0}), 1.0, 1e-3, "neg_w2", "last")
+    views = same.views(train.by_user, train, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(views[0].values, train.by_user.values)
+    assert same(network, views) < same(network, (views[0], views[1].take(torch.arange(6).roll(1))))
+
+
+@pytest.mark.parametrize("wrong", [{"tau": 0.0}, {"weight": -1.0}])
+def test_what_is_no_contrast_is_refused(wrong):
+    with pytest.raises(ValueError, match=r"loss\.contrast"):
+        Contrast(Augmentation(["crop"], ratios=RATIOS), **wrong)
