@@ -12,6 +12,7 @@ from recot.cache import relevant
 from recot.compose import CONF
 from recot.experiment import build, make
 from recot.learn import Gradient
+from recot.networks.sasrec import Sequential
 from recot.nn.table import Table
 from recot.schema import SUPPLIED, RequestError
 from recot.signature import describe
@@ -49,7 +50,8 @@ def test_every_preset_composes_and_builds(model):
     assert choices["model"] == model
     if isinstance(recommender, Gradient):
         network = recommender.build(n_users=5, n_items=7)
-        wanted = {7} if network.inductive else {5, 7}  # one that knows users by their rows has no table of them
+        # One that knows users by their rows has no table of them; one that reads sequences knows a masked item besides.
+        wanted = {8} if isinstance(network, Sequential) else {7} if network.inductive else {5, 7}
         assert {len(module.weight) for module in network.modules() if isinstance(module, Table)} == wanted
     elif isinstance(recommender, Relabelled):
         assert choices["denoiser"] == "iterative"

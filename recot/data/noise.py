@@ -6,13 +6,15 @@ noise of a small ratio is part of the noise of a larger one, so that curves over
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from recot.data.interactions import Interactions, is_in, sorted_order
-from recot.data.split import Split, with_train
+from recot.data.interactions import Interactions, Ragged, is_in, sorted_order
+from recot.data.split import EvalSet, Query, Split, with_train
 
 TRIES = 64                                            # draws for one pair before its user is taken for full
 
@@ -93,6 +95,75 @@ def flip(split: Split, ratio: float, noise_seed: int = 0,
     gone = torch.zeros(len(train), dtype=torch.bool)
     gone[order[:count]] = True
     return with_train(split, _changed(train, gone, train.users[order[:len(items)]], items, clock))
+
+
+def insert(split: Split, ratios: Sequence[float], noise_seed: int = 0, replacement: bool = True) -> Split:
+    """Ask the test questions again with foreign items in the histories; nothing that trains or validates changes.
+
+    Of a user with n known items and a target, ``floor(ratio * (n + 1))`` of the n + 1 places before an item are drawn,
+    and an item the user never had goes into each different one; that before the target makes it the latest item known.
+    These items are not left out of the ranking. The places of a ratio are among those of a larger one.
+
+    Args:
+        split: on the CPU.
+        ratios: each gives one more set of questions, called ``test_<ratio>``, behind the ones as they are.
+        noise_seed: another seed, other places and items.
+        replacement: draw places with replacement, so that fewer are different; without, exactly that many.
+
+    Raises:
+        ValueError: a ratio is negative, or above 1 without replacement, or occurs twice.
+
+    Source: MStein, Fig. 2, with the draws of its released program.
+    """
+    most = float("inf") if replacement else 1.0
+    if len(set(ratios)) < len(ratios) or not all(0 <= ratio <= most for ratio in ratios):
+        raise ValueError(f"noise.ratios = {list(ratios)} are shares of the places of a history; give different numbers "
+                         "of at least 0, and at most 1 with noise.replacement=false")
+    sets = []
+    for part in split.test:
+        places = part.query.history.lengths + 1  # (b,)
+        rows, rank, place, items = _foreign(part, places, max(ratios, default=0.0), noise_seed, replacement,
+                                            split.train.n_items)
+        for ratio in ratios:
+            kept = rank < (places.double() * ratio + 1e-9).long()[rows]
+            sets.append(replace(part, query=Query(part.query.users, _with_items(
+                part.query.history, rows[kept], place[kept], items[kept])), name=f"{part.name}_{ratio:g}"))
+    return replace(split, test=(*split.test, *sets))
+
+
+def _foreign(part: EvalSet, places: Tensor, ratio: float, noise_seed: int, replacement: bool,
+             n_items: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Question, number of the draw, place and item of each insertion for ``ratio``; (k,) int64 each, places differ."""
+    rng = torch.Generator().manual_seed(noise_seed)
+    draws = Ragged.from_lengths((places.double() * ratio + 1e-9).long(), places[:0])
+    rows = torch.arange(len(places)).repeat_interleave(draws.lengths)
+    rank = torch.arange(len(rows)) - draws.offsets[rows]
+    if replacement:
+        place = (torch.rand(len(rows), generator=rng, dtype=torch.float64) * places[rows]).long()
+    else:
+        whole = Ragged.from_lengths(places, places[:0])
+        owner = torch.arange(len(places)).repeat_interleave(places)
+        shuffled = (owner + torch.rand(len(owner), generator=rng, dtype=torch.float64)).argsort() - whole.offsets[owner]
+        place = shuffled[whole.offsets[rows] + rank]
+    cell = rows * int(places.max()) + place  # the first draw of a place counts
+    order = sorted_order(cell)
+    first = order[torch.cat([cell.new_ones(1, dtype=torch.bool), cell[order][1:] != cell[order][:-1]])[:len(order)]]
+    first = first.sort().values
+    rows, rank, place = rows[first], rank[first], place[first]
+    known = torch.cat([part.query.history.rows * n_items + part.query.history.values,
+                       part.targets.rows * n_items + part.targets.values])
+    items, _ = unobserved_items(rows, known[sorted_order(known)], n_items, rng)
+    found = items >= 0
+    return rows[found], rank[found], place[found], items[found]
+
+
+def _with_items(history: Ragged, rows: Tensor, place: Tensor, items: Tensor) -> Ragged:
+    """``history`` with an item before each (row, place)."""
+    own = torch.arange(len(history.values)) - history.offsets[history.rows]
+    width = 2 * (int(history.lengths.max()) + 2)
+    key = torch.cat([history.rows * width + 2 * own + 1, rows * width + 2 * place])
+    order = sorted_order(key)
+    return Ragged.from_pairs((key // width)[order], torch.cat([history.values, items])[order], len(history))
 
 
 def unobserved_pairs(train: Interactions, taken: Tensor, count: int, per: Literal["user", "pair"],

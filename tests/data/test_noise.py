@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from recot.data.interactions import Interactions, Ragged
-from recot.data.noise import add, flip, none, unobserved_items, unobserved_pairs
-from recot.data.split import EvalSet, Query, Split, ratio, validate
+from recot.data.noise import add, flip, insert, none, unobserved_items, unobserved_pairs
+from recot.data.split import EvalSet, Query, Split, last, ratio, validate
 
 ROOT = Path(__file__).parents[2]
 UNHURRIED = settings(deadline=None, max_examples=40)     # a busy machine must not fail a test
@@ -238,3 +238,55 @@ def test_the_noise_files_give_the_noise_they_name(name, expected):
     split = random_split()
     given_by_file = instantiate(OmegaConf.load(ROOT / f"conf/noise/{name}.yaml"))(split)
     assert given_by_file.fingerprint == expected(split).fingerprint
+
+
+def sequences(seed: int = 0, n_users: int = 12) -> Split:
+    rng = torch.Generator().manual_seed(seed)
+    users, items = (torch.rand(n_users, N_ITEMS, generator=rng) < 0.15).nonzero(as_tuple=True)
+    return last(Interactions.from_pairs(users, items, n_users, N_ITEMS,
+                                        times=torch.randint(10**6, (len(users),), generator=rng)))
+
+
+def histories(part: EvalSet) -> list[list[int]]:
+    return [row.tolist() for row in part.query.history.values.split(part.query.history.lengths.tolist())]
+
+
+@given(st.integers(0, 50), st.booleans())
+@UNHURRIED
+def test_inserted_items_are_foreign_and_the_rest_stays_in_order(seed, replacement):
+    split = sequences(seed)
+    clean, *noisy = insert(split, [0.0, 0.3, 0.9], seed, replacement).test
+    assert [part.name for part in noisy] == ["test_0", "test_0.3", "test_0.9"]
+    assert histories(noisy[0]) == histories(clean) == histories(split.test[0])
+    for part, share in zip(noisy[1:], (0.3, 0.9), strict=True):
+        assert part.targets is clean.targets and part.seen is clean.seen
+        for place, (row, known) in enumerate(zip(histories(part), histories(clean), strict=True)):
+            foreign = [item for item in row if item not in known]
+            drawn = int(share * (len(known) + 1) + 1e-9)
+            assert [item for item in row if item in known] == known
+            assert len(set(foreign)) == len(foreign) <= drawn and (replacement or len(foreign) == drawn)
+            assert clean.targets.values[clean.targets.offsets[place]] not in foreign
+
+
+def test_what_a_small_ratio_inserts_a_large_one_inserts_too_and_training_is_untouched():
+    split = sequences()
+    noisy = insert(split, [0.2, 0.8])
+    assert noisy.train is split.train and noisy.valid is split.valid
+    for small, large in zip(histories(noisy.test[1]), histories(noisy.test[2]), strict=True):
+        rest = iter(large)
+        assert all(item in rest for item in small)
+    assert [histories(part) for part in insert(split, [0.2, 0.8]).test] == [histories(part) for part in noisy.test]
+    assert histories(insert(split, [0.8], noise_seed=1).test[1]) != histories(noisy.test[2])
+
+
+def test_an_item_may_come_right_before_the_target():
+    split = sequences()
+    assert any(row[-1] != known[-1] for row, known in zip(histories(insert(split, [0.9]).test[1]),
+                                                          histories(split.test[0]), strict=True))
+
+
+@pytest.mark.parametrize("wrong", [{"ratios": [-0.1]}, {"ratios": [0.1, 0.1]},
+                                   {"ratios": [1.5], "replacement": False}])
+def test_insertions_that_cannot_be_are_refused(wrong):
+    with pytest.raises(ValueError, match=r"noise\.ratios"):
+        insert(sequences(), **wrong)
