@@ -10,8 +10,8 @@ from torch import Tensor
 
 from recot.data.augment import Augmentation, similar_items
 from recot.data.interactions import Interactions, Ragged
+from recot.data.layout import Layout
 from recot.nn.gaussian import deviation
-from recot.nn.layout import Layout
 from recot.nn.similarity import unit
 
 Alike = Literal["dot", "cosine", "neg_w2", "inv_w2"]

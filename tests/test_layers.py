@@ -13,7 +13,7 @@ BELOW = {  # unit -> units it may import besides itself; the order is that of th
     "networks": {"nn", "data"},
     "closed": {"data"},
     "denoise": {"ot", "nn", "data"},
-    "objectives": {"losses", "nn", "ot", "data"},
+    "contrast": {"nn", "data"}, "objectives": {"losses", "contrast", "nn", "ot", "data"},
     "evaluate": {"metrics", "data"},
     "learn": {"training", "evaluate", "nn", "data"},
     "staged": {"evaluate", "data"}, "truth": {"evaluate", "data"},

@@ -7,10 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recot.data.interactions import Ragged
+from recot.data.layout import Layout
 from recot.data.split import Query
 from recot.networks.base import TwoTower
 from recot.nn import similarity
-from recot.nn.layout import Layout
 from recot.nn.table import Table
 
 EPS = 1e-12

@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recot.data.layout import Layout
 from recot.networks.sasrec import EPS, Sequential, check_sizes, initialise
 from recot.nn import similarity
 from recot.nn.gaussian import deviation, variance
-from recot.nn.layout import Layout
 from recot.nn.table import Table
 
 

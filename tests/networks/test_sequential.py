@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from recot.data.interactions import Ragged
+from recot.data.layout import Layout
 from recot.data.split import Query
 from recot.networks.sasrec import Block, SASRec
 from recot.networks.stosa import GaussianBlock, Stosa
 from recot.nn.gaussian import deviation, variance
-from recot.nn.layout import Layout
 
 N_ITEMS = 30
 BUILD = {"sasrec": partial(SASRec, 1, N_ITEMS, dim=8, max_length=6),
@@ -65,9 +65,9 @@ def test_a_step_moves_what_is_scored(network):
     assert not torch.equal(network(query), before)
 
 
-def test_parameters_of_sasrec_are_those_of_the_code_without_rows_for_padding_and_mask():
+def test_parameters_of_sasrec_are_those_of_the_code_without_a_row_for_padding():
     network = SASRec(22363, 12101)
-    assert sum(parameter.numel() for parameter in network.parameters()) == 877_888 - 2 * 64
+    assert sum(parameter.numel() for parameter in network.parameters()) == 877_888 - 64
 
 
 def test_a_block_is_the_layer_of_torch(rng):
@@ -107,12 +107,12 @@ def test_as_released_the_mean_of_a_state_is_that_of_its_last_item():
 
 def test_items_are_gaussians_and_remembered_between_steps_only():
     network = BUILD["stosa"]().eval()
-    torch.testing.assert_close(network.items()[:, 8:], deviation(network.spreads.weight))
+    torch.testing.assert_close(network.items()[:, 8:], deviation(network.spreads.weight[:N_ITEMS]))
     torch.testing.assert_close(network.items(torch.tensor([[3, 4]]))[0], network.items()[3:5])
     with torch.no_grad():
         assert network.items() is network.items()
         network.spreads.weight.add_(1.0)
-        torch.testing.assert_close(network.items()[:, 8:], deviation(network.spreads.weight))
+        torch.testing.assert_close(network.items()[:, 8:], deviation(network.spreads.weight[:N_ITEMS]))
 
 
 @pytest.mark.parametrize("wrong", [{"dim": 0}, {"n_layers": 0}, {"max_length": 0}, {"dim": 9, "n_heads": 2}])

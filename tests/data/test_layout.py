@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from recot.data.interactions import Ragged
-from recot.nn.layout import Layout
+from recot.data.layout import Layout
 
 LENGTHS = [3, 1, 0, 9, 5, 4, 20, 2]
 
