@@ -10,7 +10,7 @@ from recot.data.augment import Augmentation
 from recot.data.interactions import Interactions, Ragged
 from recot.networks.sasrec import SASRec
 from recot.networks.stosa import Stosa
-from recot.objectives import NextGaussian, NextItem
+from recot.sequential import NextGaussian, NextItem
 
 RATIOS = {"crop": 0.5, "mask": 0.5, "reorder": 0.5, "substitute": 0.5, "insert": 0.5}
 LINE = torch.tensor([[0.0, 1.0], [3.0, 1.0], [1.0, 1.0], [3.0, 1.0]])  # views (0, 3) and (1, 3), all of deviation 1
