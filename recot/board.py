@@ -164,7 +164,7 @@ class Board:
                     records[seed] = record
                 elif record and record["status"] in ("failed", "diverged"):
                     reason = f"{record['status']}: {record.get('error', 'no reason given')}".splitlines()[0]
-            found.append(Cell(row, column, keys, records, reason))
+            found.append(Cell(row, column, keys, records, reason, self.runs))
         return found
 
     def jobs(self, fresh: bool) -> list[runner.Job]:

@@ -38,6 +38,7 @@ class Cell:
         keys: seed -> key of its run, for all seeds that are wanted or were found.
         records: seed -> finished record.
         reason: why nothing is known, where nothing is.
+        runs: where the answers of single users are.
     """
 
     row: Row
@@ -45,6 +46,7 @@ class Cell:
     keys: dict[int, str]
     records: dict[int, Mapping[str, Any]]
     reason: str
+    runs: Runs
 
 
 def number(value: float | None) -> str:
@@ -66,17 +68,25 @@ def verdict(ours: float, paper: float | None, metric: str = "") -> tuple[float |
     return delta, "match" if abs(delta) <= MATCH else "close" if abs(delta) <= CLOSE else "differs"
 
 
-def measured(record: Mapping[str, Any], metric: str) -> float:
-    """A metric of a record: of the test set, how well known noise was ranked, or what the last relabelling did.
+def measured(cell: Cell, seed: int, metric: str) -> float:
+    """A metric of a run: of the test set, how well known noise was ranked, or what the last relabelling did.
 
     Raises:
-        KeyError: the record has none of that name.
+        KeyError: its record has none of that name. LookupError: no question belongs to the group. FileNotFoundError: a
+            group is asked for, and the answers to single questions are gone.
     """
+    record, questions, group = cell.records[seed], cell.column.questions, cell.column.group
+    if group is not None:
+        answers = frame(cell.runs.folder(cell.keys[seed]) / f"{questions}.parquet")
+        answers = answers[answers[group.by].between(group.low, float("inf") if group.high is None else group.high)]
+        if not len(answers):
+            raise LookupError("no question is of this group")
+        return float(len(answers) if metric == "questions" else answers[metric].mean())
     family, _, rest = metric.partition("_")
     if rest.startswith("auc"):
         return float(record[f"{family}_auc"][rest])
-    if metric in record["test"]:
-        return float(record["test"][metric])
+    if metric in record[questions]:
+        return float(record[questions][metric])
     return float(record[metric] if metric in record else record["rounds"][-1][metric])
 
 
@@ -110,9 +120,13 @@ def summary(cell: Cell, metric: str, paper: float | None) -> Line:
     """Mean and deviation over the seeds there are; the difference is that of the mean as it is written."""
     seeds = sorted(cell.records)
     try:
-        values = [measured(cell.records[seed], metric) for seed in seeds]
+        values = [measured(cell, seed, metric) for seed in seeds]
     except KeyError:
         return {"verdict": f"its record has no {metric}"}
+    except LookupError as error:
+        return {"verdict": str(error)}
+    except FileNotFoundError:
+        return {"verdict": "the answers to single questions are gone"}
     mean = number(statistics.fmean(values))
     delta, word = verdict(float(mean), paper, metric)
     return {"seeds": " ".join(map(str, seeds)), "mean": mean,

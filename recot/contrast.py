@@ -53,24 +53,30 @@ class Contrast:
         tau: temperature. alike: see :func:`two_views`.
         pooling: what stands for a view: its ``last`` state, the ``mean`` of its states, or all of them side by side,
             ``flatten``, (L d) wide with zeros where it is shorter.
+        group: compare the views of this many users at a time, instead of all of the batch, or None.
         halves: take a vector as a mean and what a deviation is made of (the Wasserstein term of CoSeRec, "WDM").
+        variance_twice: take variances through ELU + 1 once more, which adds one to them.
 
     Raises:
-        ValueError: ``tau`` is not positive, or ``weight`` is negative.
+        ValueError: ``tau`` or ``group`` is not positive, or ``weight`` is negative.
 
     Source: CL4SRec (Xie et al., ICDE 2022), Sec. 3.1; MStein (Fan et al., WWW 2023), Sec. 4.2.
 
     Departures: the released program of MStein flattens the states at padding too, where queries see everything and the
-    future; these are zero here. It also takes the variance through ELU + 1 once more.
+    future; these are zero here.
     """
 
     def __init__(self, augmentation: Augmentation, weight: float = 0.1, tau: float = 1.0, alike: Alike = "dot",
-                 pooling: Literal["last", "mean", "flatten"] = "flatten", halves: bool = False):
+                 pooling: Literal["last", "mean", "flatten"] = "flatten", group: int | None = None,
+                 halves: bool = False, variance_twice: bool = False):
         if tau <= 0 or weight < 0:
             raise ValueError(f"loss.contrast.tau = {tau} divides a similarity and loss.contrast.weight = {weight} is a "
                              "weight; give more than 0, and 0 or more")
+        if group is not None and group < 1:
+            raise ValueError(f"loss.contrast.group = {group} is a number of users; give 1 or more, or null for all")
         self.augmentation, self.weight, self.tau = augmentation, weight, tau
-        self.alike, self.pooling, self.halves = alike, pooling, halves
+        self.alike, self.pooling, self.group = alike, pooling, group
+        self.halves, self.variance_twice = halves, variance_twice
         self.compared: tuple[Interactions, Tensor] | None = None
 
     def similar(self, train: Interactions) -> Tensor:
@@ -93,10 +99,13 @@ class Contrast:
         layout = network.layout(Ragged.from_lengths(torch.cat([first.lengths, second.lengths]),
                                                     torch.cat([first.values, second.values])))
         states = network.states(layout)  # (nnz, d)
-        if self.halves:
+        if self.halves or self.variance_twice:
             mean, spread = states.chunk(2, 1)
-            states = torch.cat([mean, deviation(spread)], 1)
-        return self.weight * two_views(self.pooled(states, layout, network.max_length), self.alike, self.tau).mean()
+            spread = deviation(spread) if self.halves else spread
+            states = torch.cat([mean, (1 + spread.square()).sqrt() if self.variance_twice else spread], 1)
+        vectors = self.pooled(states, layout, network.max_length)
+        groups = zip(*(side.split(self.group or len(first)) for side in vectors.chunk(2)), strict=True)
+        return self.weight * torch.cat([two_views(torch.cat(pair), self.alike, self.tau) for pair in groups]).mean()
 
     def pooled(self, states: Tensor, layout: Layout, width: int) -> Tensor:
         """(2n, d), or (2n, width d) where states are flattened."""

@@ -181,7 +181,7 @@ def attempt(config: dict[str, Any], source: Any, key: str, folder: Path) -> dict
         tracker.finish({f"{name}/{metric}": mean for name in means for metric, mean in means[name].items()})
     floor = answers(Popularity().fit(split), split.valid, config) | answers(Popularity().fit(whole), whole.test, config)
     for questions in (split.valid, *whole.test):
-        save_answers(folder / f"{questions.name}.parquet", dataset, questions, values[questions.name])
+        save_answers(folder / f"{questions.name}.parquet", dataset, whole.train, questions, values[questions.name])
     if isinstance(model, Gradient | Relabelled):
         model.save(folder / "weights.pt")
     history: History = getattr(first, "history", [])
@@ -273,11 +273,18 @@ def sizes(split: Split) -> dict[str, int]:
     return counts
 
 
-def save_answers(file: Path, dataset: Dataset, questions: EvalSet, values: Mapping[str, Tensor]) -> None:
-    """Every user's value of every metric, beside the user's original id, as parquet."""
-    users = questions.query.users.cpu().numpy()
-    columns = {metric: value.numpy() for metric, value in values.items()}
-    frame = pd.DataFrame({"user": dataset.user_ids[users], **columns})
+def save_answers(file: Path, dataset: Dataset, train: Interactions, questions: EvalSet,
+                 values: Mapping[str, Tensor]) -> None:
+    """Every user's value of every metric as parquet, beside the user's original id and training pairs (``activity``).
+
+    Where all users have one target, so have its training pairs a column (``popularity``).
+    """
+    users, targets = questions.query.users, questions.targets
+    columns = {"activity": train.activity[users].numpy()}
+    if bool((targets.lengths == 1).all()):
+        columns["popularity"] = train.popularity[targets.values].numpy()
+    columns |= {metric: value.numpy() for metric, value in values.items()}
+    frame = pd.DataFrame({"user": dataset.user_ids[users.numpy()], **columns})
     buffer = io.BytesIO()
     frame.to_parquet(buffer, index=False)
     cache.write_whole(file, buffer.getvalue())

@@ -35,6 +35,12 @@ def infonce(logits: Tensor) -> Tensor:
     return loss
 
 
+def softmax(logits: Tensor, chosen: Tensor) -> Tensor:
+    """Cross entropy of the columns that were ``chosen``, (n,) int64, among all columns of ``logits`` (n, m); (n,)."""
+    loss: Tensor = F.cross_entropy(logits, chosen, reduction="none")
+    return loss
+
+
 class SoftCrossEntropy(torch.autograd.Function):
     """Cross entropy with constant soft targets and the gradient ``softmax - targets`` written out.
 

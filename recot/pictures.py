@@ -26,7 +26,8 @@ def figure(artifact: Artifact, found: Sequence[Line], folder: Path) -> None:
               if any(lines[row.id, column.id, metric]["mean"] for row in artifact.rows for column in columns
                      for metric in artifact.metrics)}
     bars, wide = artifact.plot == "degradation", max(len(groups), 1)
-    high = 2 if bars else len(artifact.metrics)
+    shown = [metric for metric in artifact.metrics if metric != "questions"]
+    high = 2 if bars else len(shown)
     panels, axes = pyplot.subplots(high, wide, figsize=(1 + 5.5 * wide, 6.5 if bars else 1 + 2 * high), squeeze=False,
                                    sharex="col", layout="constrained", height_ratios=[3, 2] if bars else None)
     for place, columns in enumerate(groups.values()):
@@ -34,8 +35,10 @@ def figure(artifact: Artifact, found: Sequence[Line], folder: Path) -> None:
         if bars:
             draw(axes[0][place], axes[1][place], artifact, along, lines, artifact.metrics[0])
         else:
-            for panel, metric in zip(axes[:, place], artifact.metrics, strict=True):
+            for panel, metric in zip(axes[:, place], shown, strict=True):
                 draw_lines(panel, artifact, along, lines, metric)
+                if artifact.plot == "groups":
+                    draw_sizes(panel, artifact, along, lines)
             axes[0][place].set(title=columns[0].name)
             axes[-1][place].set(xlabel=artifact.axis[1] if artifact.axis else "")
     if not groups:
@@ -118,7 +121,8 @@ def style(artifact: Artifact) -> None:
 def draw_lines(panel: Any, artifact: Artifact, columns: Sequence[Column], lines: Lines, metric: str) -> None:
     """One metric of one data set along the axis: a line for every row, crosses where the paper prints a number."""
     for number, row in enumerate(artifact.rows):
-        found = [(column.value, lines[row.id, column.id, metric]) for column in columns]
+        found = [(place if column.group else column.value, lines[row.id, column.id, metric])
+                 for place, column in enumerate(columns)]
         ours = [(value, float(line["mean"]), float(line["std"] or 0.0)) for value, line in found if line["mean"]]
         if ours:
             values, means, errors = zip(*ours, strict=True)
@@ -128,6 +132,19 @@ def draw_lines(panel: Any, artifact: Artifact, columns: Sequence[Column], lines:
         if printed:
             panel.plot(*zip(*printed, strict=True), color=f"C{number}", marker="x", linestyle="")
     panel.set(ylabel=metric, xticks=[column.value for column in columns])
+
+
+def draw_sizes(panel: Any, artifact: Artifact, columns: Sequence[Column], lines: Lines) -> None:
+    """Behind the lines of :func:`draw_lines`: how many questions each group has, and what it is called."""
+    sizes = {place: line["mean"] for place, column in enumerate(columns) for row in artifact.rows
+             if (line := lines[row.id, column.id, "questions"])["mean"]}
+    behind = panel.twinx()
+    behind.bar(list(sizes), [float(size) for size in sizes.values()], 0.6, color="0.9")
+    behind.set(ylabel="test questions (bars)")
+    behind.spines["right"].set_visible(True)
+    panel.set_zorder(behind.get_zorder() + 1)
+    panel.patch.set_visible(False)
+    panel.set(xticks=range(len(columns)), xticklabels=[column.label for column in columns])
 
 
 def draw(above: Any, below: Any, artifact: Artifact, columns: Sequence[Column], lines: Lines, metric: str) -> None:

@@ -20,7 +20,7 @@ def indexed(lines: Iterable[Line]) -> Lines:
 
 def shown(value: str, metric: str) -> str:
     """A value as a table shows it: four digits behind the point, counts in full."""
-    if metric in ("users", "items", "interactions"):
+    if metric in ("users", "items", "interactions", "questions"):
         return f"{float(value):,.0f}"
     if metric in ("avg_interactions_per_user", "density"):
         return f"{float(value):.3g}" if metric == "density" else f"{float(value):.1f}"
@@ -96,7 +96,7 @@ def markdown(artifact: Artifact, found: Sequence[Line], tests: Sequence[Line], r
         if artifact.axis:
             along = sorted_by_value(columns)
             for metric in artifact.metrics:
-                page += table([f"{metric}, {artifact.axis[0]}", *(f"{column.value:g}" for column in along)],
+                page += table([f"{metric}, {artifact.axis[0]}", *(column.label for column in along)],
                               [[escape(row.name), *(escape(shown_cell(lines[row.id, column.id, metric], runs, today))
                                                     for column in along)] for row in artifact.rows])
         else:
@@ -147,7 +147,7 @@ def results(artifact: Artifact, column: Column, lines: Lines, starred: set[tuple
     """The table of one data set: for every row what we measured, what the paper prints, and the difference."""
     best, body = leaders(artifact, column, lines), []
     beyond = next((row for row in artifact.rows if row.beyond), None)
-    for row in artifact.rows:
+    for place, row in enumerate(artifact.rows):
         if row.beyond and all(line["verdict"] == NO_DATA for line in cell_lines(artifact, row, column, lines)):
             continue  # there is neither a number of ours nor one of the paper's
         if row is beyond:
@@ -173,7 +173,26 @@ def results(artifact: Artifact, column: Column, lines: Lines, starred: set[tuple
                     artifact.relative_to, column.id, line["metric"]], "paper") for line in cells)])
             if any(line["delta"] for line in cells):
                 body.append(["", "difference", *(against_paper(line) for line in cells)])
+        if artifact.improvement and not row.beyond and (row is artifact.rows[-1] or artifact.rows[place + 1].beyond):
+            body += improvement(artifact, column, lines)
     return table(["", "", *artifact.metrics], body)
+
+
+def improvement(artifact: Artifact, column: Column, lines: Lines) -> list[list[str]]:
+    """How far the best of the rows in question is above the best other one of the paper; where all are known."""
+    found = []
+    for which, label in (("mean", "ours"), ("paper", "paper")):
+        texts = []
+        for metric in artifact.metrics:
+            values = {row.id: lines[row.id, column.id, metric][which] for row in artifact.rows if not row.beyond}
+            known = all(values.values())
+            best = [max(float(value) for id_, value in values.items() if (id_ in artifact.improvement) is own)
+                    for own in (True, False)] if known else []
+            texts.append(percent(best[0] / best[1] - 1) if known and best[1] else "")
+        found.append(["", label, *texts])
+    names = ", ".join(row.name for row in artifact.rows if row.id in artifact.improvement)
+    found[0][0] = escape(f"best of {names} against the best other")
+    return [row for row in found if any(row[2:])]
 
 
 def change(line: Line, reference: Line, which: str) -> str:
@@ -212,7 +231,7 @@ def latex(artifact: Artifact, found: Sequence[Line], tests: Sequence[Line], runs
         places = ([(column, metric) for metric in artifact.metrics for column in sorted_by_value(columns)] if axis else
                   [(columns[0], metric) for metric in artifact.metrics])
         best = {} if axis else leaders(artifact, columns[0], lines)
-        header = [tex_escape(f"{metric}, {column.value:g}" if axis else metric) for column, metric in places]
+        header = [tex_escape(f"{metric}, {column.label}" if axis else metric) for column, metric in places]
         body = []
         for place, row in enumerate(artifact.rows):
             if row.beyond and place and not artifact.rows[place - 1].beyond:

@@ -142,6 +142,19 @@ def check_combination(config: Mapping[str, Any], choices: Mapping[str, str]) -> 
         raise RequestError(f"loss={named['loss']} trains what only {fitting} has; use {fitting}, or another loss")
 
 
+def check_portion(config: Mapping[str, Any], choices: Mapping[str, str]) -> None:
+    """Refuse a model with a vector for each user where some users do not train.
+
+    Raises:
+        RequestError: with models that read histories instead.
+    """
+    portion, model = config["protocol"]["split"].get("portion", 1), describe(config["model"].get("_target_", ""))
+    if portion != 1 and model and not model.constants.get("inductive"):
+        raise RequestError(f"protocol.split.portion = {portion} leaves users without a vector in "
+                           f"model={choices.get('model')}; use protocol.split.portion=1, or a model that reads "
+                           "histories, such as model=sasrec")
+
+
 def check_metrics(config: Mapping[str, Any]) -> None:
     """Refuse unknown metric names, and a selection by anything but a validation metric.
 
@@ -180,5 +193,6 @@ def check(config: dict[str, Any], choices: Mapping[str, str]) -> dict[str, Any]:
     for path, node in targets(config):
         check_target(path, node, config["plugins"])
     check_combination(config, choices)
+    check_portion(config, choices)
     check_metrics(config)
     return canonical(config)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from recot import losses
-from recot.contrast import Contrast
-from recot.data.batches import Sequences, sequences
-from recot.data.interactions import Interactions
+from recot.contrast import Contrast, two_views
+from recot.data.batches import Prefixes, Sequences, prefixes, sequences
+from recot.data.interactions import Interactions, Ragged
 from recot.nn.gaussian import wasserstein
 from recot.objectives import weighted
 
@@ -23,9 +23,13 @@ class NextItem:
     Args:
         batch_size: users per step.
         negatives: items drawn per item, uniformly from what the user has not taken, anew every epoch.
+        against: ``sampled`` negatives, each by binary cross entropy, or ``all`` items in one softmax.
         contrast: a second term that compares augmented histories, or None.
 
-    Source: Kang and McAuley (ICDM 2018), Eq. 6.
+    Raises:
+        ValueError: negatives are drawn that a softmax over all items does not look at, or none where it does not.
+
+    Source: Kang and McAuley (ICDM 2018), Eq. 6. The softmax: Klenitskiy and Vasilev (RecSys 2023).
 
     Departures: the mean is over predictions, as in the code of S3-Rec and MStein. Negatives are outside the training
     items of a user; there, also outside its validation and test items, so that these are never trained down.
@@ -33,8 +37,12 @@ class NextItem:
 
     networks = ("SASRec",)
 
-    def __init__(self, batch_size: int = 256, negatives: int = 1, contrast: Contrast | None = None):
-        self.batch_size, self.negatives, self.contrast = batch_size, negatives, contrast
+    def __init__(self, batch_size: int = 256, negatives: int = 1, against: Literal["sampled", "all"] = "sampled",
+                 contrast: Contrast | None = None):
+        if (negatives > 0) != (against == "sampled"):
+            raise ValueError(f"loss.negatives = {negatives} does not go with loss.against = {against}; give 1 or more "
+                             "for sampled ones, and 0 for a softmax over all items")
+        self.batch_size, self.negatives, self.against, self.contrast = batch_size, negatives, against, contrast
 
     def batches(self, train: Interactions, rng: torch.Generator, history: bool) -> Iterator[Sequences]:
         """Histories with what comes next, and their views; they have them in any case."""
@@ -49,9 +57,14 @@ class NextItem:
         """
         batch = batch.latest(network.max_length)
         states = network.states(network.layout(batch.query.history))  # (nnz, d)
-        items = network.items(torch.cat([batch.items[:, None], batch.negatives], 1))  # (nnz, 1 + k, d)
-        loss = weighted(self.compare(states, items), batch.weights)
+        loss = weighted(self.predicted(network, states, batch.items, batch.negatives), batch.weights)
         return loss + self.contrast(network, batch.views) if self.contrast and batch.views else loss, batch
+
+    def predicted(self, network: Any, states: Tensor, items: Tensor, negatives: Tensor) -> Tensor:
+        """(n,) loss of what is known (n, d), the items that came (n,) and sampled ones (n, k)."""
+        if self.against == "all":
+            return losses.softmax(network.similarity(states, network.items()), items)
+        return self.compare(states, network.items(torch.cat([items[:, None], negatives], 1)))
 
     def compare(self, states: Tensor, items: Tensor) -> Tensor:
         """(nnz,) of what is known (nnz, d), the item that came and its negatives (nnz, 1 + k, d)."""
@@ -76,10 +89,10 @@ class NextGaussian(NextItem):
     networks = ("Stosa",)
 
     def __init__(self, batch_size: int = 256, negatives: int = 1, pvn: float = 0.005, contrast: Contrast | None = None):
-        super().__init__(batch_size, negatives, contrast)
         if pvn < 0 or negatives < 1:
             raise ValueError(f"loss.pvn = {pvn} is the weight of a penalty and loss.negatives = {negatives} a number "
                              "of items to be farther away; give 0 or more, and 1 or more")
+        super().__init__(batch_size, negatives, "sampled", contrast)
         self.pvn = pvn
 
     def compare(self, states: Tensor, items: Tensor) -> Tensor:
@@ -88,3 +101,52 @@ class NextGaussian(NextItem):
         loss = losses.bpr(-distance[:, 0], -distance[:, 1:])
         between = wasserstein(items[:, :1], items[:, 1:])  # (nnz, k)
         return loss + self.pvn * (distance[:, :1] - between).relu().mean(1)
+
+
+class DuoRec(NextItem):
+    """The next item is predicted from a prefix of a history, and two prefixes that it follows recognise each other.
+
+    Each prefix is read twice, with other dropout, and so is another one that was followed by the same item. Two of the
+    three vectors are compared among those of the batch.
+
+    Args:
+        batch_size: prefixes per step.
+        negatives, against: see :class:`NextItem`.
+        views: ``dropout_same`` compares the second reading with the other prefix, ``dropout`` the two readings, and
+            ``same`` the first reading with the other prefix.
+        weight: of the comparison. tau: its temperature.
+        prefixes: ``all`` of them make an epoch, or ``one`` of each user.
+
+    Raises:
+        ValueError: as :class:`NextItem`; ``tau`` is not positive, or ``weight`` is negative.
+
+    Source: Qiu et al. (WSDM 2022), Contrastive Learning for Representation Degeneration Problem, Eqs. 9 to 12.
+
+    Departures: ``dropout_same`` is the default of the authors' code, where the paper adds the other two. The authors
+    predict by a softmax over all items; MStein says that its table was made with one negative, which is taken here for
+    binary cross entropy, as in the other rows.
+    """
+
+    def __init__(self, batch_size: int = 256, negatives: int = 1, against: Literal["sampled", "all"] = "sampled",
+                 views: Literal["dropout_same", "dropout", "same"] = "dropout_same", weight: float = 0.1,
+                 tau: float = 1.0, prefixes: Literal["all", "one"] = "all"):
+        super().__init__(batch_size, negatives, against)
+        if tau <= 0 or weight < 0:
+            raise ValueError(f"loss.tau = {tau} divides a similarity and loss.weight = {weight} is a weight; give more "
+                             "than 0, and 0 or more")
+        self.views, self.weight, self.tau, self.prefixes = views, weight, tau, prefixes
+
+    def batches(self, train: Interactions, rng: torch.Generator, history: bool) -> Iterator[Prefixes]:  # type: ignore[override]
+        """Prefixes with what comes next, and their partners; they have them in any case."""
+        return prefixes(train, self.batch_size, rng, negatives=self.negatives, one=self.prefixes == "one")
+
+    def __call__(self, network: Any, batch: Prefixes) -> tuple[Tensor, Prefixes]:  # type: ignore[override]
+        """(n,) loss; the comparison is the same number in every place, so that the mean holds it once."""
+        once = batch.query.history.latest(network.max_length)
+        other = batch.partners.latest(network.max_length)  # type: ignore[union-attr]
+        read = [once, *[once] * (self.views != "same"), *[other] * (self.views != "dropout")]
+        layout = network.layout(Ragged.from_lengths(torch.cat([rows.lengths for rows in read]),
+                                                    torch.cat([rows.values for rows in read])))
+        states = layout.last(network.states(layout))  # (2n or 3n, d)
+        loss = weighted(self.predicted(network, states[:len(once)], batch.items, batch.negatives), batch.weights)
+        return loss + self.weight * two_views(states[-2 * len(once):], "dot", self.tau).mean(), batch

@@ -21,22 +21,53 @@ EXPERIMENTS = Path(os.environ.get("RECOT_EXPERIMENTS") or (
 """The specs: where RECOT_EXPERIMENTS says, else inside an installed package or at the top of a clone."""
 
 KINDS = {"statistics": {"data", "metrics"},
-         "results": {"data", "metrics", "rows", "beyond", "base", "axis", "printed", "called", "tests", "relative_to"},
+         "results": {"data", "metrics", "rows", "beyond", "base", "axis", "printed", "called", "tests", "relative_to",
+                     "improvement"},
          "figure": {"data", "metrics", "rows", "beyond", "base", "axis", "printed", "called", "plot"}}
 """What an artifact of each kind may say besides ``kind``, ``title`` and ``note``."""
 
-PLOTS = ("degradation", "lines", "case")
-"""How a figure may be drawn: bars with their loss below, one panel of lines for each metric, or a few users' pairs."""
+PLOTS = ("degradation", "lines", "groups", "case")
+"""How a figure may be drawn: bars with their loss below, one panel of lines for each metric, lines over bars that show
+how large the groups are, or a few users' pairs."""
+
+AXES = ("values", "sets", "groups")
+"""What the values of an axis may be: other runs, other test sets of a run, or groups of its test questions."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """A method or setting: its id in the printed numbers, its name, its overrides; ``beyond`` the paper or in it."""
+    """A method or setting: its id, its name, its overrides; ``beyond`` the paper or in it.
+
+    Attributes:
+        paper: its id in the printed numbers where that is another one (two readings of one method), or None.
+    """
 
     id: str
     name: str
     overrides: tuple[str, ...]
     beyond: bool
+    paper: str | None = None
+
+
+@dataclass(frozen=True)
+class Group:
+    """Test questions by how many training pairs the user or the target has.
+
+    Attributes:
+        by: ``activity`` of the user, or ``popularity`` of the target.
+        low: the least value. high: the largest, or None for no bound.
+    """
+
+    by: str
+    low: int
+    high: int | None
+
+    @property
+    def label(self) -> str:
+        """``4 to 7``."""
+        if self.high is None:
+            return f"{self.low} or more"
+        return f"{self.low} to {self.high}" if self.low else f"up to {self.high}"
 
 
 @dataclass(frozen=True)
@@ -48,6 +79,7 @@ class Column:
         data: that name. name: how a table calls it.
         overrides: of the run. value: on the axis, or None.
         stands_in: the data set it replaces where that is not at hand, or None.
+        questions: name of the test set that is reported. group: the part of it, or None for all of it.
     """
 
     id: str
@@ -56,6 +88,13 @@ class Column:
     overrides: tuple[str, ...]
     value: float | None = None
     stands_in: str | None = None
+    questions: str = "test"
+    group: Group | None = None
+
+    @property
+    def label(self) -> str:
+        """Its place on the axis."""
+        return self.group.label if self.group else f"{self.value:g}"
 
 
 @dataclass(frozen=True)
@@ -66,6 +105,7 @@ class Artifact:
         printed: which column of the printed numbers names a row, ``model`` or ``variant``; None where there are none.
         called: (metric, its name in the printed numbers) where the two differ; that name then means no other metric.
         relative_to: id of the row the others are compared with, or None.
+        improvement: ids of rows the best of which is compared with the best of the paper's other rows, or none.
         plot: how a figure is drawn, or None. axis: name and label of the x axis, or None.
         planted: the real data gave way to planted ones (a profile).
     """
@@ -83,6 +123,7 @@ class Artifact:
     called: tuple[tuple[str, str], ...] = ()
     tests: bool = False
     relative_to: str | None = None
+    improvement: tuple[str, ...] = ()
     plot: str | None = None
     axis: tuple[str, str] | None = None
     planted: bool = False
@@ -169,15 +210,19 @@ def _artifact(paper: str, name: str, node: Mapping[str, Any], spec: Mapping[str,
     for data in node["data"]:
         if data not in spec["data"] and data != "planted":
             raise RequestError(f"experiments/{where}: the data set {data!r} has no name in `data`")
-    rows = [Row(str(id_), entry["name"], tuple(shlex.split(entry["run"])), beyond)
+    rows = [Row(str(id_), entry["name"], tuple(shlex.split(entry["run"])), beyond, entry.get("paper"))
             for beyond, group in ((False, "rows"), (True, "beyond")) for id_, entry in node.get(group, {}).items()]
     if node["kind"] == "statistics":
         rows = [Row("statistics", "statistics", (), False)]
     axis = node.get("axis")
+    if axis is not None:
+        _refuse_unknown(axis, {"name", "label", *AXES, *(("by",) if "groups" in axis else ())}, f"{where}, axis")
+        if sum(kind in axis for kind in AXES) != 1:
+            raise RequestError(f"experiments/{where}: an axis has one of {', '.join(AXES)}")
     return Artifact(
         paper, name, node["kind"], node["title"], " ".join(node.get("note", "").split()), tuple(rows),
         tuple(_columns(node, spec, axis)), tuple(node["metrics"]), tuple(spec["seeds"]),
-        called=tuple(node.get("called", {}).items()),
+        called=tuple(node.get("called", {}).items()), improvement=tuple(node.get("improvement", ())),
         **{key: node[key] for key in ("printed", "tests", "relative_to", "plot") if key in node},
         axis=(axis["name"], axis["label"]) if axis else None)
 
@@ -190,9 +235,20 @@ def _columns(node: Mapping[str, Any], spec: Mapping[str, Any], axis: Mapping[str
         if axis is None:
             yield Column(data, data, name, common, None, stands_in)
             continue
-        for value, run in axis["values"].items():
-            yield Column(f"{data} {axis['name']}={float(value):g}", data, name, (*common, *shlex.split(run)),
-                         float(value), stands_in)
+        for value, run, questions, group in _places(axis):
+            yield Column(f"{data} {axis['name']}={value:g}", data, name, (*common, *shlex.split(run)), value, stands_in,
+                         questions, group)
+
+
+def _places(axis: Mapping[str, Any]) -> Iterator[tuple[float, str, str, Group | None]]:
+    """Along an axis: the value, the run's overrides, the test set that is reported, and the part of it."""
+    for value, run in axis.get("values", {}).items():
+        yield float(value), run, "test", None
+    for value, questions in axis.get("sets", {}).items():
+        yield float(value), "", questions, None
+    lows = axis.get("groups", [])
+    for place, low in enumerate(lows, 1):
+        yield float(low), "", "test", Group(axis["by"], low, lows[place] - 1 if place < len(lows) else None)
 
 
 def _on_planted(artifact: Artifact, profile: str) -> Artifact:
@@ -239,7 +295,7 @@ def printed(artifact: Artifact, row: Row, column: Column, metric: str) -> float 
     if artifact.kind == "statistics":
         return numbers.get((artifact.name, column.data, "", "", metric))
     if artifact.printed == "model":
-        return numbers.get((artifact.name, column.data, row.id, variant, metric))
+        return numbers.get((artifact.name, column.data, row.paper or row.id, variant, metric))
     if artifact.printed == "variant":
         return numbers.get((artifact.name, column.data, artifact.paper, row.id, metric))
     return None

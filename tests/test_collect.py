@@ -1,5 +1,7 @@
 """From records to csv: hand-made records, hand-computed cells."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,7 +10,7 @@ from scipy import stats
 from recot import collect, spec
 from recot.cache import Runs
 from recot.collect import HEADER, RUN_HEADER, Cell, lines, number, paired_tests, read, verdict, write
-from recot.spec import Artifact, Column, Row
+from recot.spec import Artifact, Column, Group, Row
 
 ROWS = tuple(Row(id_, id_.upper(), (f"model={id_}",), beyond) for id_, beyond in
              (("bprmf", False), ("clrec", False), ("sclrec", False), ("itemknn", True)))
@@ -35,12 +37,12 @@ def record(key="k0", split="s", **values):
             "finished": "2025-01-01T00:00:00Z"}
 
 
-def cell(row="sclrec", column="gowalla", records=None, keys=None, reason="not run yet"):
+def cell(row="sclrec", column="gowalla", records=None, keys=None, reason="not run yet", runs=Runs("nowhere")):
     """A cell of the table with records by seed."""
     rows, columns = ({part.id: part for part in parts} for parts in (ROWS, COLUMNS))
     records = records or {}
     return Cell(rows[row], columns[column], {seed: f"k{seed}" for seed in records} if keys is None else keys, records,
-                reason)
+                reason, runs)
 
 
 def only(found, metric="recall@20"):
@@ -103,10 +105,39 @@ def test_a_record_without_the_metric_leaves_a_cell_that_says_so():
 
 def test_values_are_those_of_the_test_set_and_noise_is_ranked_on_the_training_set():
     known = record() | {"noise_auc": {"auc": 0.7, "auc_user": 0.6}}
-    assert collect.measured(known, "recall@20") == 0.2
-    assert (collect.measured(known, "noise_auc"), collect.measured(known, "noise_auc_user")) == (0.7, 0.6)
+    found = cell(records={0: known, 1: record()})
+    assert collect.measured(found, 0, "recall@20") == 0.2
+    assert (collect.measured(found, 0, "noise_auc"), collect.measured(found, 0, "noise_auc_user")) == (0.7, 0.6)
     with pytest.raises(KeyError):
-        collect.measured(record(), "noise_auc")
+        collect.measured(found, 1, "noise_auc")
+
+
+def test_a_column_may_report_another_test_set():
+    noisy = replace(cell(records={0: record() | {"test_0.3": {"recall@20": 0.15}}}),
+                    column=Column("gowalla noise=0.3", "gowalla", "Gowalla", (), 0.3, questions="test_0.3"))
+    assert only(lines(TABLE, [noisy], []))["mean"] == "0.15"
+
+
+GROUPS = tuple(Column(f"gowalla length={low}", "gowalla", "Gowalla", (), low, group=Group("activity", low, high))
+               for low, high in ((0, 3), (4, 7), (8, None)))
+
+
+def test_groups_are_means_over_their_questions_and_together_the_whole(tmp_path):
+    values, activity = [0.1, 0.2, 0.4, 0.8], [1, 3, 4, 7]
+    (tmp_path / "k0").mkdir()
+    pd.DataFrame({"user": range(4), "activity": activity, "recall@20": values}).to_parquet(tmp_path / "k0/test.parquet")
+    artifact = replace(TABLE, metrics=("recall@20", "questions"))
+    cells = [replace(cell(records={0: record()}, runs=Runs(tmp_path)), column=column) for column in GROUPS]
+    found = lines(artifact, cells, [])
+    assert [(line["mean"], line["verdict"]) for line in found if line["metric"] == "recall@20"] == [
+        ("0.15", "no printed number"), ("0.6", "no printed number"), ("", "no question is of this group")]
+    sizes = [line["mean"] for line in found if line["metric"] == "questions"]
+    assert sizes == ["2", "2", ""] and (2 * 0.15 + 2 * 0.6) / 4 == pytest.approx(sum(values) / 4)
+
+
+def test_a_group_of_answers_that_are_gone_says_so(tmp_path):
+    gone = replace(cell(records={0: record()}, runs=Runs(tmp_path)), column=GROUPS[0])
+    assert only(lines(TABLE, [gone], []))["verdict"] == "the answers to single questions are gone"
 
 
 # What was there before.

@@ -4,10 +4,12 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from recot.contrast import Contrast, two_views
 from recot.data.augment import Augmentation
 from recot.data.interactions import Interactions, Ragged
+from recot.data.split import Query
 from recot.networks.sasrec import SASRec
 from recot.networks.stosa import Stosa
 from recot.sequential import NextGaussian, NextItem
@@ -91,7 +93,26 @@ def test_equal_views_without_dropout_are_nearest(train):
     assert same(network, views) < same(network, (views[0], views[1].take(torch.arange(6).roll(1))))
 
 
-@pytest.mark.parametrize("wrong", [{"tau": 0.0}, {"weight": -1.0}])
+def test_views_are_compared_among_a_group_of_users(train, rng):
+    network = SASRec(6, 20, dim=4, max_length=9).eval()
+    views = Contrast(Augmentation(["reorder"], ratios=RATIOS)).views(train.by_user, train, rng)
+    found = Contrast(Augmentation(["reorder"], ratios=RATIOS), 1.0, pooling="last", group=4)(network, views)
+    own = [network.users(Query(torch.arange(6), view)) for view in views]
+    parts = [two_views(torch.cat([side[rows] for side in own]), "dot", 1.0) for rows in (slice(0, 4), slice(4, 6))]
+    torch.testing.assert_close(found, torch.cat(parts).mean())
+
+
+def test_variances_may_be_taken_through_elu_twice(train, rng):
+    network = Stosa(6, 20, dim=4, n_heads=2).eval()
+    augmentation = Augmentation(["reorder"], ratios=RATIOS)
+    views = Contrast(augmentation).views(train.by_user, train, rng)
+    mean, std = torch.cat([network.users(Query(torch.arange(6), view)) for view in views]).chunk(2, 1)
+    found = Contrast(augmentation, 1.0, alike="neg_w2", pooling="last", variance_twice=True)(network, views)
+    again = (F.elu(std.square()) + 1).sqrt()
+    torch.testing.assert_close(found, two_views(torch.cat([mean, again], 1), "neg_w2", 1.0).mean())
+
+
+@pytest.mark.parametrize("wrong", [{"tau": 0.0}, {"weight": -1.0}, {"group": 0}])
 def test_what_is_no_contrast_is_refused(wrong):
     with pytest.raises(ValueError, match=r"loss\.contrast"):
         Contrast(Augmentation(["crop"], ratios=RATIOS), **wrong)

@@ -11,6 +11,7 @@ from test_render import FIGURE, NOISE, csv_rows, mean
 
 from recot import pictures
 from recot.pictures import figure
+from recot.spec import Column, Group
 
 
 def test_a_picture_of_planted_data_says_so(tmp_path):
@@ -123,3 +124,16 @@ def test_a_case_shows_the_first_users_and_the_one_whose_list_changes_most(panels
     text = words.texts[0].get_text()
     assert "user 13, whose list changes most: 3 items, 1 kept" in text and "shown after:  7, 9" in text
     assert "lists of 1 of 20 users differ" in text
+
+
+def test_groups_are_lines_over_bars_of_their_sizes(panels):
+    columns = tuple(Column(f"gowalla length={low}", "gowalla", "GOWALLA", (), low, group=Group("activity", low, high))
+                    for low, high in ((0, 3), (4, 7), (8, None)))
+    artifact = replace(FIGURE, plot="groups", columns=columns, metrics=("recall@20", "questions"))
+    found = csv_rows(artifact, {("full", column.id, metric): mean(value) for column, values in zip(
+        columns, ((0.3, 50), (0.2, 70), (0.1, 20)), strict=True) for metric, value in zip(
+        artifact.metrics, values, strict=True)})
+    above, sizes = panels(artifact, found).axes
+    assert above.lines[0].get_xdata().tolist() == [0, 1, 2] and above.lines[0].get_ydata().tolist() == [0.3, 0.2, 0.1]
+    assert [bar.get_height() for bar in sizes.patches] == [50, 70, 20]
+    assert [label.get_text() for label in above.get_xticklabels()] == ["up to 3", "4 to 7", "8 or more"]

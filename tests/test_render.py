@@ -224,3 +224,16 @@ def test_the_same_csv_is_the_same_page():
     assert page() == page(found=list(reversed(FOUND))) and latex(TABLE, FOUND, TESTS, {}, {}) == latex(
         TABLE, list(reversed(FOUND)), TESTS, {}, {})
     assert page().endswith("* Command: `make`.\n") and render.STAR == 0.05
+
+
+def test_the_improvement_is_that_of_the_best_reading_over_the_best_other_row_of_the_paper():
+    table = replace(TABLE, improvement=(ROWS[1].id,))
+    own = [row.id for row in ROWS if not row.beyond]
+    values = {(id_, column.id): {"mean": mean, "paper": paper} for column in COLUMNS for id_, (mean, paper) in zip(
+        own, (("0.2", "0.4"), ("0.3", "0.5")), strict=True)}
+    first, *_ = tables_of(page(table, csv_rows(table, values), []))
+    place = next(place for place, row in enumerate(first) if row[0].startswith("best of"))
+    assert first[place][1:3] == ["ours", "+50.0 %"]
+    assert first[place + 1][1:3] == ["paper", "+25.0 %"]
+    missing = csv_rows(table, {cell: value for cell, value in values.items() if cell[0] != own[0]})
+    assert not any("ours" == row[1] and row[0].startswith("best of") for row in tables_of(page(table, missing, []))[0])

@@ -193,6 +193,13 @@ CHANGES = [
 ]
 
 
+def test_users_who_do_not_train_are_for_models_that_read_histories():
+    composed("protocol=sequence", "protocol.split.portion=0.4", "model=sasrec")
+    composed("protocol=sequence", "protocol.split.portion=0.4", "model=markov")
+    with pytest.raises(RequestError, match=r"protocol\.split\.portion = 0\.4 .* model=sclrec; .* such as model=sasrec"):
+        composed("protocol=sequence", "protocol.split.portion=0.4")
+
+
 @pytest.mark.parametrize(("change", "remedy"), CHANGES, ids=[remedy[:30] for _, remedy in CHANGES])
 def test_a_config_is_refused_with_its_remedy(change, remedy):
     config, choices = composed()

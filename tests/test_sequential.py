@@ -4,9 +4,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from recot.data.interactions import Interactions
+from recot.contrast import two_views
+from recot.data.interactions import Interactions, Ragged
 from recot.networks.sasrec import SASRec
-from recot.sequential import NextGaussian, NextItem
+from recot.sequential import DuoRec, NextGaussian, NextItem
 
 
 @pytest.fixture
@@ -43,3 +44,66 @@ def test_next_gaussian_wants_something_to_be_farther_away():
     for wrong in ({"negatives": 0}, {"pvn": -0.1}):
         with pytest.raises(ValueError, match=r"loss\.pvn"):
             NextGaussian(**wrong)
+
+
+def test_next_item_against_all_is_one_softmax_over_all_items(ordered, rng):
+    objective = NextItem(2, negatives=0, against="all")
+    network = SASRec(2, 15, dim=4, max_length=8).eval()
+    batch = next(objective.batches(ordered, rng, True))
+    loss, _ = objective(network, batch)
+    states = network.states(network.layout(batch.query.history)).double()
+    scores = states @ network.table.weight[:15].double().T
+    expected = scores.logsumexp(1) - scores[torch.arange(5), batch.items]
+    torch.testing.assert_close(loss.double(), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("wrong", [{"negatives": 0}, {"negatives": 1, "against": "all"}])
+def test_negatives_that_nobody_looks_at_are_refused(wrong):
+    with pytest.raises(ValueError, match=r"give 1 or more for sampled ones, and 0"):
+        NextItem(**wrong)
+
+
+def read(network, rows):
+    """The last states of histories, one by one."""
+    return torch.cat([network.layout(one).last(network.states(network.layout(one)))
+                      for one in (Ragged.from_lists([row]) for row in rows)])
+
+
+@pytest.mark.parametrize("views", ["dropout_same", "dropout", "same"])
+def test_duorec_is_two_cross_entropies_at_the_last_place_and_a_weighted_contrast(ordered, rng, views):
+    network = SASRec(2, 15, dim=4, max_length=8).eval()  # no dropout: both readings are the same
+    plain, whole = (DuoRec(9, views=views, weight=weight, tau=0.5) for weight in (0.0, 0.3))
+    batch = next(whole.batches(ordered, rng, True))
+    loss, _ = whole(network, batch)
+    own, other = (read(network, rows.to_lists()) for rows in (batch.query.history, batch.partners))
+    table = network.table.weight
+    expected = F.softplus(-(own * table[batch.items]).sum(1)) + F.softplus((own * table[batch.negatives[:, 0]]).sum(1))
+    torch.testing.assert_close(plain(network, batch)[0], expected)
+    compared = two_views(torch.cat([own, own if views == "dropout" else other]), "dot", 0.5).mean()
+    torch.testing.assert_close(loss.mean(), expected.mean() + 0.3 * compared)
+
+
+def test_the_contrast_of_duorec_does_not_touch_the_reading_that_predicts(ordered, rng):
+    states = {}
+
+    class Watched(SASRec):
+        def states(self, layout):
+            states["all"] = super().states(layout)
+            states["all"].retain_grad()
+            return states["all"]
+
+    network = Watched(2, 15, dim=4, max_length=8)
+    batch = next(DuoRec(9).batches(ordered, rng, True))
+    with_term, without = [], []
+    for weight, kept in ((0.5, with_term), (0.0, without)):
+        torch.manual_seed(0)  # of the dropout
+        DuoRec(9, weight=weight)(network, batch)[0].mean().backward()
+        kept.append(states["all"].grad[:len(batch.query.history.values)].clone())
+    torch.testing.assert_close(with_term, without)
+    assert float(states["all"].grad.abs().sum()) > 0
+
+
+def test_the_weight_and_temperature_of_duorec_are_checked():
+    for wrong in ({"tau": 0.0}, {"weight": -1.0}):
+        with pytest.raises(ValueError, match=r"loss\.tau"):
+            DuoRec(**wrong)

@@ -156,8 +156,9 @@ def test_every_row_composes_and_no_two_rows_ask_the_same_question(artifact):
 
 @pytest.mark.parametrize("artifact", RUNS)
 def test_every_column_composes_and_no_two_columns_ask_the_same_question(artifact):
-    configs = [relevant(composed(*column.overrides, *artifact.rows[0].overrides)[0]) for column in artifact.columns]
-    assert all(configs[i] != configs[j] for i in range(len(configs)) for j in range(i))
+    asked = [(relevant(composed(*column.overrides, *artifact.rows[0].overrides)[0]), column.questions, column.group)
+             for column in artifact.columns]
+    assert all(asked[i] != asked[j] for i in range(len(asked)) for j in range(i))
     assert all(column.id.split()[0] == column.data for column in artifact.columns)
 
 
@@ -182,7 +183,7 @@ def test_every_metric_of_a_table_is_one_that_its_runs_report(artifact):
     known = {"fit_seconds"}
     for column, row in artifact.cells():
         config, choices = composed(*column.overrides, *row.overrides)
-        known |= set(config["metrics"])
+        known |= {*config["metrics"], *(("questions",) if column.group else ())}
         if choices["noise"] != "none":
             known |= {"noise_auc", "noise_auc_user"}
         if choices["denoiser"] == "prorec":
@@ -263,3 +264,37 @@ def test_a_row_of_the_ablation_changes_what_its_name_says_and_nothing_else(row, 
     full, changed = config("full"), config(row)
     assert changed["denoiser"][path] == value
     assert full | {"denoiser": full["denoiser"] | {path: value}} == changed
+
+
+def axis(**kind):
+    return {"name": "noise", "label": "share"} | kind
+
+
+def test_the_values_of_an_axis_may_be_other_test_sets_of_one_run(toy):
+    columns = toy("fig1", axis=axis(sets={0.0: "test", 0.3: "test_0.3"}))["fig1"].columns[:2]
+    assert [(column.id, column.questions) for column in columns] == [("planted noise=0", "test"),
+                                                                     ("planted noise=0.3", "test_0.3")]
+    assert columns[0].overrides == columns[1].overrides
+
+
+def test_the_values_of_an_axis_may_be_groups_of_the_test_questions_which_leave_nobody_out(toy):
+    columns = toy("fig1", axis=axis(groups=[0, 4, 8], by="activity"))["fig1"].columns[:3]
+    assert [(column.id, column.label) for column in columns] == [
+        ("planted noise=0", "up to 3"), ("planted noise=4", "4 to 7"), ("planted noise=8", "8 or more")]
+    assert [(column.group.by, column.group.low, column.group.high) for column in columns] == [
+        ("activity", 0, 3), ("activity", 4, 7), ("activity", 8, None)]
+    assert len({column.overrides for column in columns}) == 1
+
+
+@pytest.mark.parametrize("wrong", [axis(), axis(values={0: ""}, sets={0: "test"}), axis(values={0: ""}, by="activity")])
+def test_an_axis_is_of_one_kind(toy, wrong):
+    with pytest.raises(RequestError, match="axis"):
+        toy("fig1", axis=wrong)
+
+
+def test_a_second_reading_of_a_method_is_compared_with_the_number_of_the_first(toy):
+    numbers = ["table2,planted,a,,recall,20,0.5"]
+    rows = {id_: {"name": id_, "run": "model=bprmf"} | given for id_, given in (("a", {}), ("c", {"paper": "a"}), ("d", {}))}
+    table = toy(numbers=numbers, rows=rows)["table2"]
+    found = [printed(table, row, table.columns[0], "recall@20") for row in table.rows if not row.beyond]
+    assert found == [0.5, 0.5, None]

@@ -89,6 +89,17 @@ class Sequences:
                        negatives=self.negatives[kept], weights=None if self.weights is None else self.weights[kept])
 
 
+@dataclass(frozen=True)
+class Prefixes(Pairs):
+    """A batch of observed pairs whose questions know what the user took before, and nothing later.
+
+    Attributes:
+        partners: n rows of at least one item: what some user took before the same item, see :func:`prefixes`.
+    """
+
+    partners: Ragged | None = None
+
+
 def uniform_negatives(train: Interactions, count: int, rng: torch.Generator, rounds: int = 100) -> Tensor:
     """(n, count) int64: for every training pair, items drawn uniformly from those its user has not taken.
 
@@ -193,3 +204,49 @@ def sequences(train: Interactions, batch_size: int, rng: torch.Generator, *, neg
         known, asked = before.take(batch), after.take(batch).values
         yield Sequences(Query(batch, Ragged(known.offsets, train.items[known.values])), train.items[asked],
                         drawn[asked], None if weights is None else weights[asked])
+
+
+def prefixes(train: Interactions, batch_size: int, rng: torch.Generator, *, negatives: int = 1,
+             one: bool = False) -> Iterator[Prefixes]:
+    """One epoch: every training pair but the first of each user, shuffled, in batches (the last one may be smaller).
+
+    The partner of a pair is another one of these with the same item, drawn uniformly anew every epoch, or itself where
+    there is none.
+
+    Args:
+        train: on the device where training happens, like ``rng``; a user's pairs are in order of time.
+        negatives: items drawn per pair by :func:`uniform_negatives`, all before the first batch.
+        one: one pair of each user only, drawn uniformly.
+    """
+    device, starts = train.users.device, train.by_user.offsets[:-1]
+    place = torch.arange(len(train), device=device) - starts[train.users]
+    asked = (place > 0).nonzero().flatten()
+    order = train.items[asked].argsort(stable=True)  # equal items side by side
+    sizes = torch.bincount(train.items[asked], minlength=train.n_items)
+    size, first = (value[train.items[asked[order]]] for value in (sizes, sizes.cumsum(0) - sizes))
+    steps = 1 + (torch.rand(len(asked), generator=rng, dtype=torch.float64, device=device) * (size - 1)).long()
+    within = torch.arange(len(asked), device=device) - first
+    partner = torch.empty_like(asked)
+    partner[order] = asked[order[first + (within + steps) % size]]
+    drawn = uniform_negatives(train, negatives, rng)
+    if one:
+        users = (train.activity > 1).nonzero().flatten()
+        spread = torch.rand(len(users), generator=rng, dtype=torch.float64, device=device) * (train.activity[users] - 1)
+        chosen = starts[users] + spread.long() + 1
+        rank = torch.searchsorted(asked, chosen)
+    else:
+        rank = torch.arange(len(asked), device=device)
+    rank = rank[torch.randperm(len(rank), generator=rng, device=device)]
+    weights = None if bool((train.weights == 1).all()) else train.weights
+    for batch in rank.split(batch_size):
+        pair = asked[batch]
+        before, others = (Ragged.from_lengths(place[ends], train.items[_spans(starts[train.users[ends]], place[ends])])
+                          for ends in (pair, partner[batch]))
+        yield Prefixes(Query(train.users[pair], before), train.items[pair], drawn[pair],
+                       None if weights is None else weights[pair], partners=others)
+
+
+def _spans(starts: Tensor, lengths: Tensor) -> Tensor:
+    """(sum of lengths,) int64: ``start, start + 1, ...`` for each of ``starts`` (b,), ``lengths`` (b,) of them."""
+    shift = starts - (lengths.cumsum(0) - lengths)
+    return torch.arange(int(lengths.sum()), device=starts.device) + shift.repeat_interleave(lengths)

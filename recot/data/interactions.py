@@ -46,6 +46,10 @@ class Ragged:
         lengths = torch.tensor([len(row) for row in rows], dtype=torch.int64)
         return cls.from_lengths(lengths, torch.tensor([v for row in rows for v in row], dtype=torch.int64))
 
+    def to_lists(self) -> list[list[int]]:
+        """The rows, back from :meth:`from_lists`."""
+        return [row.tolist() for row in self.values.split(self.lengths.tolist())]
+
     @classmethod
     def from_lengths(cls, lengths: Tensor, values: Tensor) -> Ragged:
         """Ragged of ``values`` cut into rows of ``lengths``, (rows,) int64."""

@@ -6,6 +6,7 @@ import hashlib
 import logging
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -153,18 +154,27 @@ def floors(interactions: Interactions, valid: float = 0.2, test: float = 0.3, sp
     return _dealt(interactions, count * held.numerator // held.denominator - n_test, n_test, split_seed)
 
 
-def last(interactions: Interactions) -> Split:
+def last(interactions: Interactions, portion: float = 1.0, order: Literal["id", "random"] = "id",
+         split_seed: int = 0) -> Split:
     """The last item of each user is tested, the last but one validates, the others train.
 
-    A user with fewer than three pairs only trains. Noise is treated as in :func:`ratio`. What is asked for the test
-    knows the validation item as well (``query.history``, oldest first); what a model knows is left out of the ranking.
-    Pairs of one user at the same time are in the order of their item ids.
+    A user with fewer than three pairs only trains. All users are asked about, and ``floor(portion * n_users)`` of them
+    train: the first by ``id``, which is the order of files that number users as they come, or any (``random``). Noise
+    is treated as in :func:`ratio`. What is asked for the test knows the validation item as well (``query.history``,
+    oldest first); what a model knows is left out of the ranking. Pairs of one user at the same time are in the order of
+    their item ids.
 
     Raises:
-        ValueError: the data have no times.
+        ValueError: the data have no times, or ``portion`` leaves nobody to train on.
 
-    Source: MStein, experimental settings, and all papers of its baselines; called leave-last-out or leave-one-out.
+    Source: MStein, experimental settings, and all papers of its baselines; called leave-last-out or leave-one-out. For
+    its Fig. 3 the released program takes the first users of the file, who have longer histories than later ones.
     """
+    n_users = interactions.n_users
+    count = int(n_users * portion + 1e-9)
+    if count < 1 or portion > 1:
+        raise ValueError(f"protocol.split.portion = {portion} of {n_users} users leaves {count} to train on; give more "
+                         "than 0 and at most 1")
     if interactions.times is None:
         raise ValueError("protocol=sequence wants to know what came last, and these data have no times; name their "
                          "column (data.time=... with data=csv), or use protocol=topk")
@@ -180,7 +190,10 @@ def last(interactions: Interactions) -> Split:
     is_test[clean] = (left == 1) & (k >= 3)[owner]
     is_valid[clean] = (left == 2) & (k >= 3)[owner]
     trained, known = interactions.select(~is_test & ~is_valid), interactions.select(~is_test)
-    return Split(trained, _question(interactions.select(is_valid), trained, trained, "valid"),
+    rng = torch.Generator().manual_seed(split_seed)
+    place = torch.randperm(n_users, generator=rng) if order == "random" else torch.arange(n_users)
+    train = trained if count == n_users else trained.select((place < count)[trained.users])
+    return Split(train, _question(interactions.select(is_valid), trained, trained, "valid"),
                  (_question(interactions.select(is_test), known, known, "test"),))
 
 

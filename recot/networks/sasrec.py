@@ -54,7 +54,7 @@ class Sequential(TwoTower):
     """
 
     inductive = True
-    objectives = ("NextItem",)
+    objectives = ("NextItem", "DuoRec")
     max_length: int
 
     def states(self, layout: Layout) -> Tensor:

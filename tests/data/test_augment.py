@@ -17,14 +17,10 @@ TOKEN, SIMILAR = 10, torch.arange(10).roll(1)
 UNHURRIED = settings(deadline=None, max_examples=200)
 
 
-def rows_of(history):
-    return [row.tolist() for row in history.values.split(history.lengths.tolist())]
-
-
 def changed(name, lists, ratio, seed=0):
     given = {"mask": {"token": TOKEN}, "substitute": {"similar": SIMILAR}, "insert": {"similar": SIMILAR}}.get(name, {})
     rng = torch.Generator().manual_seed(seed)
-    return rows_of(getattr(augment, name)(Ragged.from_lists(lists), ratio, rng, **given))
+    return getattr(augment, name)(Ragged.from_lists(lists), ratio, rng, **given).to_lists()
 
 
 def share(ratio, row, least=0):
@@ -78,7 +74,7 @@ def test_insert_keeps_every_item_in_order_behind_what_resembles_it(lists, ratio,
 
 def test_every_start_of_a_piece_is_drawn():
     rng = torch.Generator().manual_seed(0)
-    found = {tuple(rows_of(augment.crop(Ragged.from_lists([[0, 1, 2, 3]]), 0.5, rng))[0]) for _ in range(100)}
+    found = {tuple(augment.crop(Ragged.from_lists([[0, 1, 2, 3]]), 0.5, rng).to_lists()[0]) for _ in range(100)}
     assert found == {(0, 1), (1, 2), (2, 3)}
 
 
@@ -104,7 +100,7 @@ RATIO = {"crop": 0.2, "mask": 0.7, "reorder": 0.2, "substitute": 0.1, "insert": 
 def test_short_rows_get_their_own_operators_and_rows_stay_in_place():
     augmentation = Augmentation(["crop"], ["mask"], 3, RATIO | {"mask": 1.0, "crop": 0.5})
     history = Ragged.from_lists([[0, 1], [2, 3, 4, 5], [6, 7, 8], [9, 8, 7, 6]])
-    found = rows_of(augmentation(history, torch.Generator().manual_seed(0), TOKEN, SIMILAR))
+    found = augmentation(history, torch.Generator().manual_seed(0), TOKEN, SIMILAR).to_lists()
     assert found[0] == [TOKEN] * 2 and found[2] == [TOKEN] * 3
     assert found[1] in ([2, 3], [3, 4], [4, 5]) and found[3] in ([9, 8], [8, 7], [7, 6])
 
@@ -112,7 +108,7 @@ def test_short_rows_get_their_own_operators_and_rows_stay_in_place():
 def test_operators_are_equally_likely():
     augmentation = Augmentation(["crop", "mask"], ratios={"crop": 0.5, "mask": 1.0})
     history = Ragged.from_lists([[1, 2, 3, 4]] * 2000)
-    found = rows_of(augmentation(history, torch.Generator().manual_seed(0), TOKEN, SIMILAR))
+    found = augmentation(history, torch.Generator().manual_seed(0), TOKEN, SIMILAR).to_lists()
     assert 900 < sum(TOKEN in row for row in found) < 1100
 
 

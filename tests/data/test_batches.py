@@ -5,7 +5,7 @@ import logging
 import pytest
 import torch
 
-from recot.data.batches import observed_in_batch, pairs, rows, sequences, uniform_negatives
+from recot.data.batches import observed_in_batch, pairs, prefixes, rows, sequences, uniform_negatives
 from recot.data.interactions import Interactions
 
 
@@ -138,3 +138,53 @@ def test_the_latest_part_of_sequences_keeps_what_belongs_together(rng):
                                                      batch.weights.tolist(), strict=True), strict=True))
     assert found == {0: (1, 3, pytest.approx(0.4)), 2: (5, 0, pytest.approx(0.8))}
     assert batch.query.history.lengths.tolist() == [1, 1] and len(batch.negatives) == 2
+
+
+def test_prefixes_are_everything_before_each_item_but_the_first(rng):
+    train = ordered().reweighted(torch.tensor([0.1, 0.2, 0.3, 0.4, 0.5, 0.6]))  # of 4 1 3, 5 0, 2
+    found = [(int(user), known, int(item), round(float(weight), 1)) for batch in prefixes(train, 2, rng)
+             for user, known, item, weight in zip(batch.query.users, batch.query.history.to_lists(), batch.items,
+                                                  batch.weights, strict=True)]
+    assert sorted(found) == [(0, [4], 1, 0.2), (0, [4, 1], 3, 0.3), (2, [5], 0, 0.5)]
+
+
+def shared():
+    """Three users, of whom 0 and 1 come to item 9, 0 and 2 to item 8, and only 1 to item 7."""
+    rows = [[1, 9, 8], [2, 3, 9, 7], [4, 5, 6, 8]]
+    users = torch.tensor([user for user, row in enumerate(rows) for _ in row])
+    return Interactions.from_pairs(users, torch.tensor(sum(rows, [])), 3, 10, times=torch.arange(11))
+
+
+def test_the_partner_of_a_prefix_was_followed_by_the_same_item_and_is_itself_only_where_nothing_else_was(rng):
+    whole = {(0, 9): [1], (1, 9): [2, 3], (0, 8): [1, 9], (2, 8): [4, 5, 6]}
+    partner = {(0, 9): (1, 9), (1, 9): (0, 9), (0, 8): (2, 8), (2, 8): (0, 8)}
+    seen = 0
+    for batch in prefixes(shared(), 4, rng):
+        for user, item, own, other in zip(batch.query.users.tolist(), batch.items.tolist(),
+                                          batch.query.history.to_lists(), batch.partners.to_lists(), strict=True):
+            assert other == (whole[partner[user, item]] if (user, item) in partner else own)
+            seen += 1
+    assert seen == 8
+
+
+def test_partners_are_uniform_over_the_others(rng):
+    users = torch.arange(4).repeat_interleave(2)
+    items = torch.tensor([0, 9, 1, 9, 2, 9, 3, 9])
+    train = Interactions.from_pairs(users, items, 4, 10, times=torch.arange(8))
+    found = torch.zeros(4, 4)
+    for _ in range(600):
+        for batch in prefixes(train, 4, rng):
+            found[batch.query.users, batch.partners.values] += 1
+    assert found.diagonal().sum() == 0 and found[~torch.eye(4, dtype=torch.bool)].min() > 150  # 200 each, +-12
+
+
+def test_one_prefix_of_each_user_is_any_of_theirs(rng):
+    train, lengths = shared(), torch.zeros(3, 4)
+    for _ in range(300):
+        users = torch.cat([batch.query.users for batch in prefixes(train, 2, rng, one=True)])
+        assert users.sort().values.tolist() == [0, 1, 2]
+    for _ in range(600):
+        batch = next(prefixes(train, 3, rng, one=True))
+        lengths[batch.query.users, batch.query.history.lengths] += 1
+    assert (lengths[0] > 0).tolist() == [False, True, True, False]
+    assert lengths[1, 1:].min() > 140 and lengths[2, 1:].min() > 140  # 200 each, +-12

@@ -13,10 +13,6 @@ ROWS = st.lists(st.lists(st.integers(0, N_ITEMS - 1), max_size=7), max_size=6)
 PAIRS = st.lists(st.tuples(st.integers(0, N_USERS - 1), st.integers(0, N_ITEMS - 1)), unique=True, max_size=30)
 
 
-def lists(ragged: Ragged) -> list[list[int]]:
-    return [ragged.values[a:b].tolist() for a, b in zip(ragged.offsets[:-1], ragged.offsets[1:], strict=True)]
-
-
 def interactions(pairs: list[tuple[int, int]], times: list[int] | None = None) -> Interactions:
     users, items = (torch.tensor([pair[side] for pair in pairs], dtype=torch.int64) for side in (0, 1))
     return Interactions.from_pairs(users, items, N_USERS, N_ITEMS,
@@ -34,10 +30,10 @@ def test_sorted_order_is_stable(keys):
 @UNHURRIED
 def test_ragged_rows_come_back_as_they_went_in(rows):
     ragged = Ragged.from_lists(rows)
-    assert lists(ragged) == rows and len(ragged) == len(rows)
+    assert ragged.to_lists() == rows and len(ragged) == len(rows)
     assert ragged.lengths.tolist() == [len(row) for row in rows]
     assert ragged.rows.tolist() == [r for r, row in enumerate(rows) for _ in row]
-    assert lists(Ragged.from_pairs(ragged.rows, ragged.values, len(rows))) == rows
+    assert Ragged.from_pairs(ragged.rows, ragged.values, len(rows)).to_lists() == rows
 
 
 @given(ROWS.filter(len), st.data())
@@ -45,10 +41,10 @@ def test_ragged_rows_come_back_as_they_went_in(rows):
 def test_take_and_slice_pick_rows_as_lists_do(rows, data):
     ragged = Ragged.from_lists(rows)
     index = data.draw(st.lists(st.integers(0, len(rows) - 1), max_size=8))
-    assert lists(ragged.take(torch.tensor(index, dtype=torch.int64))) == [rows[r] for r in index]
+    assert ragged.take(torch.tensor(index, dtype=torch.int64)).to_lists() == [rows[r] for r in index]
     start = data.draw(st.integers(0, len(rows)))
     stop = data.draw(st.integers(start, len(rows)))
-    assert lists(ragged.slice(start, stop)) == rows[start:stop]
+    assert ragged.slice(start, stop).to_lists() == rows[start:stop]
 
 
 @given(ROWS)
@@ -84,7 +80,7 @@ def test_pairs_are_sorted_by_user_then_time_then_item(pairs, data):
     built = interactions(pairs, times)
     got = list(zip(built.users.tolist(), built.times.tolist(), built.items.tolist(), strict=True))
     assert got == sorted((u, t, i) for (u, i), t in zip(pairs, times, strict=True))
-    assert lists(built.by_user) == [[i for u, _, i in got if u == user] for user in range(N_USERS)]
+    assert built.by_user.to_lists() == [[i for u, _, i in got if u == user] for user in range(N_USERS)]
 
 
 @given(PAIRS)

@@ -248,7 +248,7 @@ def sequences(seed: int = 0, n_users: int = 12) -> Split:
 
 
 def histories(part: EvalSet) -> list[list[int]]:
-    return [row.tolist() for row in part.query.history.values.split(part.query.history.lengths.tolist())]
+    return part.query.history.to_lists()
 
 
 @given(st.integers(0, 50), st.booleans())

@@ -385,3 +385,30 @@ def test_known_noise_is_never_the_last_item():
 def test_without_times_nothing_is_last():
     with pytest.raises(ValueError, match="no times"):
         last(users_with([3, 4]))
+
+
+def five_users():
+    users = torch.arange(5).repeat_interleave(4)
+    return Interactions.from_pairs(users, torch.arange(20) % 9, 5, 9, times=torch.arange(20))
+
+
+def test_a_portion_of_the_users_trains_and_all_are_asked_about():
+    whole, part = last(five_users()), last(five_users(), portion=0.7)
+    assert part.train.users.unique().tolist() == [0, 1, 2]  # floor(0.7 * 5)
+    for full, cut in ((whole.valid, part.valid), (whole.test[0], part.test[0])):
+        assert cut.query.users.equal(full.query.users) and cut.query.history.values.equal(full.query.history.values)
+    assert part.fingerprint != whole.fingerprint
+
+
+def test_a_random_portion_follows_its_seed_and_is_nested():
+    chosen = [{*last(five_users(), portion=portion, order="random", split_seed=seed).train.users.tolist()}
+              for seed in range(6) for portion in (0.4, 0.8)]
+    assert all(small < large and (len(small), len(large)) == (2, 4)
+               for small, large in zip(chosen[::2], chosen[1::2], strict=True))
+    assert len({frozenset(users) for users in chosen[::2]}) > 1
+
+
+@pytest.mark.parametrize("portion", [0.0, 0.1, 1.1])
+def test_a_portion_of_nobody_or_of_more_than_all_is_refused(portion):
+    with pytest.raises(ValueError, match="give more than 0 and at most 1"):
+        last(five_users(), portion=portion)
