@@ -11,7 +11,7 @@ from torch import Tensor
 
 from recot import losses
 from recot.contrast import Contrast, two_views
-from recot.data.batches import Prefixes, Sequences, prefixes, sequences
+from recot.data.batches import Prefixes, Sequences, Windows, prefixes, sequences, windows
 from recot.data.interactions import Interactions, Ragged
 from recot.nn.gaussian import wasserstein
 from recot.objectives import weighted
@@ -150,3 +150,45 @@ class DuoRec(NextItem):
         states = layout.last(network.states(layout))  # (2n or 3n, d)
         loss = weighted(self.predicted(network, states[:len(once)], batch.items, batch.negatives), batch.weights)
         return loss + self.weight * two_views(states[-2 * len(once):], "dot", self.tau).mean(), batch
+
+
+class NextItems:
+    """The items that come next are predicted together from those before them, against sampled items (Caser).
+
+    Args:
+        batch_size: windows per step.
+        targets: T, items that are predicted at once. A user with fewer is asked for those there are.
+        negatives: items drawn per window, uniformly from what the user has not taken, anew every epoch.
+        max_length: L, items before the targets in a window, at most; those that the network reads.
+
+    Raises:
+        ValueError: one of these is not positive.
+
+    Source: Tang and Wang (WSDM 2018), Sec. 3, with the means over targets and over negatives of the authors' program in
+    PyTorch.
+
+    Departures: that program says that ``negatives`` are drawn for each target, and draws them for each window, as here.
+    It fills the targets of a user who has fewer with padding, which it then learns to predict; here they do not count.
+    """
+
+    networks = ("Caser",)
+
+    def __init__(self, batch_size: int = 512, targets: int = 3, negatives: int = 3, max_length: int = 5):
+        if min(targets, negatives, max_length) < 1:
+            raise ValueError(f"loss.targets = {targets}, loss.negatives = {negatives} or loss.max_length = "
+                             f"{max_length} leaves nothing to predict, to compare with or to know; give 1 or more")
+        self.batch_size, self.targets, self.negatives, self.max_length = batch_size, targets, negatives, max_length
+
+    def batches(self, train: Interactions, rng: torch.Generator, history: bool) -> Iterator[Windows]:
+        """Windows; they have histories in any case."""
+        return windows(train, self.batch_size, rng, length=self.max_length, targets=self.targets,
+                       negatives=self.negatives)
+
+    def __call__(self, network: Any, batch: Windows) -> tuple[Tensor, Windows]:
+        """(n,) loss of each window: the mean over its targets and that over its negatives, added."""
+        items = network.items(torch.cat([batch.targets, batch.negatives], 1))  # (n, t + k, d)
+        logits = network.similarity(network.users(batch.query)[:, None], items).squeeze(1)  # (n, t + k)
+        labels = torch.zeros_like(logits)
+        labels[:, : self.targets] = 1.0
+        right, wrong = losses.bce(logits, labels).split([self.targets, self.negatives], 1)  # (n, t), (n, k)
+        return weighted(right, batch.weights).mean(1) + wrong.mean(1), batch

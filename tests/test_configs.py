@@ -73,9 +73,9 @@ def test_every_loss_and_denoiser_builds_or_is_refused_with_what_would_work(loss,
     words = ("model=bprmf", f"loss={loss}", f"denoiser={denoiser}", "trainer=smoke")
     pointwise = {"bce", "sampledrowbce"}
     wanted = {"soft_matching": {"infonce"}, "smoothing": {"infonce"}, "tce": pointwise, "rce": pointwise}
-    of_others = {"none", "bootstrap", "nextitem", "nextgaussian", "duorec"}
+    of_others = {"none", "bootstrap", "nextitem", "nextitems", "nextgaussian", "duorec"}
     if loss in of_others or loss not in wanted.get(denoiser, {loss}):
-        with pytest.raises(RequestError, match="use loss=|use model=(buir|sasrec|stosa), or another loss"):
+        with pytest.raises(RequestError, match="use loss=|use model=(buir|caser|sasrec|stosa), or another loss"):
             composed(*words)
     elif denoiser in ("iterative", "prorec"):
         assert isinstance(build(composed(*words)[0]), Relabelled)
@@ -93,6 +93,11 @@ def test_a_model_with_a_loss_of_its_own_takes_no_other(loss):
 def test_an_autoencoder_needs_an_objective_of_rows(model):
     with pytest.raises(RequestError, match="use loss=rowbce, loss=sampledrowbce, loss=multinomial, or another model"):
         composed(f"model={model}", "loss=bpr")
+
+
+def test_windows_are_as_long_as_what_the_network_reads_unless_they_are_asked_to_be_otherwise():
+    assert composed("model=caser", "model.max_length=10")[0]["loss"]["max_length"] == 10
+    assert composed("model=caser", "loss.max_length=7")[0]["model"]["max_length"] == 5
 
 
 KNOBS = [(group, file) for group in ("loss", "denoiser", "noise", "logger", "model")

@@ -16,6 +16,7 @@ from recot.data.split import Query
 from recot.evaluate import evaluate
 from recot.experiment import ask_questions, build, make
 from recot.learn import Gradient
+from recot.networks.caser import Caser
 from recot.networks.sasrec import Sequential
 
 FLATTENED = ("loss.contrast.tau=100",)
@@ -31,18 +32,20 @@ LEARNS_WITH = {  # what a preset is given where its own values are known to teac
 PRESETS = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
 SMALL = ("model.dim=16", "model.max_length=20", "loss.batch_size=32", "trainer.max_epochs=12", "trainer.eval_every=4")
 """Of networks that read sequences, which cost a hundred times as much an epoch as a table of vectors."""
+SMALL_INSTEAD = {"caser": ("model.max_length=5", "loss.batch_size=128", "trainer.learning_rate=3e-3")}
+"""What else of those that would not be small with the above: filters of 20 heights, and a step for 32 windows."""
 
 
 @cache
 def config(preset, *overrides):
     """The checked config of a preset on planted data, with the trainer a first run uses."""
     words = (f"model={preset}", "trainer=smoke")
-    return composed(*words, *SMALL * reads_sequences(preset), *overrides)[0]
+    return composed(*words, *SMALL * reads_sequences(preset), *SMALL_INSTEAD.get(preset, ()), *overrides)[0]
 
 
 @cache
 def reads_sequences(preset):
-    return issubclass(get_class(composed(f"model={preset}")[0]["model"]["_target_"]), Sequential)
+    return issubclass(get_class(composed(f"model={preset}")[0]["model"]["_target_"]), Sequential | Caser)
 
 
 @cache
@@ -77,14 +80,20 @@ def test_what_followed_the_last_item_beats_popularity_where_the_last_item_is_ask
 # As released, the mean of a state is that of its last item alone, so that these are chains of first order but for their
 # deviations; with the values below they end at 0.44 to 0.46 of mrr, where the floor has 0.476.
 FIRST_ORDER = {"stosa_released", "mstein_released"}
+IN_ORDER = ("model.dim=32", "model.dropout=0.2", "model.attention_dropout=0", "loss.negatives=8",
+            "trainer.learning_rate=3e-3", "trainer.max_epochs=40", "trainer.eval_every=10")
+# Caser has to be asked for one item at a time: with the three of its preset it learns what comes within three steps,
+# and the values below end at 0.43 instead of 0.52 (0.49 to 0.52 over three seeds). With the weight decay of the preset,
+# where the vectors of users grow twice as long on 15 windows each, they end at 0.48.
+IN_ORDER_INSTEAD = {"caser": (
+    "loss.targets=1", "trainer.weight_decay=1e-4", "loss.negatives=20", "model.dim=32", "loss.batch_size=128",
+    "trainer.learning_rate=5e-3", "trainer.max_epochs=25", "trainer.eval_every=5")}
 
 
 @pytest.mark.parametrize("preset", [name for name in PRESETS if reads_sequences(name) and name not in FIRST_ORDER])
 def test_a_sequential_model_beats_what_followed_the_last_item(preset):
     """With eight negatives: with the one of the papers, SASRec stays at 0.46 of mrr where the floor has 0.476."""
-    words = ("protocol=sequence", "model.dim=32", "model.dropout=0.2", "model.attention_dropout=0", "loss.negatives=8",
-             "trainer.learning_rate=3e-3", "trainer.max_epochs=40", "trainer.eval_every=10",
-             *LEARNS_WITH.get(preset, ()))
+    words = ("protocol=sequence", *IN_ORDER_INSTEAD.get(preset, IN_ORDER), *LEARNS_WITH.get(preset, ()))
     questions = split(preset, *words).test[0]
     floor = evaluate(Markov().fit(split(preset, *words)), questions, ["mrr"])["mrr"].mean()
     assert evaluate(fitted(preset, *words), questions, ["mrr"])["mrr"].mean() > floor

@@ -236,4 +236,4 @@ def test_the_improvement_is_that_of_the_best_reading_over_the_best_other_row_of_
     assert first[place][1:3] == ["ours", "+50.0 %"]
     assert first[place + 1][1:3] == ["paper", "+25.0 %"]
     missing = csv_rows(table, {cell: value for cell, value in values.items() if cell[0] != own[0]})
-    assert not any("ours" == row[1] and row[0].startswith("best of") for row in tables_of(page(table, missing, []))[0])
+    assert not any(row[1] == "ours" and row[0].startswith("best of") for row in tables_of(page(table, missing, []))[0])

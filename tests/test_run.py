@@ -53,7 +53,8 @@ def test_the_values_of_each_user_average_to_the_numbers_of_the_record(runs, reco
 
 
 def test_users_can_be_grouped_by_their_training_pairs_and_by_those_of_their_one_target(runs):
-    many = execute(runs, "model=popularity", "protocol.split.train=0.6", "protocol.split.test=0.3", "metrics=[recall@5]")
+    shares = ("protocol.split.train=0.6", "protocol.split.test=0.3")
+    many = execute(runs, "model=popularity", *shares, "metrics=[recall@5]")
     assert list(pd.read_parquet(runs / many["key"] / "test.parquet").columns) == ["user", "activity", "recall@5"]
     one = execute(runs, "protocol=sequence", "model=markov", "metrics=[recall@5]")
     answers = pd.read_parquet(runs / one["key"] / "test.parquet")

@@ -5,9 +5,12 @@ import torch
 import torch.nn.functional as F
 
 from recot.contrast import two_views
+from recot.data.batches import Windows
 from recot.data.interactions import Interactions, Ragged
+from recot.data.split import Query
+from recot.networks.caser import Caser
 from recot.networks.sasrec import SASRec
-from recot.sequential import DuoRec, NextGaussian, NextItem
+from recot.sequential import DuoRec, NextGaussian, NextItem, NextItems
 
 
 @pytest.fixture
@@ -107,3 +110,45 @@ def test_the_weight_and_temperature_of_duorec_are_checked():
     for wrong in ({"tau": 0.0}, {"weight": -1.0}):
         with pytest.raises(ValueError, match=r"loss\.tau"):
             DuoRec(**wrong)
+
+
+@pytest.fixture
+def windows():
+    """Of two users; the second has but one item, which counts for all three that are asked for."""
+    return Windows(Query(torch.tensor([0, 1]), Ragged.from_lists([[5, 6], []])), torch.tensor([[1, 2, 3], [9, 9, 4]]),
+                   torch.tensor([[7, 8], [0, 7]]), torch.tensor([[1.0, 1.0, 1.0], [0.0, 0.0, 3.0]]))
+
+
+def test_next_items_is_the_mean_over_targets_and_that_over_negatives(windows):
+    network = Caser(2, 15, dim=4).eval()
+    torch.nn.init.normal_(network.output.weight)
+    scores = network.score(windows.query)
+    loss, _ = NextItems(negatives=2)(network, windows)
+    first = (F.softplus(-scores[0, [1, 2, 3]]).sum() / 3 + F.softplus(scores[0, [7, 8]]).sum() / 2)
+    second = F.softplus(-scores[1, 4]) + F.softplus(scores[1, [0, 7]]).sum() / 2
+    torch.testing.assert_close(loss, torch.stack([first, second]))
+
+
+def test_next_items_is_two_bits_per_window_where_nothing_is_known(windows):
+    network = Caser(2, 15, dim=4)
+    torch.nn.init.zeros_(network.output.weight)
+    assert NextItems(negatives=2)(network, windows)[0].tolist() == pytest.approx([2 * 0.693147] * 2, abs=1e-5)
+
+
+def test_a_target_that_is_missing_teaches_nothing(windows):
+    network = Caser(2, 15, dim=4)
+    NextItems(negatives=2)(network, windows)[0].mean().backward()
+    assert network.output.weight.grad.any(1).nonzero().flatten().tolist() == [0, 1, 2, 3, 4, 7, 8]
+
+
+@pytest.mark.parametrize("wrong", ["targets", "negatives", "max_length"])
+def test_next_items_wants_something_to_predict_to_compare_with_and_to_know(wrong):
+    with pytest.raises(ValueError, match=rf"loss\.{wrong} = 0\b.*give 1 or more"):
+        NextItems(**{wrong: 0})
+
+
+def test_users_of_any_length_are_trained_on(ordered, rng):
+    network = Caser(2, 15, dim=4)
+    batch = next(NextItems(batch_size=8, targets=5).batches(ordered, rng, False))
+    loss, _ = NextItems(targets=5)(network, batch)
+    assert sorted(batch.query.users.tolist()) == [0, 1] and loss.shape == (2,) and loss.isfinite().all()

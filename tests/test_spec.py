@@ -294,7 +294,8 @@ def test_an_axis_is_of_one_kind(toy, wrong):
 
 def test_a_second_reading_of_a_method_is_compared_with_the_number_of_the_first(toy):
     numbers = ["table2,planted,a,,recall,20,0.5"]
-    rows = {id_: {"name": id_, "run": "model=bprmf"} | given for id_, given in (("a", {}), ("c", {"paper": "a"}), ("d", {}))}
+    rows = {id_: {"name": id_, "run": "model=bprmf"} | given
+            for id_, given in (("a", {}), ("c", {"paper": "a"}), ("d", {}))}
     table = toy(numbers=numbers, rows=rows)["table2"]
     found = [printed(table, row, table.columns[0], "recall@20") for row in table.rows if not row.beyond]
     assert found == [0.5, 0.5, None]

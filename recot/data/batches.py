@@ -100,6 +100,24 @@ class Prefixes(Pairs):
     partners: Ragged | None = None
 
 
+@dataclass(frozen=True)
+class Windows:
+    """A batch of windows that slide over the users' training items: some items, and what came next.
+
+    Attributes:
+        query: n questions; the history of each is what stands before its targets in the window, oldest first.
+        targets: (n, t) int64, the t items that came next, oldest first.
+        negatives: (n, k) int64, items drawn for each window that its user has not taken.
+        weights: (n, t) float32, of the pairs in ``targets``, or None when all are one. Where a user has but j < t items
+            each of them counts t / j times and the others nothing, so that a mean over t places is one over j.
+    """
+
+    query: Query
+    targets: Tensor
+    negatives: Tensor
+    weights: Tensor | None = None
+
+
 def uniform_negatives(train: Interactions, count: int, rng: torch.Generator, rounds: int = 100) -> Tensor:
     """(n, count) int64: for every training pair, items drawn uniformly from those its user has not taken.
 
@@ -250,3 +268,32 @@ def _spans(starts: Tensor, lengths: Tensor) -> Tensor:
     """(sum of lengths,) int64: ``start, start + 1, ...`` for each of ``starts`` (b,), ``lengths`` (b,) of them."""
     shift = starts - (lengths.cumsum(0) - lengths)
     return torch.arange(int(lengths.sum()), device=starts.device) + shift.repeat_interleave(lengths)
+
+
+def windows(train: Interactions, batch_size: int, rng: torch.Generator, *, length: int, targets: int,
+            negatives: int) -> Iterator[Windows]:
+    """One epoch: every window of ``length + targets`` items once, shuffled, in batches (the last one may be smaller).
+
+    A user with fewer items has one window, with all of them: the last ``targets`` are asked for, and what stands before
+    them, possibly nothing, is known. One with fewer than ``targets`` is asked for those there are, which
+    ``Windows.weights`` says; a place that is left over repeats the first of them.
+
+    Args:
+        train: on the device where training happens, like ``rng``; a user's pairs are in order of time.
+        length: items that are known, at most. targets: items that are asked for.
+        negatives: items drawn per window by :func:`uniform_negatives`, all before the first batch.
+    """
+    index = torch.arange(len(train), device=train.users.device)
+    first, last = train.by_user.offsets[:-1][train.users], train.by_user.offsets[1:][train.users] - 1  # (n,) each
+    ends = ((index - first >= length + targets - 1) | (index == last)).nonzero().flatten()  # each ends one window
+    ends = ends[torch.randperm(len(ends), generator=rng, device=ends.device)]
+    drawn = uniform_negatives(train, negatives, rng)  # for a window, those of the pair at its end
+    plain = bool(((train.weights == 1) & (last - first >= targets - 1)).all())
+    back = torch.arange(1 - length - targets, 1, device=ends.device)
+    for end in ends.split(batch_size):
+        place, oldest = end[:, None] + back, first[end][:, None]  # (n, length + targets), (n, 1)
+        (before, after), real = place.maximum(oldest).split([length, targets], 1), place >= oldest
+        known, asked = real.split([length, targets], 1)
+        weights = None if plain else asked * train.weights[after] * (targets / asked.sum(1, keepdim=True))
+        yield Windows(Query(train.users[end], Ragged.from_lengths(known.sum(1), train.items[before[known]])),
+                      train.items[after], drawn[end], weights)

@@ -5,7 +5,7 @@ import logging
 import pytest
 import torch
 
-from recot.data.batches import observed_in_batch, pairs, prefixes, rows, sequences, uniform_negatives
+from recot.data.batches import observed_in_batch, pairs, prefixes, rows, sequences, uniform_negatives, windows
 from recot.data.interactions import Interactions
 
 
@@ -188,3 +188,67 @@ def test_one_prefix_of_each_user_is_any_of_theirs(rng):
         lengths[batch.query.users, batch.query.history.lengths] += 1
     assert (lengths[0] > 0).tolist() == [False, True, True, False]
     assert lengths[1, 1:].min() > 140 and lengths[2, 1:].min() > 140  # 200 each, +-12
+
+
+def slid(train, length, targets, rng, batch_size=4):
+    """What is known and asked in each window of an epoch, and the weights, by user in order of the last item."""
+    found = []
+    for batch in windows(train, batch_size, rng, length=length, targets=targets, negatives=2):
+        known = batch.query.history
+        for row, user in enumerate(batch.query.users.tolist()):
+            weights = [1.0] * targets if batch.weights is None else batch.weights[row].tolist()
+            found.append((user, known.slice(row, row + 1).values.tolist(), batch.targets[row].tolist(), weights))
+    return found
+
+
+def in_order(*rows):
+    """Interactions of users who take the items of their rows one after the other."""
+    users = torch.tensor([user for user, row in enumerate(rows) for _ in row])
+    items = torch.tensor([item for row in rows for item in row])
+    return Interactions.from_pairs(users, items, len(rows), int(items.max()) + 1, times=torch.arange(len(items)))
+
+
+def test_windows_slide_by_one_over_all_items_of_a_user(rng):
+    found = sorted(slid(in_order([], list(range(1, 10))), 5, 2, rng))
+    assert [(user, known, asked) for user, known, asked, _ in found] == [
+        (1, [1, 2, 3, 4, 5], [6, 7]), (1, [2, 3, 4, 5, 6], [7, 8]), (1, [3, 4, 5, 6, 7], [8, 9])]
+
+
+def test_a_user_with_less_than_a_window_has_one_and_its_last_items_are_asked_for(rng):
+    found = sorted(slid(in_order([7, 1, 5, 3], [], [2, 6]), 5, 2, rng))
+    assert found == [(0, [7, 1], [5, 3], [1, 1]), (2, [], [2, 6], [1, 1])]
+
+
+def test_of_a_user_with_less_items_than_are_asked_for_each_counts_more_and_the_missing_ones_nothing(rng):
+    found = sorted(slid(in_order([7, 1, 5, 3], [4], [2, 6]), 5, 3, rng))
+    assert found[0] == (0, [7], [1, 5, 3], [1, 1, 1])
+    assert found[1][:2] == (1, []) and found[1][3] == [0, 0, 3] and found[1][2][2] == 4
+    assert found[2][:2] == (2, []) and found[2][3] == [0, 1.5, 1.5] and found[2][2][1:] == [2, 6]
+
+
+@pytest.mark.parametrize(("length", "targets"), [(1, 1), (3, 2), (5, 1), (9, 4)])
+def test_an_epoch_is_every_window_once_in_another_order_each_time(rng, length, targets):
+    train, expected = interactions(rng), []
+    for user in range(train.n_users):
+        own = train.by_user.slice(user, user + 1).values.tolist()
+        for end in range(min(len(own), length + targets), len(own) + 1) if own else ():
+            part = own[max(end - length - targets, 0) : end]
+            expected.append((user, part[:-targets], part[-targets:]))
+    epochs = [[(user, known, [item for item, weight in zip(asked, weights, strict=True) if weight])
+               for user, known, asked, weights in slid(train, length, targets, rng, 16)] for _ in range(2)]
+    assert sorted(epochs[0]) == sorted(epochs[1]) == sorted(expected) and epochs[0] != epochs[1]
+
+
+def test_negatives_of_windows_belong_to_their_users(rng):
+    train = interactions(rng, share=0.6)
+    batches = list(windows(train, 50, rng, length=3, targets=2, negatives=4))
+    assert {batch.negatives.shape[1] for batch in batches} == {4} and {len(b.targets) for b in batches[:-1]} == {50}
+    assert not any(train.contains(b.query.users[:, None], b.negatives).any() for b in batches)
+    assert any(not b.negatives[0].equal(b.negatives[1]) for b in batches)
+
+
+def test_weights_of_windows_are_those_of_their_targets(rng):
+    train = in_order([3, 4, 1, 0, 2]).reweighted(torch.tensor([0.1, 0.2, 0.3, 0.4, 0.5]))
+    found = sorted(slid(train, 2, 2, rng))
+    assert [asked for _, _, asked, _ in found] == [[1, 0], [0, 2]]
+    assert [weights for *_, weights in found] == [pytest.approx([0.3, 0.4]), pytest.approx([0.4, 0.5])]
