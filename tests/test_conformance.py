@@ -32,8 +32,9 @@ LEARNS_WITH = {  # what a preset is given where its own values are known to teac
 PRESETS = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
 SMALL = ("model.dim=16", "model.max_length=20", "loss.batch_size=32", "trainer.max_epochs=12", "trainer.eval_every=4")
 """Of networks that read sequences, which cost a hundred times as much an epoch as a table of vectors."""
-SMALL_INSTEAD = {"caser": ("model.max_length=5", "loss.batch_size=128", "trainer.learning_rate=3e-3")}
-"""What else of those that would not be small with the above: filters of 20 heights, and a step for 32 windows."""
+SMALL_INSTEAD = {"caser": ("model.max_length=5", "loss.batch_size=128", "trainer.learning_rate=3e-3"),
+                 "duorec": ("loss.prefixes=one",)}
+"""What else of those that would not be small with the above: filters of 20 heights, a step for 32 windows, all prefixes."""
 
 
 @cache
