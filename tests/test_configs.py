@@ -73,9 +73,10 @@ def test_every_loss_and_denoiser_builds_or_is_refused_with_what_would_work(loss,
     words = ("model=bprmf", f"loss={loss}", f"denoiser={denoiser}", "trainer=smoke")
     pointwise = {"bce", "sampledrowbce"}
     wanted = {"soft_matching": {"infonce"}, "smoothing": {"infonce"}, "tce": pointwise, "rce": pointwise}
-    of_others = {"none", "bootstrap", "nextitem", "nextitems", "nextgaussian", "duorec"}
+    of_others = {"none", "bootstrap", "nextitem", "nextitems", "nextgaussian", "duorec", "cloze"}
     if loss in of_others or loss not in wanted.get(denoiser, {loss}):
-        with pytest.raises(RequestError, match="use loss=|use model=(buir|caser|sasrec|stosa), or another loss"):
+        remedy = "use loss=|use model=(buir|caser|sasrec|stosa|bert4rec), or another loss"
+        with pytest.raises(RequestError, match=remedy):
             composed(*words)
     elif denoiser in ("iterative", "prorec"):
         assert isinstance(build(composed(*words)[0]), Relabelled)

@@ -1,5 +1,8 @@
 """Objectives on histories in order: hand values, and what enters which loss."""
 
+import math
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -8,9 +11,11 @@ from recot.contrast import two_views
 from recot.data.batches import Windows
 from recot.data.interactions import Interactions, Ragged
 from recot.data.split import Query
+from recot.networks.bert4rec import BERT4Rec
 from recot.networks.caser import Caser
 from recot.networks.sasrec import SASRec
-from recot.sequential import DuoRec, NextGaussian, NextItem, NextItems
+from recot.nn.table import clear_gradients
+from recot.sequential import Cloze, DuoRec, NextGaussian, NextItem, NextItems
 
 
 @pytest.fixture
@@ -152,3 +157,108 @@ def test_users_of_any_length_are_trained_on(ordered, rng):
     batch = next(NextItems(batch_size=8, targets=5).batches(ordered, rng, False))
     loss, _ = NextItems(targets=5)(network, batch)
     assert sorted(batch.query.users.tolist()) == [0, 1] and loss.shape == (2,) and loss.isfinite().all()
+
+
+def lengths_data(*lengths, n_items=40):
+    users = torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths))
+    items = torch.cat([torch.arange(length) for length in lengths])
+    return Interactions.from_pairs(users, items, len(lengths), n_items, times=torch.arange(len(users)))
+
+
+class Spy(BERT4Rec):
+    """Keeps what it was given to read."""
+
+    def states(self, layout):
+        self.read = layout.history
+        return super().states(layout)
+
+
+def masks(batch, objective, max_length=50):
+    """What is masked of each history as far as it is read, and what was read, for a batch."""
+    network = Spy(1, 40, dim=4, max_length=max_length).eval()
+    loss, batch = objective(network, batch)
+    hidden, true = network.read.values == network.mask, batch.query.history.values
+    assert torch.equal(network.read.values[~hidden], true[~hidden]) and len(loss) == hidden.sum()
+    return [part.tolist() for part in hidden.split(batch.query.history.lengths.tolist())]
+
+
+@pytest.mark.parametrize(("ratio", "max_length"), [(0.6, 50), (0.1, 50), (0.5, 50), (1.0, 50), (0.6, 7)])
+def test_cloze_masks_its_share_of_what_is_read_and_one_at_least(rng, ratio, max_length):
+    lengths = [1, 2, 3, 4, 5, 6, 8, 11, 20, 38]
+    objective = Cloze(16, ratio=ratio, last=0.0)
+    for batch in objective.batches(lengths_data(*lengths), rng, True):
+        hidden = masks(batch, objective, max_length)
+        for length, row in zip(batch.query.history.lengths.tolist(), hidden, strict=True):
+            assert len(row) == min(length, max_length) and sum(row) == max(1, round(ratio * len(row)))
+
+
+def test_cloze_masks_only_the_last_item_of_a_share_of_the_users(rng):
+    objective = Cloze(500, ratio=0.5, last=0.3)
+    hidden = masks(next(objective.batches(lengths_data(*[10] * 500), rng, True)), objective)
+    alone = [row for row in hidden if sum(row) == 1]
+    assert all(row[-1] for row in alone) and {sum(row) for row in hidden} == {1, 5}
+    assert len(alone) == pytest.approx(150, abs=31)  # three deviations
+    every = Cloze(9, last=1.0)
+    hidden = masks(next(every.batches(lengths_data(*[10] * 9), rng, True)), every)
+    assert all(sum(row) == 1 and row[-1] for row in hidden)
+
+
+def test_cloze_draws_other_masks_each_epoch_from_the_generator_that_is_passed():
+    train, objective = lengths_data(*[12] * 20), Cloze(20, last=0.0)
+
+    def drawn(rng):
+        batch = next(objective.batches(train, rng, True))
+        return dict(zip(batch.query.users.tolist(), masks(batch, objective), strict=True))
+
+    first, again = torch.Generator().manual_seed(1), torch.Generator().manual_seed(1)
+    epoch = drawn(first)
+    assert epoch == drawn(again) != drawn(first)
+
+
+def test_cloze_is_a_softmax_over_all_items_at_masks_and_nowhere_else(rng):
+    network = Spy(2, 15, dim=4, max_length=6)
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    batch = next(Cloze(3).batches(lengths_data(9, 3, 5, n_items=15), rng, True))
+    loss, batch = Cloze(3)(network.eval(), batch)
+    states, row = network.states(network.layout(network.read)).detach(), 0
+    for place, item in enumerate(batch.query.history.values.tolist()):
+        if network.read.values[place] == network.mask:
+            scores = [(network.transform(states[place]) @ network.table.weight[i] + network.bias[i]).item()
+                      for i in range(15)]
+            assert loss[row].item() == pytest.approx(math.log(sum(map(math.exp, scores))) - scores[item], abs=1e-4)
+            row += 1
+    assert row == len(loss)
+
+
+def test_cloze_weighs_the_items_that_are_masked(rng):
+    train = lengths_data(6, 4)
+    network, objective = Spy(2, 40, dim=4).eval(), Cloze(2)
+    batch = next(objective.batches(train.reweighted(torch.arange(10) / 10), rng, True))
+    loss, _ = objective(network, batch)
+    plain, _ = objective(network, replace(batch, weights=None))
+    torch.testing.assert_close(loss, plain * batch.weights[network.read.values == network.mask])
+
+
+@pytest.mark.parametrize("wrong", [{"ratio": 0.0}, {"ratio": 1.1}, {"ratio": -0.5}, {"last": -0.1}, {"last": 1.5}])
+def test_a_share_that_is_none_is_refused(wrong):
+    with pytest.raises(ValueError, match=r"loss\.ratio = .* give more than 0 and up to 1, and 0 to 1"):
+        Cloze(**wrong)
+
+
+def test_bert4rec_learns_what_comes_next_in_a_ring():
+    n, length = 8, 5
+    items = (torch.arange(64)[:, None] + torch.arange(length)) % n  # (64, 5)
+    train = Interactions.from_pairs(torch.arange(64).repeat_interleave(length), items.flatten(), 64, n,
+                                    times=torch.arange(64 * length))
+    torch.manual_seed(0)
+    network = BERT4Rec(64, n, dim=32, n_layers=1, n_heads=1, max_length=length, dropout=0.0, attention_dropout=0.0)
+    step, objective = torch.optim.Adam(network.parameters(), 5e-3), Cloze(32, ratio=0.2)
+    rng = torch.Generator().manual_seed(0)
+    for _ in range(50):
+        for batch in objective.batches(train, rng, True):
+            objective(network, batch)[0].mean().backward()
+            step.step()
+            clear_gradients(network)
+    known = Query(torch.full((n,), -1), Ragged.from_lists(items[:n, :-1].tolist()))
+    assert torch.equal(network.eval()(known).argmax(1), items[:n, -1])

@@ -36,12 +36,16 @@ def _block(history: Ragged, count: Tensor, rng: torch.Generator) -> Tensor:
     return (torch.rand(len(history), generator=rng, dtype=torch.float64, device=count.device) * free).long()
 
 
+def lowest(history: Ragged, count: Tensor, key: Tensor) -> Tensor:
+    """(nnz,) bool, true for the ``count`` (b,) values of each row of lowest ``key``, (nnz,) float64 in [0, 1)."""
+    chosen = torch.zeros_like(history.values, dtype=torch.bool)
+    chosen[(history.rows + key).argsort()] = _place(history) < count[history.rows]
+    return chosen
+
+
 def _chosen(history: Ragged, count: Tensor, rng: torch.Generator) -> Tensor:
     """(nnz,) bool, true for ``count`` (b,) different values of each row."""
-    order = (history.rows + _noise(history, rng)).argsort()
-    chosen = torch.zeros_like(history.values, dtype=torch.bool)
-    chosen[order] = _place(history) < count[history.rows]
-    return chosen
+    return lowest(history, count, _noise(history, rng))
 
 
 def share(history: Ragged, ratio: float, least: int = 0) -> Tensor:

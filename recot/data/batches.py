@@ -118,6 +118,31 @@ class Windows:
     weights: Tensor | None = None
 
 
+@dataclass(frozen=True)
+class Masked:
+    """A batch of users some of whose training items are to be masked, and guessed from the others.
+
+    Which ones follows from how many are read, and that is known to the network.
+
+    Attributes:
+        query: b questions; the history of each is its user's training items, oldest first.
+        key: (nnz,) float64 in [0, 1); of a history, the items with the lowest keys are masked.
+        shares: (b,) float64, of the items that are read, how many are masked; one at least.
+        weights: (nnz,) float32, of the pairs in ``query.history.values``, or None when all are one.
+    """
+
+    query: Query
+    key: Tensor
+    shares: Tensor
+    weights: Tensor | None = None
+
+    def latest(self, width: int) -> Masked:
+        """The same with the last ``width`` items of each history."""
+        kept = self.query.history.is_latest(width)
+        return replace(self, query=Query(self.query.users, self.query.history.latest(width)), key=self.key[kept],
+                       weights=None if self.weights is None else self.weights[kept])
+
+
 def uniform_negatives(train: Interactions, count: int, rng: torch.Generator, rounds: int = 100) -> Tensor:
     """(n, count) int64: for every training pair, items drawn uniformly from those its user has not taken.
 

@@ -92,6 +92,8 @@ class SASRec(Sequential):
     after attention, and scale embeddings. Padding does not exist here (in S3-Rec it attends to anything).
     """
 
+    causal = True
+
     def __init__(self, n_users: int, n_items: int, dim: int = 64, n_layers: int = 2, n_heads: int = 2,
                  max_length: int = 50, dropout: float = 0.5, attention_dropout: float = 0.5):
         super().__init__()
@@ -108,7 +110,7 @@ class SASRec(Sequential):
         x = self.table(layout.history.values) + self.positions[self.max_length - 1 - layout.places]
         x = self.dropout(self.norm(x))
         for block in self.blocks:
-            x = block(x, layout)
+            x = block(x, layout, self.causal)
         return x
 
     def items(self, ids: Tensor | None = None) -> Tensor:
@@ -129,10 +131,16 @@ def check_sizes(dim: int, n_layers: int, n_heads: int, max_length: int) -> None:
         raise ValueError(f"model.n_heads = {n_heads} does not divide model.dim = {dim}; each head has an equal share")
 
 
-def initialise(network: nn.Module, mean: float) -> None:
-    """Weights and tables from a normal of deviation 0.02, biases zero, norms the identity; as S3-Rec's code."""
+def initialise(network: nn.Module, mean: float, cut: bool = False) -> None:
+    """Weights and tables from a normal of deviation 0.02, biases zero, norms the identity; as S3-Rec's code.
+
+    Args:
+        cut: draw again what lies more than two deviations from the mean; as BERT's code.
+    """
     for name, parameter in network.named_parameters():
-        if parameter.dim() > 1:
+        if parameter.dim() > 1 and cut:
+            nn.init.trunc_normal_(parameter, mean, 0.02, mean - 0.04, mean + 0.04)
+        elif parameter.dim() > 1:
             nn.init.normal_(parameter, mean, 0.02)
         elif name.endswith("bias"):
             nn.init.zeros_(parameter)
