@@ -1,7 +1,7 @@
 """Which code a result depends on: a digest that changes with the classes and functions it uses, and with nothing else.
 
-Comments, docstrings and whatever the result does not reach do not count, so that a method added to a module leaves the
-results of the others as they are.
+Comments, docstrings and whatever the result does not reach do not count, so that a method added to a module, or one
+more way to look at a container, leaves the results of the others as they are.
 """
 
 from __future__ import annotations
@@ -45,37 +45,63 @@ def imports(module: str) -> dict[str, Name]:
     return found
 
 
-def used(module: str, node: ast.AST) -> Iterator[Name]:
-    """What the code in ``node`` of ``module`` refers to within the package."""
-    for part in ast.walk(node):
-        if isinstance(part, ast.Attribute) and isinstance(part.value, ast.Name):
-            owner, inside = imports(module).get(part.value.id, ("", ""))
+@cache
+def used(module: str, part: ast.AST) -> tuple[frozenset[Name], frozenset[str]]:
+    """What the code in ``part`` of ``module`` refers to within the package, and the attributes it mentions."""
+    found, attributes = set(), set()
+    for node in ast.walk(part):
+        if isinstance(node, ast.Attribute):
+            attributes.add(node.attr)
+            name = node.value.id if isinstance(node.value, ast.Name) else ""
+            owner, inside = imports(module).get(name, ("", ""))
             if owner and not inside:
-                yield owner, part.attr
-        elif isinstance(part, ast.Name):
-            if part.id in definitions(module):
-                yield module, part.id
-            elif part.id in imports(module) and imports(module)[part.id][1]:
-                yield imports(module)[part.id]
+                found.add((owner, node.attr))
+        elif isinstance(node, ast.Name):
+            if node.id in definitions(module):
+                found.add((module, node.id))
+            elif imports(module).get(node.id, ("", ""))[1]:
+                found.add(imports(module)[node.id])
+    return frozenset(found), frozenset(attributes)
 
 
-def reached(roots: Iterable[Name]) -> list[Name]:
-    """The definitions that ``roots`` need, directly or not, themselves included; sorted."""
-    found: set[Name] = set()
-    waiting = list(roots)
-    while waiting:
-        module, name = waiting.pop()
-        node = definitions(module).get(name)
-        if node is not None and (module, name) not in found:
-            found.add((module, name))
-            waiting += used(module, node)
-    return sorted(found)
+def reached(roots: Iterable[Name]) -> dict[Name, list[ast.AST]]:
+    """The definitions that ``roots`` need, directly or not, themselves included: name -> the parts of it that count.
+
+    All of a definition counts, but of a class without bases that is none of the ``roots`` nor the base of another only
+    the methods whose names are mentioned in what is reached: nothing there calls others.
+    """
+    roots = set(roots)
+    whole, mentioned, known = set(roots), set[str](), 0
+    while True:
+        found: dict[Name, list[ast.AST]] = {}
+        waiting = list(roots)
+        while waiting:
+            name = waiting.pop()
+            node = definitions(name[0]).get(name[1])
+            if node is not None and name not in found:
+                found[name] = parts(node, name in whole, mentioned)
+                for part in found[name]:
+                    names, attributes = used(name[0], part)
+                    waiting += names
+                    mentioned |= attributes
+                for base in node.bases if isinstance(node, ast.ClassDef) else ():
+                    whole |= used(name[0], base)[0]
+        if known == (known := len(mentioned) + len(whole)):
+            return dict(sorted(found.items()))
+
+
+def parts(node: ast.stmt, whole: bool, mentioned: set[str]) -> list[ast.AST]:
+    """The parts of a definition that count, see :func:`reached`."""
+    if whole or not isinstance(node, ast.ClassDef) or node.bases:
+        return [node]
+    return [*node.decorator_list, *(part for part in node.body if not isinstance(part, ast.FunctionDef)
+                                    or part.name in mentioned or part.name.startswith("__"))]
 
 
 @cache
-def code(name: Name) -> str:
-    """A definition without comments and docstrings."""
-    tree = ast.parse(ast.unparse(definitions(name[0])[name[1]]))
+def code(part: ast.AST) -> str:
+    """A piece of code without comments and docstrings."""
+    tree = ast.parse(ast.unparse(part))
     for node in ast.walk(tree):
         if isinstance(node, ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
             node.body[0] = ast.Pass()
@@ -97,5 +123,10 @@ def targets(config: object) -> Iterator[Name]:
 
 def digest(config: dict[str, object], also: Iterable[Name] = ()) -> str:
     """16 hexadecimal digits of the code behind what a config names and behind the definitions ``also``."""
-    names = reached([*targets(config), *also])
-    return hashlib.sha256("".join(f"{name}{code(name)}" for name in names).encode()).hexdigest()[:16]
+    return _digest(frozenset([*targets(config), *also]))
+
+
+@cache
+def _digest(roots: frozenset[Name]) -> str:
+    text = "".join(f"{name}{[code(part) for part in found]}" for name, found in reached(roots).items())
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

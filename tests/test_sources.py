@@ -52,6 +52,26 @@ MODULES = {
         def triple(x):
             return 3 * x
     """,
+    "recot.toy.box": """
+        class Box:
+            SIZE = 3
+
+            def __len__(self):
+                return self.SIZE
+
+            @property
+            def opened(self):
+                return self.inner()
+
+            def inner(self):
+                return 1
+
+            def emptied(self):
+                return 0
+
+        def first(box: Box):
+            return box.opened
+    """,
     "mine.plugin": """
         from recot.toy.model import Model
 
@@ -66,7 +86,7 @@ CONFIG = {"model": {"_target_": "recot.toy.model.Model"}}
 def package(monkeypatch):
     """Puts toy modules with changes in place of the package: package((module, old, new), ...)."""
     def clear():
-        for cached in (sources.definitions, sources.imports, sources.code):
+        for cached in (sources.definitions, sources.imports, sources.used, sources.code, sources._digest):
             cached.cache_clear()
 
     def change(*changes):
@@ -84,14 +104,14 @@ def package(monkeypatch):
 
 
 def test_a_class_reaches_its_bases_and_all_that_its_methods_use_through_any_kind_of_import(package):
-    assert reached(targets(CONFIG)) == [
+    assert list(reached(targets(CONFIG))) == [
         ("recot.toy.base", "Base"), ("recot.toy.base", "FLOOR"), ("recot.toy.model", "Model"),
         ("recot.toy.model", "RATE"), ("recot.toy.model", "SCALE"),
         ("recot.toy.model", "SHIFT"), ("recot.toy.model", "helper"), ("recot.toy.shared", "double")]
 
 
 def test_a_function_that_calls_itself_is_reached_once(package):
-    assert reached([("recot.toy.model", "recursive")]) == [("recot.toy.model", "recursive")]
+    assert list(reached([("recot.toy.model", "recursive")])) == [("recot.toy.model", "recursive")]
 
 
 def test_a_name_imported_under_another_one_is_followed(package):
@@ -103,7 +123,7 @@ def test_a_class_of_a_plugin_reaches_into_the_package(package):
 
 
 def test_what_is_not_defined_in_the_package_is_left_out(package):
-    assert reached([("torch.nn", "Linear"), ("recot.toy.model", "Absent")]) == []
+    assert reached([("torch.nn", "Linear"), ("recot.toy.model", "Absent")]) == {}
 
 
 @pytest.mark.parametrize(("module", "old", "new"), [
@@ -121,6 +141,17 @@ def test_a_change_in_what_is_reached_changes_the_digest(package, module, old, ne
     before = digest(CONFIG)
     package((module, old, new))
     assert digest(CONFIG) != before
+
+
+@pytest.mark.parametrize(("old", "new", "counts"), [
+    ("return self.inner()", "return 2 * self.inner()", True), ("return 1", "return 2", True),
+    ("SIZE = 3", "SIZE = 4", True), ("return self.SIZE", "return 5", True), ("return 0", "return -1", False),
+    ("class Box:", "@frozen\nclass Box:", True), ("return box.opened", "return box.emptied", True)])
+def test_of_a_container_the_methods_count_that_something_mentions(package, old, new, counts):
+    before = digest({}, [("recot.toy.box", "first")]), digest({}, [("recot.toy.box", "Box")])
+    package(("recot.toy.box", old, new))
+    assert (digest({}, [("recot.toy.box", "first")]) != before[0]) is counts
+    assert digest({}, [("recot.toy.box", "Box")]) != before[1] or old == "return box.opened"  # all of what is named
 
 
 @pytest.mark.parametrize(("module", "old", "new"), [
