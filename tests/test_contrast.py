@@ -43,6 +43,14 @@ def test_symmetries_and_limits(alike, rng):
     assert two_views(vectors[[0, 5]], alike, 0.7).tolist() == pytest.approx([0.0, 0.0])
 
 
+def test_of_equal_deviations_only_means_count_by_their_squared_distance(rng):
+    mean = torch.randn(8, 3, generator=rng, dtype=torch.float64)
+    gaussians = torch.cat([mean, torch.full((8, 2), 0.7, dtype=torch.float64)], 1)
+    logits = -torch.cdist(mean, mean).square().fill_diagonal_(math.inf)
+    expected = logits.logsumexp(1) - logits[torch.arange(8), torch.arange(8).roll(4)]
+    torch.testing.assert_close(two_views(gaussians, "neg_w2", 1.0), expected)
+
+
 def test_only_distances_are_blind_to_a_common_shift(rng):
     vectors, shift = torch.randn(8, 4, generator=rng, dtype=torch.float64), torch.full((4,), 2.0, dtype=torch.float64)
     torch.testing.assert_close(two_views(vectors + shift, "neg_w2", 1.0), two_views(vectors, "neg_w2", 1.0))
