@@ -98,7 +98,7 @@ class Trainer:
         """Batches without end."""
         rng = torch.Generator().manual_seed(0)
         while True:
-            yield from self.objective.batches(self.train, rng, history=False)
+            yield from self.objective.batches(self.train, rng, self.network, 0)
 
     def step(self) -> None:
         """One optimiser step."""

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from recot.data.augment import Augmentation, similar_items
+from recot.data.augment import Augmentation, similar_by_users, similar_by_vectors
 from recot.data.interactions import Interactions, Ragged
 from recot.data.layout import Layout
 from recot.nn.gaussian import deviation
@@ -56,6 +56,8 @@ class Contrast:
         group: compare the views of this many users at a time, instead of all of the batch, or None.
         halves: take a vector as a mean and what a deviation is made of (the Wasserstein term of CoSeRec, "WDM").
         variance_twice: take variances through ELU + 1 once more, which adds one to them.
+        comparison: what makes items similar: the ``users`` they share, the network's ``vectors`` in each epoch, or the
+            more alike of both (``hybrid``). warm_up: epochs in which it is the users in any case.
 
     Raises:
         ValueError: ``tau`` or ``group`` is not positive, or ``weight`` is negative.
@@ -63,12 +65,14 @@ class Contrast:
     Source: CL4SRec (Xie et al., ICDE 2022), Sec. 3.1; MStein (Fan et al., WWW 2023), Sec. 4.2.
 
     Departures: the released program of MStein flattens the states at padding too, where queries see everything and the
-    future; these are zero here.
+    future; these are zero here. After its warm-up it compares items by the network's vectors, scaled by bounds taken
+    before there were any, so that arbitrary items replace others; MStein's presets stay with users instead.
     """
 
     def __init__(self, augmentation: Augmentation, weight: float = 0.1, tau: float = 1.0, alike: Alike = "dot",
                  pooling: Literal["last", "mean", "flatten"] = "flatten", group: int | None = None,
-                 halves: bool = False, variance_twice: bool = False):
+                 halves: bool = False, variance_twice: bool = False,
+                 comparison: Literal["users", "vectors", "hybrid"] = "users", warm_up: int = 160):
         if tau <= 0 or weight < 0:
             raise ValueError(f"loss.contrast.tau = {tau} divides a similarity and loss.contrast.weight = {weight} is a "
                              "weight; give more than 0, and 0 or more")
@@ -77,20 +81,26 @@ class Contrast:
         self.augmentation, self.weight, self.tau = augmentation, weight, tau
         self.alike, self.pooling, self.group = alike, pooling, group
         self.halves, self.variance_twice = halves, variance_twice
-        self.compared: tuple[Interactions, Tensor] | None = None
+        self.comparison, self.warm_up = comparison, warm_up
+        self.compared: tuple[Interactions, Tensor, Tensor] | None = None
 
-    def similar(self, train: Interactions) -> Tensor:
-        """(n_items,), see :func:`recot.data.augment.similar_items`; computed once per training set."""
+    @torch.no_grad()
+    def similar(self, train: Interactions, network: Any, epoch: int) -> Tensor:
+        """(n_items,), what takes the place of an item, or stands before it, in the views of ``epoch``."""
         if not self.augmentation.compares:
             return train.items[:0]
         if self.compared is None or self.compared[0] is not train:
-            self.compared = train, similar_items(train, torch.Generator(train.users.device).manual_seed(0))
-        return self.compared[1]
+            rng = torch.Generator(train.users.device).manual_seed(0)
+            self.compared = train, *similar_by_users(train, rng)
+        _, by_users, alike = self.compared
+        if self.comparison == "users" or epoch < self.warm_up:
+            return by_users
+        by_vectors, near = similar_by_vectors(network.items(), network.similarity)
+        return by_vectors if self.comparison == "vectors" else torch.where(near > alike, by_vectors, by_users)
 
-    def views(self, history: Ragged, train: Interactions, rng: torch.Generator) -> tuple[Ragged, Ragged]:
-        """Two views of each of b histories."""
-        similar = self.similar(train)
-        first, second = (self.augmentation(history, rng, train.n_items, similar) for _ in range(2))
+    def views(self, history: Ragged, similar: Tensor, n_items: int, rng: torch.Generator) -> tuple[Ragged, Ragged]:
+        """Two views of each of b histories; ``similar`` is that of :meth:`similar`."""
+        first, second = (self.augmentation(history, rng, n_items, similar) for _ in range(2))
         return first, second
 
     def __call__(self, network: Any, views: tuple[Ragged, Ragged]) -> Tensor:

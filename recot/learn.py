@@ -127,7 +127,8 @@ class Blocks:
         self.step, self.size = step, size
 
     def __iter__(self) -> Iterator[list[Any]]:
-        batches = iter(self.step.objective.batches(self.step.train_set, self.step.rng, self.step.network.inductive))
+        step = self.step
+        batches = iter(step.objective.batches(step.train_set, step.rng, step.network, step.current_epoch))
         while block := list(itertools.islice(batches, self.size)):
             yield block
 

@@ -24,8 +24,8 @@ class Objective(Protocol):
     One with a state is an ``nn.Module``, so that checkpoints hold it.
     """
 
-    def batches(self, train: Interactions, rng: torch.Generator, history: bool) -> Iterator[Any]:
-        """One epoch of batches on the device of ``train``; ``history`` asks for the users' training items."""
+    def batches(self, train: Interactions, rng: torch.Generator, network: Any, epoch: int) -> Iterator[Any]:
+        """The batches of ``epoch``, from 0, on the device of ``train``; what ``network`` cannot use may be missing."""
 
     def __call__(self, network: Any, batch: Any) -> tuple[Tensor, Any]:
         """Unreduced loss, and the batch (with labels, where the loss made some)."""
@@ -61,9 +61,9 @@ class BPR:
         self.batch_size, self.negatives = batch_size, negatives
         self.penalty, self.penalty_form = penalty, penalty_form
 
-    def batches(self, train: Interactions, rng: torch.Generator, history: bool) -> Iterator[Pairs]:
+    def batches(self, train: Interactions, rng: torch.Generator, network: Any, epoch: int) -> Iterator[Pairs]:
         """Pairs with sampled negatives."""
-        return pairs(train, self.batch_size, rng, negatives=self.negatives, history=history)
+        return pairs(train, self.batch_size, rng, negatives=self.negatives, history=network.inductive)
 
     def __call__(self, network: Any, batch: Pairs) -> tuple[Tensor, Pairs]:
         """(n,) loss."""
@@ -106,9 +106,9 @@ class InfoNCE:
             raise ValueError(f"tau is a temperature and has to be positive, got {tau}; common values lie in 0.05..1")
         self.batch_size, self.tau, self.symmetric, self.duplicates = batch_size, tau, symmetric, duplicates
 
-    def batches(self, train: Interactions, rng: torch.Generator, history: bool) -> Iterator[Pairs]:
+    def batches(self, train: Interactions, rng: torch.Generator, network: Any, epoch: int) -> Iterator[Pairs]:
         """Pairs; ``observed`` and ``targets`` filled where ``duplicates`` needs them."""
-        drawn = pairs(train, self.batch_size, rng, observed=self.duplicates != "none", history=history)
+        drawn = pairs(train, self.batch_size, rng, observed=self.duplicates != "none", history=network.inductive)
         if self.duplicates != "multi_positive":
             return drawn
         return (share_targets(batch) for batch in drawn)
@@ -146,9 +146,9 @@ class DirectAU:
             raise ValueError(f"loss.gamma = {gamma} would reward a collapse; the authors search 0.01 to 10")
         self.batch_size, self.gamma = batch_size, gamma
 
-    def batches(self, train: Interactions, rng: torch.Generator, history: bool) -> Iterator[Pairs]:
+    def batches(self, train: Interactions, rng: torch.Generator, network: Any, epoch: int) -> Iterator[Pairs]:
         """Pairs without negatives."""
-        return pairs(train, self.batch_size, rng, history=history)
+        return pairs(train, self.batch_size, rng, history=network.inductive)
 
     def __call__(self, network: Any, batch: Pairs) -> tuple[Tensor, Pairs]:
         """(n,) loss."""
@@ -171,9 +171,9 @@ class BCE:
     def __init__(self, batch_size: int = 1024, negatives: int = 1):
         self.batch_size, self.negatives = batch_size, negatives
 
-    def batches(self, train: Interactions, rng: torch.Generator, history: bool) -> Iterator[Pairs]:
+    def batches(self, train: Interactions, rng: torch.Generator, network: Any, epoch: int) -> Iterator[Pairs]:
         """Pairs with sampled negatives."""
-        return pairs(train, self.batch_size, rng, negatives=self.negatives, history=history)
+        return pairs(train, self.batch_size, rng, negatives=self.negatives, history=network.inductive)
 
     def __call__(self, network: Any, batch: Pairs) -> tuple[Tensor, Pairs]:
         """(n, 1 + k) loss, the observed item first, and the batch with its labels. Weights scale the observed ones."""
@@ -206,7 +206,7 @@ class RowBCE:
                  shuffle: bool = True):
         self.batch_size, self.weighting, self.shuffle = batch_size, weighting, shuffle
 
-    def batches(self, train: Interactions, rng: torch.Generator, history: bool) -> Iterator[Rows]:
+    def batches(self, train: Interactions, rng: torch.Generator, network: Any, epoch: int) -> Iterator[Rows]:
         """Users with their rows; they have them in any case."""
         return rows(train, self.batch_size, rng, shuffle=self.shuffle)
 
@@ -250,7 +250,7 @@ class SampledRowBCE:
     def __init__(self, batch_size: int = 100, negatives: int = 1, shuffle: bool = True):
         self.batch_size, self.negatives, self.shuffle = batch_size, negatives, shuffle
 
-    def batches(self, train: Interactions, rng: torch.Generator, history: bool) -> Iterator[Rows]:
+    def batches(self, train: Interactions, rng: torch.Generator, network: Any, epoch: int) -> Iterator[Rows]:
         """Users with their rows and sampled negatives."""
         return rows(train, self.batch_size, rng, shuffle=self.shuffle, negatives=self.negatives)
 
@@ -297,7 +297,7 @@ class Multinomial(nn.Module):
         self.batch_size, self.beta, self.anneal_steps = batch_size, beta, anneal_steps
         self.latents, self.shuffle, self.step = latents, shuffle, 0
 
-    def batches(self, train: Interactions, rng: torch.Generator, history: bool) -> Iterator[Rows]:
+    def batches(self, train: Interactions, rng: torch.Generator, network: Any, epoch: int) -> Iterator[Rows]:
         """Users with their rows; they have them in any case."""
         return rows(train, self.batch_size, rng, shuffle=self.shuffle)
 
@@ -337,9 +337,9 @@ class Bootstrap:
     def __init__(self, batch_size: int = 1024):
         self.batch_size = batch_size
 
-    def batches(self, train: Interactions, rng: torch.Generator, history: bool) -> Iterator[Pairs]:
+    def batches(self, train: Interactions, rng: torch.Generator, network: Any, epoch: int) -> Iterator[Pairs]:
         """Pairs without negatives."""
-        return pairs(train, self.batch_size, rng, history=history)
+        return pairs(train, self.batch_size, rng, history=network.inductive)
 
     def __call__(self, network: Any, batch: Pairs) -> tuple[Tensor, Pairs]:
         """(n,) loss in 0..8."""

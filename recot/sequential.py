@@ -45,11 +45,15 @@ class NextItem:
                              "for sampled ones, and 0 for a softmax over all items")
         self.batch_size, self.negatives, self.against, self.contrast = batch_size, negatives, against, contrast
 
-    def batches(self, train: Interactions, rng: torch.Generator, history: bool) -> Iterator[Sequences]:
+    def batches(self, train: Interactions, rng: torch.Generator, network: Any, epoch: int) -> Iterator[Sequences]:
         """Histories with what comes next, and their views; they have them in any case."""
-        for batch in sequences(train, self.batch_size, rng, negatives=self.negatives):
-            views = self.contrast.views(batch.query.history, train, rng) if self.contrast else None
-            yield replace(batch, views=views)
+        drawn = sequences(train, self.batch_size, rng, negatives=self.negatives)
+        if self.contrast is None:
+            yield from drawn
+            return
+        similar = self.contrast.similar(train, network, epoch)
+        for batch in drawn:
+            yield replace(batch, views=self.contrast.views(batch.query.history, similar, train.n_items, rng))
 
     def __call__(self, network: Any, batch: Sequences) -> tuple[Tensor, Sequences]:
         """(nnz,) loss, that of an item and those of its negatives added, and the batch as far as it was read.
@@ -137,7 +141,7 @@ class DuoRec(NextItem):
                              "than 0, and 0 or more")
         self.views, self.weight, self.tau, self.prefixes = views, weight, tau, prefixes
 
-    def batches(self, train: Interactions, rng: torch.Generator, history: bool) -> Iterator[Prefixes]:  # type: ignore[override]
+    def batches(self, train: Interactions, rng: torch.Generator, network: Any, epoch: int) -> Iterator[Prefixes]:  # type: ignore[override]
         """Prefixes with what comes next, and their partners; they have them in any case."""
         return prefixes(train, self.batch_size, rng, negatives=self.negatives, one=self.prefixes == "one")
 
@@ -180,7 +184,7 @@ class NextItems:
                              f"{max_length} leaves nothing to predict, to compare with or to know; give 1 or more")
         self.batch_size, self.targets, self.negatives, self.max_length = batch_size, targets, negatives, max_length
 
-    def batches(self, train: Interactions, rng: torch.Generator, history: bool) -> Iterator[Windows]:
+    def batches(self, train: Interactions, rng: torch.Generator, network: Any, epoch: int) -> Iterator[Windows]:
         """Windows; they have histories in any case."""
         return windows(train, self.batch_size, rng, length=self.max_length, targets=self.targets,
                        negatives=self.negatives)
@@ -224,7 +228,7 @@ class Cloze:
                              "of users with their last one masked; give more than 0 and up to 1, and 0 to 1")
         self.batch_size, self.ratio, self.last = batch_size, ratio, last
 
-    def batches(self, train: Interactions, rng: torch.Generator, history: bool) -> Iterator[Masked]:
+    def batches(self, train: Interactions, rng: torch.Generator, network: Any, epoch: int) -> Iterator[Masked]:
         """Histories with what decides on their masks; they have them in any case."""
         for batch in rows(train, self.batch_size, rng):
             known = batch.query.history

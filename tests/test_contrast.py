@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from recot.contrast import Contrast, two_views
-from recot.data.augment import Augmentation
+from recot.data.augment import Augmentation, similar_by_users, similar_by_vectors
 from recot.data.interactions import Interactions, Ragged
 from recot.data.split import Query
 from recot.networks.sasrec import SASRec
@@ -63,7 +63,7 @@ def test_at_weight_zero_loss_and_gradients_are_those_of_the_first_term(objective
         torch.manual_seed(0)
         made = network(6, 20, dim=4, n_heads=2, max_length=5, dropout=0.0, attention_dropout=0.0)
         made_objective = objective(4, contrast=contrast)
-        batch = next(made_objective.batches(train, torch.Generator().manual_seed(0), True))
+        batch = next(made_objective.batches(train, torch.Generator().manual_seed(0), None, 0))
         loss, _ = made_objective(made, batch)
         loss.mean().backward()
         return loss.detach(), [parameter.grad for parameter in made.parameters() if parameter.grad is not None]
@@ -77,7 +77,7 @@ def test_at_weight_zero_loss_and_gradients_are_those_of_the_first_term(objective
 def test_the_term_is_in_the_mean_once(train, rng):
     network = SASRec(6, 20, dim=4, max_length=9).eval()
     contrast = Contrast(Augmentation(["reorder"], ratios=RATIOS), weight=0.3, pooling="last")
-    batch = next(NextItem(6, contrast=contrast).batches(train, rng, True))
+    batch = next(NextItem(6, contrast=contrast).batches(train, rng, None, 0))
     with_term, without = (NextItem(6, contrast=part)(network, batch)[0].mean() for part in (contrast, None))
     torch.testing.assert_close(with_term - without, contrast(network, batch.views))
 
@@ -96,14 +96,34 @@ def test_a_view_is_pooled_as_said(pooling, rng):
 def test_equal_views_without_dropout_are_nearest(train):
     network = Stosa(6, 20, dim=4, n_heads=2).eval()
     same = Contrast(Augmentation(["reorder"], ratios={"reorder": 0.0}), 1.0, 1e-3, "neg_w2", "last")
-    views = same.views(train.by_user, train, torch.Generator().manual_seed(0))
+    views = same.views(train.by_user, train.items[:0], 20, torch.Generator().manual_seed(0))
     torch.testing.assert_close(views[0].values, train.by_user.values)
     assert same(network, views) < same(network, (views[0], views[1].take(torch.arange(6).roll(1))))
 
 
+def test_items_are_compared_by_users_first_and_then_by_whatever_is_more_alike(rng):
+    users, items = (torch.rand(40, 20, generator=rng) < 0.2).nonzero(as_tuple=True)
+    train = Interactions.from_pairs(users, items, 40, 20, times=torch.arange(len(users)))
+    network = SASRec(40, 20, dim=4, max_length=9).eval()
+
+    def similar(comparison, epoch):
+        contrast = Contrast(Augmentation(["insert"], ratios=RATIOS), comparison=comparison, warm_up=3)
+        return contrast.similar(train, network, epoch)
+
+    users, by_users = similar_by_users(train, torch.Generator().manual_seed(0))
+    vectors, by_vectors = similar_by_vectors(network.items().detach(), network.similarity)
+    for comparison in ("users", "vectors", "hybrid"):
+        assert similar(comparison, 2).equal(users)
+    assert similar("users", 3).equal(users) and similar("vectors", 3).equal(vectors)
+    chosen = similar("hybrid", 3)
+    assert chosen.equal(torch.where(by_vectors > by_users, vectors, users))
+    assert not chosen.equal(users) and not chosen.equal(vectors)
+    assert not similar("vectors", 3).requires_grad
+
+
 def test_views_are_compared_among_a_group_of_users(train, rng):
     network = SASRec(6, 20, dim=4, max_length=9).eval()
-    views = Contrast(Augmentation(["reorder"], ratios=RATIOS)).views(train.by_user, train, rng)
+    views = Contrast(Augmentation(["reorder"], ratios=RATIOS)).views(train.by_user, train.items[:0], 20, rng)
     found = Contrast(Augmentation(["reorder"], ratios=RATIOS), 1.0, pooling="last", group=4)(network, views)
     own = [network.users(Query(torch.arange(6), view)) for view in views]
     parts = [two_views(torch.cat([side[rows] for side in own]), "dot", 1.0) for rows in (slice(0, 4), slice(4, 6))]
@@ -113,7 +133,7 @@ def test_views_are_compared_among_a_group_of_users(train, rng):
 def test_variances_may_be_taken_through_elu_twice(train, rng):
     network = Stosa(6, 20, dim=4, n_heads=2).eval()
     augmentation = Augmentation(["reorder"], ratios=RATIOS)
-    views = Contrast(augmentation).views(train.by_user, train, rng)
+    views = Contrast(augmentation).views(train.by_user, train.items[:0], 20, rng)
     mean, std = torch.cat([network.users(Query(torch.arange(6), view)) for view in views]).chunk(2, 1)
     found = Contrast(augmentation, 1.0, alike="neg_w2", pooling="last", variance_twice=True)(network, views)
     again = (F.elu(std.square()) + 1).sqrt()

@@ -61,7 +61,7 @@ def test_the_loop_equals_a_loop_written_out():
     optimizer = torch.optim.Adam(network.parameters(), 0.05, weight_decay=0.01, fused=True)
     epochs = []
     for _ in range(2):
-        for batch in objective.batches(split.train, rng, history=False):
+        for batch in objective.batches(split.train, rng, network, 0):
             loss, _ = objective(network, batch)
             for table in (network.user_table, network.item_table):
                 table.weight.grad = torch.zeros_like(table.weight)

@@ -1,6 +1,7 @@
 """Which scores enter which loss."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -23,6 +24,8 @@ from recot.objectives import (
     SampledRowBCE,
 )
 
+KNOWN = SimpleNamespace(inductive=False)  # a network that needs no history
+
 
 @pytest.fixture
 def train(rng):
@@ -38,7 +41,7 @@ def network():
 
 def test_bpr_compares_each_item_with_its_own_negatives(train, network, rng):
     objective = BPR(batch_size=10, negatives=2)
-    batch = next(objective.batches(train, rng, history=False))
+    batch = next(objective.batches(train, rng, KNOWN, 0))
     z, v = network.user_table.weight[batch.query.users], network.item_table.weight
     margins = (z[:, None] * (v[batch.negatives] - v[batch.items][:, None])).sum(-1)
     torch.testing.assert_close(objective(network, batch)[0], F.softplus(margins).mean(1))
@@ -48,13 +51,13 @@ def test_bpr_of_equal_embeddings_is_log_two(train, network, rng):
     for parameter in network.parameters():
         torch.nn.init.ones_(parameter)
     objective = BPR(batch_size=10)
-    loss, _ = objective(network, next(objective.batches(train, rng, history=False)))
+    loss, _ = objective(network, next(objective.batches(train, rng, KNOWN, 0)))
     assert loss.tolist() == pytest.approx([math.log(2)] * 10)
 
 
 def test_infonce_is_cross_entropy_of_cosines_over_tau(train, network, rng):
     objective = InfoNCE(batch_size=10, tau=0.3)
-    batch = next(objective.batches(train, rng, history=False))
+    batch = next(objective.batches(train, rng, KNOWN, 0))
     u = F.normalize(network.user_table.weight[batch.query.users])
     v = F.normalize(network.item_table.weight[batch.items])
     expected = F.cross_entropy(u @ v.T / 0.3, torch.arange(10), reduction="none")
@@ -72,7 +75,7 @@ def test_symmetric_averages_both_directions(train, network, rng):
 
 def test_mask_takes_observed_columns_out_of_the_denominator(train, network, rng):
     objective = InfoNCE(batch_size=20, tau=0.3, duplicates="mask")
-    batch = next(objective.batches(train, rng, history=False))
+    batch = next(objective.batches(train, rng, KNOWN, 0))
     u = F.normalize(network.user_table.weight[batch.query.users])
     v = F.normalize(network.item_table.weight[batch.items])
     logits = u @ v.T / 0.3
@@ -86,7 +89,7 @@ def test_mask_takes_observed_columns_out_of_the_denominator(train, network, rng)
 
 def test_multi_positive_shares_the_target_among_observed_columns(train, network, rng):
     objective = InfoNCE(batch_size=20, tau=0.3, duplicates="multi_positive")
-    batch = next(objective.batches(train, rng, history=False))
+    batch = next(objective.batches(train, rng, KNOWN, 0))
     torch.testing.assert_close(batch.targets.sum(1), torch.ones(20))
     assert batch.targets.gt(0).equal(batch.observed) and batch.targets.max(1).values.min() < 1
     u = F.normalize(network.user_table.weight[batch.query.users])
@@ -98,8 +101,8 @@ def test_multi_positive_shares_the_target_among_observed_columns(train, network,
 def test_weights_of_pairs_multiply_their_loss(train, network, rng):
     weights = torch.rand(len(train), generator=rng)
     for objective in (BPR(10), InfoNCE(10)):
-        plain = objective(network, next(objective.batches(train, rng.manual_seed(3), history=False)))[0]
-        batch = next(objective.batches(train.reweighted(weights), rng.manual_seed(3), history=False))
+        plain = objective(network, next(objective.batches(train, rng.manual_seed(3), KNOWN, 0)))[0]
+        batch = next(objective.batches(train.reweighted(weights), rng.manual_seed(3), KNOWN, 0))
         torch.testing.assert_close(objective(network, batch)[0], plain * batch.weights)
 
 
@@ -109,7 +112,7 @@ def test_a_temperature_that_is_not_positive_is_refused():
 
 
 def test_the_squared_penalty_shrinks_the_three_vectors_of_a_pair(train, network, rng):
-    batch = next(BPR(10).batches(train, rng, history=False))
+    batch = next(BPR(10).batches(train, rng, KNOWN, 0))
     u, v = network.user_table.weight[batch.query.users], network.item_table.weight
     norms = u.square().sum(1) + v[batch.items].square().sum(1) + v[batch.negatives[:, 0]].square().sum(1)
     extra = BPR(10, penalty=0.3)(network, batch)[0] - BPR(10)(network, batch)[0]
@@ -117,7 +120,7 @@ def test_the_squared_penalty_shrinks_the_three_vectors_of_a_pair(train, network,
 
 
 def test_the_norm_penalty_is_that_of_three_matrices_over_the_batch(train, network, rng):
-    batch = next(BPR(10).batches(train, rng, history=False))
+    batch = next(BPR(10).batches(train, rng, KNOWN, 0))
     u, v = network.user_table.weight[batch.query.users], network.item_table.weight
     total = u.norm() + v[batch.items].norm() + v[batch.negatives[:, 0]].norm()
     extra = BPR(10, penalty=0.3, penalty_form="norm")(network, batch)[0] - BPR(10)(network, batch)[0]
@@ -126,7 +129,7 @@ def test_the_norm_penalty_is_that_of_three_matrices_over_the_batch(train, networ
 
 def test_the_mean_of_directau_is_alignment_plus_half_gamma_times_both_uniformities(train, network, rng):
     objective = DirectAU(batch_size=10, gamma=2.0)
-    batch = next(objective.batches(train, rng, history=False))
+    batch = next(objective.batches(train, rng, KNOWN, 0))
     u = F.normalize(network.user_table.weight[batch.query.users])
     v = F.normalize(network.item_table.weight[batch.items])
     spread = sum(torch.pdist(z).square().mul(-2).exp().mean().log() for z in (u, v))
@@ -140,7 +143,7 @@ def test_directau_of_one_pair_is_alignment_alone(train, network, rng):
 
 def test_bce_has_one_loss_per_entry_and_tells_which_were_observed(train, network, rng):
     objective = BCE(batch_size=10, negatives=2)
-    batch = next(objective.batches(train, rng, history=False))
+    batch = next(objective.batches(train, rng, KNOWN, 0))
     loss, labelled = objective(network, batch)
     z, v = network.user_table.weight[batch.query.users], network.item_table.weight
     logits = (z[:, None] * v[torch.cat([batch.items[:, None], batch.negatives], 1)]).sum(-1)
@@ -150,7 +153,7 @@ def test_bce_has_one_loss_per_entry_and_tells_which_were_observed(train, network
 
 def test_weights_of_pairs_scale_the_observed_entry_of_bce_and_no_other(train, network, rng):
     half = train.reweighted(torch.full((len(train),), 0.5))
-    (light, _), (full, _) = (BCE(10)(network, next(BCE(10).batches(x, rng.manual_seed(1), history=False)))
+    (light, _), (full, _) = (BCE(10)(network, next(BCE(10).batches(x, rng.manual_seed(1), KNOWN, 0)))
                              for x in (half, train))
     torch.testing.assert_close(light, full * torch.tensor([0.5, 1.0]))
 
@@ -159,7 +162,7 @@ def test_bootstrap_predicts_each_side_from_the_other(train, rng):
     torch.manual_seed(0)
     network, objective = BUIR(12, 15, dim=4), Bootstrap(batch_size=10)
     torch.nn.init.normal_(network.target.user_table.weight)
-    batch = next(objective.batches(train, rng, history=False))
+    batch = next(objective.batches(train, rng, KNOWN, 0))
     online, target, q = network.online, network.target, network.predictor
     expected = sum(2 - 2 * F.cosine_similarity(q(a), b) for a, b in (
         (online.users(batch.query), target.items(batch.items)), (online.items(batch.items), target.users(batch.query))))
@@ -178,7 +181,7 @@ def entries(objective, network, batch):
 
 
 def test_rowbce_is_the_cross_entropy_of_every_item_of_the_row(train, network, rng):
-    batch = next(RowBCE(5).batches(train, rng, history=False))
+    batch = next(RowBCE(5).batches(train, rng, KNOWN, 0))
     logits = network.user_table.weight[batch.query.users] @ network.item_table.weight.T
     expected = F.binary_cross_entropy_with_logits(logits, train.by_user.take(batch.query.users).dense(15),
                                                   reduction="none")
@@ -224,7 +227,7 @@ def test_a_pair_trusted_in_part_is_a_fractional_target_of_rows_and_counts_as_see
 
 def test_sampledrowbce_has_one_loss_per_pair_and_negative_and_tells_which_were_observed(train, network, rng):
     objective = SampledRowBCE(batch_size=5, negatives=2)
-    batch = next(objective.batches(train, rng, history=False))
+    batch = next(objective.batches(train, rng, KNOWN, 0))
     loss, labelled = objective(network, batch)
     own = batch.query.history
     z = network.user_table.weight[batch.query.users][own.rows]
@@ -236,8 +239,8 @@ def test_sampledrowbce_has_one_loss_per_pair_and_negative_and_tells_which_were_o
 def test_the_target_of_a_pair_in_sampledrowbce_is_its_weight_and_its_label_stays_one(train, network, rng):
     objective = SampledRowBCE(12)
     light = train.reweighted(torch.full((len(train),), 0.25))
-    loss, batch = objective(network, next(objective.batches(light, rng.manual_seed(1), history=False)))
-    full, _ = objective(network, next(objective.batches(train, rng.manual_seed(1), history=False)))
+    loss, batch = objective(network, next(objective.batches(light, rng.manual_seed(1), KNOWN, 0)))
+    full, _ = objective(network, next(objective.batches(train, rng.manual_seed(1), KNOWN, 0)))
     own = batch.query.history
     scores = (network.user_table.weight[batch.query.users][own.rows] * network.item_table.weight[own.values]).sum(-1)
     torch.testing.assert_close(loss - full, torch.stack([0.75 * scores, torch.zeros_like(scores)], 1))
@@ -248,7 +251,7 @@ def test_the_target_of_a_pair_in_sampledrowbce_is_its_weight_and_its_label_stays
 def test_t_ce_and_r_ce_work_on_rows_as_on_pairs(train, rng, denoiser):
     """T-CE leaves out positives only, a fifth of all entries; R-CE weighs by exp(-beta * loss)."""
     objective = SampledRowBCE(12)
-    loss, batch = objective(autoencoder(), next(objective.batches(train, rng, history=False)))
+    loss, batch = objective(autoencoder(), next(objective.batches(train, rng, KNOWN, 0)))
     denoiser.after_step(None)
     after = denoiser.after(loss, batch)
     if isinstance(denoiser, RCE):

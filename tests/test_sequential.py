@@ -26,7 +26,7 @@ def ordered():
 
 def test_next_item_is_two_cross_entropies_per_position(ordered, rng):
     network = SASRec(2, 15, dim=4, max_length=8).eval()
-    batch = next(NextItem(2, negatives=2).batches(ordered, rng, True))
+    batch = next(NextItem(2, negatives=2).batches(ordered, rng, None, 0))
     loss, _ = NextItem(2, negatives=2)(network, batch)
     states = network.states(network.layout(batch.query.history))
     for row, (state, item, others) in enumerate(zip(states, batch.items, batch.negatives, strict=True)):
@@ -37,7 +37,7 @@ def test_next_item_is_two_cross_entropies_per_position(ordered, rng):
 
 def test_next_item_reads_no_more_than_the_network_does(ordered, rng):
     network = SASRec(2, 15, dim=4, max_length=2).eval()
-    loss, batch = NextItem(2)(network, next(NextItem(2).batches(ordered, rng, True)))
+    loss, batch = NextItem(2)(network, next(NextItem(2).batches(ordered, rng, None, 0)))
     assert len(loss) == 4 and batch.query.history.lengths.tolist() == [2, 2]
 
 
@@ -57,7 +57,7 @@ def test_next_gaussian_wants_something_to_be_farther_away():
 def test_next_item_against_all_is_one_softmax_over_all_items(ordered, rng):
     objective = NextItem(2, negatives=0, against="all")
     network = SASRec(2, 15, dim=4, max_length=8).eval()
-    batch = next(objective.batches(ordered, rng, True))
+    batch = next(objective.batches(ordered, rng, None, 0))
     loss, _ = objective(network, batch)
     states = network.states(network.layout(batch.query.history)).double()
     scores = states @ network.table.weight[:15].double().T
@@ -81,7 +81,7 @@ def read(network, rows):
 def test_duorec_is_two_cross_entropies_at_the_last_place_and_a_weighted_contrast(ordered, rng, views):
     network = SASRec(2, 15, dim=4, max_length=8).eval()  # no dropout: both readings are the same
     plain, whole = (DuoRec(9, views=views, weight=weight, tau=0.5) for weight in (0.0, 0.3))
-    batch = next(whole.batches(ordered, rng, True))
+    batch = next(whole.batches(ordered, rng, None, 0))
     loss, _ = whole(network, batch)
     own, other = (read(network, rows.to_lists()) for rows in (batch.query.history, batch.partners))
     table = network.table.weight
@@ -101,7 +101,7 @@ def test_the_contrast_of_duorec_does_not_touch_the_reading_that_predicts(ordered
             return states["all"]
 
     network = Watched(2, 15, dim=4, max_length=8)
-    batch = next(DuoRec(9).batches(ordered, rng, True))
+    batch = next(DuoRec(9).batches(ordered, rng, None, 0))
     with_term, without = [], []
     for weight, kept in ((0.5, with_term), (0.0, without)):
         torch.manual_seed(0)  # of the dropout
@@ -154,7 +154,7 @@ def test_next_items_wants_something_to_predict_to_compare_with_and_to_know(wrong
 
 def test_users_of_any_length_are_trained_on(ordered, rng):
     network = Caser(2, 15, dim=4)
-    batch = next(NextItems(batch_size=8, targets=5).batches(ordered, rng, False))
+    batch = next(NextItems(batch_size=8, targets=5).batches(ordered, rng, None, 0))
     loss, _ = NextItems(targets=5)(network, batch)
     assert sorted(batch.query.users.tolist()) == [0, 1] and loss.shape == (2,) and loss.isfinite().all()
 
@@ -186,7 +186,7 @@ def masks(batch, objective, max_length=50):
 def test_cloze_masks_its_share_of_what_is_read_and_one_at_least(rng, ratio, max_length):
     lengths = [1, 2, 3, 4, 5, 6, 8, 11, 20, 38]
     objective = Cloze(16, ratio=ratio, last=0.0)
-    for batch in objective.batches(lengths_data(*lengths), rng, True):
+    for batch in objective.batches(lengths_data(*lengths), rng, None, 0):
         hidden = masks(batch, objective, max_length)
         for length, row in zip(batch.query.history.lengths.tolist(), hidden, strict=True):
             assert len(row) == min(length, max_length) and sum(row) == max(1, round(ratio * len(row)))
@@ -194,12 +194,12 @@ def test_cloze_masks_its_share_of_what_is_read_and_one_at_least(rng, ratio, max_
 
 def test_cloze_masks_only_the_last_item_of_a_share_of_the_users(rng):
     objective = Cloze(500, ratio=0.5, last=0.3)
-    hidden = masks(next(objective.batches(lengths_data(*[10] * 500), rng, True)), objective)
+    hidden = masks(next(objective.batches(lengths_data(*[10] * 500), rng, None, 0)), objective)
     alone = [row for row in hidden if sum(row) == 1]
     assert all(row[-1] for row in alone) and {sum(row) for row in hidden} == {1, 5}
     assert len(alone) == pytest.approx(150, abs=31)  # three deviations
     every = Cloze(9, last=1.0)
-    hidden = masks(next(every.batches(lengths_data(*[10] * 9), rng, True)), every)
+    hidden = masks(next(every.batches(lengths_data(*[10] * 9), rng, None, 0)), every)
     assert all(sum(row) == 1 and row[-1] for row in hidden)
 
 
@@ -207,7 +207,7 @@ def test_cloze_draws_other_masks_each_epoch_from_the_generator_that_is_passed():
     train, objective = lengths_data(*[12] * 20), Cloze(20, last=0.0)
 
     def drawn(rng):
-        batch = next(objective.batches(train, rng, True))
+        batch = next(objective.batches(train, rng, None, 0))
         return dict(zip(batch.query.users.tolist(), masks(batch, objective), strict=True))
 
     first, again = torch.Generator().manual_seed(1), torch.Generator().manual_seed(1)
@@ -219,7 +219,7 @@ def test_cloze_is_a_softmax_over_all_items_at_masks_and_nowhere_else(rng):
     network = Spy(2, 15, dim=4, max_length=6)
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
-    batch = next(Cloze(3).batches(lengths_data(9, 3, 5, n_items=15), rng, True))
+    batch = next(Cloze(3).batches(lengths_data(9, 3, 5, n_items=15), rng, None, 0))
     loss, batch = Cloze(3)(network.eval(), batch)
     states, row = network.states(network.layout(network.read)).detach(), 0
     for place, item in enumerate(batch.query.history.values.tolist()):
@@ -234,7 +234,7 @@ def test_cloze_is_a_softmax_over_all_items_at_masks_and_nowhere_else(rng):
 def test_cloze_weighs_the_items_that_are_masked(rng):
     train = lengths_data(6, 4)
     network, objective = Spy(2, 40, dim=4).eval(), Cloze(2)
-    batch = next(objective.batches(train.reweighted(torch.arange(10) / 10), rng, True))
+    batch = next(objective.batches(train.reweighted(torch.arange(10) / 10), rng, None, 0))
     loss, _ = objective(network, batch)
     plain, _ = objective(network, replace(batch, weights=None))
     torch.testing.assert_close(loss, plain * batch.weights[network.read.values == network.mask])
@@ -256,7 +256,7 @@ def test_bert4rec_learns_what_comes_next_in_a_ring():
     step, objective = torch.optim.Adam(network.parameters(), 5e-3), Cloze(32, ratio=0.2)
     rng = torch.Generator().manual_seed(0)
     for _ in range(50):
-        for batch in objective.batches(train, rng, True):
+        for batch in objective.batches(train, rng, None, 0):
             objective(network, batch)[0].mean().backward()
             step.step()
             clear_gradients(network)

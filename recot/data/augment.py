@@ -91,8 +91,12 @@ def insert(history: Ragged, ratio: float, rng: torch.Generator, similar: Tensor)
     return Ragged.from_lengths(history.lengths + count, values)
 
 
-def similar_items(train: Interactions, rng: torch.Generator) -> Tensor:
-    """(n_items,) int64: the item that shares most users, long histories counting less, on the device of ``train``.
+def similar_by_users(train: Interactions, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """The item that shares most users with each, long histories counting less, and how alike they are.
+
+    Returns:
+        (n_items,) int64, and (n_items,) float64 from 0, the least of all pairs with a common user, to 1, the largest;
+        on the device of ``train``.
 
     ``sum_u 1 / log(1 + n_u) / sqrt(|U_i| |U_j|)`` over the common users u of i and j, which have taken n_u items; of
     equal ones the first. The last training item of a user, which no history in training holds, does not count. An item
@@ -118,9 +122,33 @@ def similar_items(train: Interactions, rng: torch.Generator) -> Tensor:
         raise ValueError("no two items share a user in training, so none is similar to another; use operators without "
                          "substitute and insert")
     drawn = torch.randint(len(first), (train.n_items,), generator=rng, device=rng.device).cpu().numpy()
-    found = first[drawn]
+    found, alike = first[drawn], np.zeros(train.n_items)
     found[first] = columns[order][place]
-    return torch.from_numpy(found).to(train.users.device)
+    alike[first] = (value[order][place] - value.min()) / max(np.ptp(value), 1e-12)
+    return torch.from_numpy(found).to(train.users.device), torch.from_numpy(alike).to(train.users.device)
+
+
+def similar_by_vectors(vectors: Tensor, similarity: Callable[[Tensor, Tensor], Tensor],
+                       block: int = 1024) -> tuple[Tensor, Tensor]:
+    """The item that a model has nearest to each, and how alike they are.
+
+    Args:
+        vectors: (n_items, d). similarity: (m, d), (n, d) -> (m, n). block: items that are compared at a time.
+
+    Returns:
+        (n_items,) int64, and (n_items,) float64 from 0, the least of all pairs, to 1, the largest.
+    """
+    found, alike, least = [], [], []
+    for start in range(0, len(vectors), block):
+        values = similarity(vectors[start:start + block], vectors).double()  # (m, n_items)
+        own = torch.arange(len(values), device=values.device)
+        least.append(values.amin())
+        values[own, own + start] = -torch.inf
+        best = values.max(1)
+        found.append(best.indices)
+        alike.append(best.values)
+    lowest, value = torch.stack(least).amin(), torch.cat(alike)
+    return torch.cat(found), (value - lowest) / (value.amax() - lowest).clamp(min=1e-12)
 
 
 class Augmentation:
@@ -153,14 +181,14 @@ class Augmentation:
 
     @property
     def compares(self) -> bool:
-        """Whether items have to be compared, see :func:`similar_items`."""
+        """Whether items have to be compared, see :func:`similar_by_users`."""
         return bool({"substitute", "insert"} & {*self.operators, *self.short})
 
     def __call__(self, history: Ragged, rng: torch.Generator, token: int, similar: Tensor) -> Ragged:
         """Histories of b rows, none of them empty.
 
         Args:
-            token: what a masked item becomes. similar: (n_items,), see :func:`similar_items`; not used by others.
+            token: what a masked item becomes. similar: (n_items,), see :func:`similar_by_users`; not used by others.
         """
         device = history.values.device
         drawn = torch.rand(len(history), generator=rng, dtype=torch.float64, device=device)

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recot.data import augment
-from recot.data.augment import Augmentation, similar_items
+from recot.data.augment import Augmentation, similar_by_users, similar_by_vectors
 from recot.data.interactions import Interactions, Ragged
+from recot.nn import similarity
 
 HISTORIES = st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=20), min_size=1, max_size=6)
 RATIOS = st.sampled_from([0.0, 0.1, 0.3, 0.5, 0.7, 1.0])
@@ -78,20 +79,32 @@ def test_every_start_of_a_piece_is_drawn():
     assert found == {(0, 1), (1, 2), (2, 3)}
 
 
-def test_similar_items_by_hand():
+def test_items_similar_by_users_by_hand():
     """Users {1, 2} and {1, 2, 3}, and a last item each that does not count."""
     train = Interactions.from_pairs(torch.tensor([0, 0, 0, 1, 1, 1, 1]), torch.tensor([1, 2, 5, 1, 2, 3, 6]), 2, 7,
                                     times=torch.arange(7))
     rng = torch.Generator().manual_seed(0)
-    found = similar_items(train, rng)
+    found, alike = similar_by_users(train, rng)
     assert found[1:4].tolist() == [2, 1, 1]  # of 3, items 1 and 2 are equally similar (0.51007)
     assert set(found.tolist()) <= {1, 2, 3}
+    assert alike.tolist() == pytest.approx([0, 1, 1, 0, 0, 0, 0])  # 0.81579 is the largest, 0.51007 the least
+
+
+@pytest.mark.parametrize("block", [2, 5, 1024])
+def test_items_similar_by_vectors_are_never_the_same_and_scaled_over_all_pairs(rng, block):
+    vectors = torch.randn(5, 3, generator=rng)
+    found, alike = similar_by_vectors(vectors, similarity.dot, block)
+    values = vectors.double() @ vectors.double().T
+    others = values.clone().fill_diagonal_(-torch.inf)
+    assert found.equal(others.argmax(1)) and not (found == torch.arange(5)).any()
+    low, high = values.min(), others.max()
+    torch.testing.assert_close(alike, (others.amax(1) - low) / (high - low), atol=1e-6, rtol=1e-5)
 
 
 def test_items_that_share_no_user_are_not_compared():
     train = Interactions.from_pairs(torch.tensor([0, 1]), torch.tensor([0, 1]), 2, 2, times=torch.arange(2))
     with pytest.raises(ValueError, match="no two items share a user"):
-        similar_items(train, torch.Generator())
+        similar_by_users(train, torch.Generator())
 
 
 RATIO = {"crop": 0.2, "mask": 0.7, "reorder": 0.2, "substitute": 0.1, "insert": 0.4}

@@ -1,6 +1,7 @@
 """SCLRec: the worked example, the theorems of its transport, and the claims of its docstring."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import ot
 import pytest
@@ -13,6 +14,8 @@ from recot.denoise.soft_matching import SoftMatching, matching, pair_similarity
 from recot.networks.tables import Tables
 from recot.nn.table import clear_gradients
 from recot.objectives import InfoNCE
+
+KNOWN = SimpleNamespace(inductive=False)  # a network that needs no history
 
 
 def unit(rng, n, d=8):
@@ -156,7 +159,7 @@ def test_alpha_one_is_infonce_gradient_included(rng, network, train):
 @pytest.mark.parametrize("lam", [0.1, 0.02])
 def test_targets_are_distributions_under_every_option(rng, network, train, popularity, duplicates, lam):
     objective = InfoNCE(64, duplicates=duplicates, symmetric=True)
-    batch = next(objective.batches(train, rng, history=False))
+    batch = next(objective.batches(train, rng, KNOWN, 0))
     batch = bound(network, train, popularity=popularity, lam=lam).before(batch, network)
     assert batch.targets.isfinite().all() and (batch.targets >= 0).all()
     torch.testing.assert_close(batch.targets.sum(1), torch.ones(64))
@@ -178,7 +181,7 @@ def test_a_row_whose_every_pair_is_observed_keeps_its_own(network):
     everything = Interactions.from_pairs(torch.tensor([0, 0, 0, 1]), torch.tensor([0, 1, 2, 0]), 2, 3)
     network = Tables(2, 3, dim=4)
     objective = InfoNCE(4, duplicates="mask")
-    batch = next(objective.batches(everything, torch.Generator().manual_seed(0), history=False))
+    batch = next(objective.batches(everything, torch.Generator().manual_seed(0), KNOWN, 0))
     targets = bound(network, everything).before(batch, network).targets
     rows = batch.query.users == 0
     torch.testing.assert_close(targets[rows], torch.eye(4)[rows])
@@ -196,7 +199,7 @@ def test_the_teacher_is_the_exact_moving_average_and_learns_nothing(rng, network
     denoiser = bound(network, train, momentum=0.7)
     expected = network.item_table.weight.detach().clone()
     objective, optimizer = InfoNCE(32), torch.optim.SGD(network.parameters(), lr=5.0)
-    for batch in objective.batches(train, rng, history=False):
+    for batch in objective.batches(train, rng, KNOWN, 0):
         objective(network, denoiser.before(batch, network))[0].mean().backward()
         optimizer.step()
         clear_gradients(network)
