@@ -189,6 +189,20 @@ class Board:
                         found.setdefault(key, replace(job, config={**job.config, "force": finished}))
         return list(found.values())
 
+    def stale(self) -> list[tuple[runner.Job, dict[str, Any]]]:
+        """Finished runs that were asked for, made by code that has changed since and not repeated by today's yet."""
+        found = {}
+        for artifact in self.request.artifacts:
+            for column, row in artifact.cells() if artifact.kind != "statistics" else ():
+                seeds = self.planner.seeds(artifact, self.earlier[artifact.label])
+                keys = self.planner.keys(artifact, column, row, seeds) if self.request.wants(row, column) else {}
+                for seed, key in keys.items():
+                    record = self.runs.get(key)
+                    if record and record["status"] == "done" and self.planner.code[key] not in (
+                            record["sources"], record.get("repeated")):
+                        found[key] = self.planner.job(column, row, seed, key), record
+        return list(found.values())
+
     def write_all(self, key: str | None = None) -> None:
         """Bring the files of all artifacts up to date, or of those that show the run ``key``."""
         for artifact in self.request.artifacts:
@@ -290,11 +304,17 @@ class Board:
             yield (f"{len(behind)} runs, {hours:.1f} hours in all, on {', '.join(sorted(devices))}; every run with its "
                    "command, epochs and seconds is in runs.csv.")
             yield "Commits: " + ", ".join(sorted({line["commit"] for line in behind})) + "."
-            old = sorted({line["commit"] for line in behind if line["key"] in self.planner.code
-                          and line["sources"] != self.planner.code[line["key"]]})
+            code = self.planner.code
+            changed = [line for line in behind if line["key"] in code and line["sources"] != code[line["key"]]]
+            old = sorted({line["commit"] for line in changed if line["repeated"] != code[line["key"]]})
+            same = [line for line in changed if line["repeated"] == code[line["key"]]]
             if old:
-                yield (f"†: made by code that has changed since (commits {', '.join(old)}); "
-                       f"`make tables PAPER={artifact.paper} TABLE={artifact.name} FRESH=1` runs them again.")
+                yield (f"†: made by code that has changed since (commits {', '.join(old)}); `make tables "
+                       f"PAPER={artifact.paper} TABLE={artifact.name} FRESH=1` runs them again, VERIFY=1 their first "
+                       "epochs.")
+            if same:
+                yield (f"{len(same)} runs were made by code that has changed since, and today's repeats the first "
+                       "epoch of each, or all of what has none, to the last digit.")
             yield from self.budgets(behind)
         profile = " PROFILE=smoke" if artifact.planted else ""
         yield f"Command: `make tables PAPER={artifact.paper} TABLE={artifact.name}{profile}`."

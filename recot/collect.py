@@ -18,8 +18,8 @@ from recot.spec import Artifact, Column, Row, printed
 
 HEADER = ("table", "row", "column", "metric", "seeds", "mean", "std", "paper", "delta", "verdict", "key")
 RUN_HEADER = ("key", "data", "model", "loss", "denoiser", "noise", "seed", "epochs", "best_epoch", "max_epochs",
-              "seconds", "wall_seconds", "peak_memory_mb", "device", "threads", "commit", "sources", "split",
-              "finished", "command")
+              "seconds", "wall_seconds", "peak_memory_mb", "device", "threads", "commit", "sources", "repeated",
+              "split", "finished", "command")
 TEST_HEADER = ("table", "column", "metric", "best", "second", "difference", "users", "p", "p_holm", "keys")
 
 NO_DATA, NOT_RUN = "data not available", "not run yet"
@@ -94,7 +94,7 @@ def lines(artifact: Artifact, cells: Iterable[Cell], earlier: Sequence[Line]) ->
     """The rows of the csv.
 
     A row of the csv as it was stays where its runs are not at hand and its keys are those wanted today: it answers the
-    same question.
+    same question. Where the data are not at hand either, its keys cannot be told, and it stays as well.
     """
     kept = {(line["row"], line["column"], line["metric"]): line for line in earlier}
     found = []
@@ -106,9 +106,9 @@ def lines(artifact: Artifact, cells: Iterable[Cell], earlier: Sequence[Line]) ->
             before = kept.get((cell.row.id, cell.column.id, metric))
             if cell.records:
                 line |= summary(cell, metric, paper)
-            if before and before["mean"] and len(before["seeds"].split()) > len(cell.records) and all(
-                    cell.keys.get(int(seed)) == key
-                    for seed, key in zip(before["seeds"].split(), before["key"].split(), strict=True)):
+            if before and before["mean"] and len(before["seeds"].split()) > len(cell.records) and (
+                    cell.reason == NO_DATA or all(cell.keys.get(int(seed)) == key for seed, key in zip(
+                        before["seeds"].split(), before["key"].split(), strict=True))):
                 line = {name: before[name] for name in HEADER}
                 delta, word = verdict(float(before["mean"]), paper, metric)
                 line |= {"paper": number(paper), "delta": number(delta), "verdict": word}

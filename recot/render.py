@@ -64,8 +64,9 @@ def stars(tests: Iterable[Line]) -> set[tuple[str, str, str]]:
 
 
 def older(line: Line, runs: Mapping[str, Line], today: Mapping[str, str]) -> bool:
-    """Whether a run of the cell was made by code that has changed since."""
-    return any(key in runs and key in today and runs[key]["sources"] != today[key] for key in line["key"].split())
+    """Whether a run of the cell was made by code that has changed since, and that today's was not seen to repeat."""
+    return any(key in runs and key in today and today[key] not in (runs[key]["sources"], runs[key]["repeated"])
+               for key in line["key"].split())
 
 
 def cell_lines(artifact: Artifact, row: Row, column: Column, lines: Lines) -> list[Line]:

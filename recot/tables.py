@@ -125,6 +125,8 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--limit", type=parse_duration, help="give up a run after this long")
     parser.add_argument("--jobs", type=int, default=1, help="runs at once (set OMP_NUM_THREADS to share the cores)")
     parser.add_argument("--fresh", action="store_true", help="run again what was made by code that has changed since")
+    parser.add_argument("--verify", action="store_true", help="repeat the first epoch of what was made by code that "
+                        "has changed since, and say whether it is the same; runs no table")
     parser.add_argument("--profile", help="smoke: everything on small planted data, into results/smoke")
     parser.add_argument("--results", type=Path, default=Path("results"), help="where tables are written")
     return parser
@@ -159,7 +161,7 @@ def regenerate(options: argparse.Namespace) -> int:
         return 0
     if options.tune:
         return tune_rows(options)
-    idle = options.dry_run or options.render
+    idle = options.dry_run or options.render or options.verify
     request = Request([needed(artifact, reachable) for artifact in artifacts], set(options.row), set(options.data),
                       tuple(map(int, options.seeds)), results, fetch=not idle)
     runs = Runs(composed()[0]["paths"]["runs"])
@@ -170,12 +172,34 @@ def regenerate(options: argparse.Namespace) -> int:
         sys.stdout.writelines(f"{duration(job.estimate):>8}  {job.command}\n" for job in jobs)
         sys.stdout.write(f"{len(jobs)} runs, {duration(total)}, {unknown} of unknown length\n")
         return 0
+    if options.verify:
+        return verify(board)
     board.write_all()  # first: a killed run of this program may have left a record that no table shows yet
     failures = [] if options.render else execute(board, jobs, options)
     log.info("written to %s: %s", results, ", ".join(artifact.label for artifact in request.artifacts))
     for outcome in failures:
         log.error("failed: %s\n  %s", outcome.job.command, outcome.error)
     return 1 if failures else 0
+
+
+def verify(board: Board) -> int:
+    """Repeat the first epochs of runs that were made by other code than today's; 1 where one departs."""
+    from recot.repeat import departure
+
+    departed = 0
+    for job, record in board.stale():
+        try:
+            found = departure(job.config, record, board.runs.folder(job.key))
+        except FileNotFoundError as error:
+            found = str(error)
+        if found:
+            departed += 1
+            log.error("departs: %s\n  %s", job.command, found)
+        else:
+            board.runs.put(job.key, record | {"repeated": board.planner.code[job.key]})
+            log.info("the same: %s", job.command)
+    board.write_all()
+    return int(departed > 0)
 
 
 def tune_rows(options: argparse.Namespace) -> int:
@@ -186,7 +210,7 @@ def tune_rows(options: argparse.Namespace) -> int:
     """
     if len(options.paper) != 1 or not options.data:
         raise RequestError("--tune wants one paper and the data sets to tune on: --paper sclrec --data gowalla --tune")
-    for name in ("table", "seeds", "render", "budget", "limit", "fresh", "profile"):
+    for name in ("table", "seeds", "render", "budget", "limit", "fresh", "verify", "profile"):
         if getattr(options, name):
             raise RequestError(f"--tune reads no --{name}; it tunes the rows of the spec, all of them or those of "
                                "--row")

@@ -161,6 +161,12 @@ def test_a_row_whose_runs_are_not_at_hand_goes_where_its_keys_are_not_todays(rep
     assert (line["mean"], line["verdict"], line["paper"]) == ("", "not run yet", "0.2")
 
 
+def test_a_row_stays_where_the_data_are_not_at_hand_and_nothing_can_be_told(reported):
+    assert lines(TABLE, [cell(keys={}, reason="data not available")], reported) == reported
+    line = only(lines(TABLE, [cell(keys={}, reason="data not available")], []))
+    assert (line["mean"], line["verdict"]) == ("", "data not available")
+
+
 def test_some_of_the_seeds_at_hand_do_not_replace_a_mean_over_all_of_them(reported):
     assert lines(TABLE, [cell(keys=KEYS, records={1: record("k1")})], reported) == reported
 

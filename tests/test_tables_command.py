@@ -125,6 +125,30 @@ def test_more_seeds_join_the_cell_and_stay_in_it(tmp_path):
     assert [cells(tmp_path)[row, "recall@20"]["seeds"] for row in ("bprmf", "clrec")] == ["0 3", "0"]
 
 
+def test_what_older_code_made_is_verified_by_its_first_epoch_and_loses_its_dagger(tmp_path):
+    variables = spec(tmp_path)
+    assert tables(tmp_path, **variables).returncode == 0
+
+    def change(row, **values):
+        file = tmp_path / "runs" / cells(tmp_path)[row, "recall@20"]["key"] / "record.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | values))
+
+    def page():
+        return (tmp_path / "results" / "toy" / "table2.md").read_text()
+
+    for row in ("popularity", "bprmf", "clrec"):
+        change(row, sources="0" * 16)
+    change("popularity", digest="1" * 16)
+    assert tables(tmp_path, "--render", **variables).returncode == 0
+    assert page().count("†") == 2 * 3 + 1 and "VERIFY=1" in page()
+    verified = tables(tmp_path, "--verify", **variables)
+    assert verified.returncode == 1 and verified.stderr.count("the same: ") == 2
+    assert "departs: python -m recot.run data=planted" in verified.stderr
+    assert "the answers are others" in verified.stderr
+    assert page().count("†") == 2 + 1 and "2 runs were made by code that has changed since" in page()
+    assert "the same" not in tables(tmp_path, "--verify", **variables).stderr
+
+
 def test_row_19_killed_in_the_middle_it_goes_on_and_repeats_nothing(tmp_path):
     """SIGKILL while the second of three runs trains; the numbers are those of an undisturbed run."""
     variables = spec(tmp_path, 60)
