@@ -144,7 +144,8 @@ def draw_sizes(panel: Any, artifact: Artifact, columns: Sequence[Column], lines:
     behind.spines["right"].set_visible(True)
     panel.set_zorder(behind.get_zorder() + 1)
     panel.patch.set_visible(False)
-    panel.set(xticks=range(len(columns)), xticklabels=[column.label for column in columns])
+    panel.set(xticks=range(len(columns)), xticklabels=[column.label for column in columns],
+              xlim=(-0.5, len(columns) - 0.5), ylim=(0, None))
 
 
 def draw(above: Any, below: Any, artifact: Artifact, columns: Sequence[Column], lines: Lines, metric: str) -> None:

@@ -137,3 +137,4 @@ def test_groups_are_lines_over_bars_of_their_sizes(panels):
     assert above.lines[0].get_xdata().tolist() == [0, 1, 2] and above.lines[0].get_ydata().tolist() == [0.3, 0.2, 0.1]
     assert [bar.get_height() for bar in sizes.patches] == [50, 70, 20]
     assert [label.get_text() for label in above.get_xticklabels()] == ["up to 3", "4 to 7", "8 or more"]
+    assert above.get_xlim() == (-0.5, 2.5) and above.get_ylim()[0] == 0  # a group without a value keeps its place
