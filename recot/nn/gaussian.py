@@ -6,6 +6,8 @@ covariances commute and the Bures term is that of their roots.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -16,13 +18,30 @@ def variance(x: Tensor) -> Tensor:
     return F.elu(x) + 1
 
 
+class Deviation(torch.autograd.Function):
+    """See :func:`deviation`; where that is below 1 its slope is half of it, and half of one over it elsewhere."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        """Of any shape."""
+        found = x.clamp(min=0).add_(1).sqrt_().mul_(x.clamp(max=0).div_(2).exp_())  # one of the factors is 1
+        ctx.save_for_backward(found)
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        """Of the same shape."""
+        (found,) = ctx.saved_tensors
+        return torch.minimum(found, found.reciprocal()).mul_(grad).div_(2)
+
+
 def deviation(x: Tensor) -> Tensor:
     """The root of :func:`variance`, of the shape of ``x``: ``exp(x / 2)`` below zero and ``sqrt(1 + x)`` above.
 
     ``ELU(x) + 1`` is zero in float32 from x = -17 on, and its root has an infinite slope there; this has neither.
     """
-    below = (x.clamp(max=0) / 2).exp()
-    return torch.where(x > 0, (1 + x.clamp(min=0)).sqrt(), below)
+    found: Tensor = Deviation.apply(x)  # type: ignore[no-untyped-call]  # torch leaves it so
+    return found
 
 
 def wasserstein(a: Tensor, b: Tensor) -> Tensor:
