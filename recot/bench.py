@@ -25,6 +25,8 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from recot import straight
+from recot.contrast import Contrast
+from recot.data.augment import Augmentation
 from recot.data.batches import uniform_negatives
 from recot.data.interactions import Interactions, Ragged
 from recot.data.split import EvalSet, Query, Split, ratio
@@ -36,10 +38,13 @@ from recot.learn import Gradient
 from recot.networks.base import TwoTower
 from recot.networks.buir import BUIR
 from recot.networks.lightgcn import LightGCN
+from recot.networks.sasrec import SASRec
+from recot.networks.stosa import Stosa
 from recot.networks.tables import Tables
 from recot.nn.graph import product
 from recot.nn.table import clear_gradients
 from recot.objectives import BCE, BPR, Bootstrap, DirectAU, InfoNCE, Objective
+from recot.sequential import NextGaussian, NextItem
 from recot.training import Training
 
 N_USERS, N_ITEMS, N_PAIRS, DIM, BATCH = 29_858, 40_981, 1_027_370, 64, 1024
@@ -235,6 +240,33 @@ def baseline_rows(train: Interactions, rounds: int) -> Iterator[Row]:
         yield Row(f"{name} step / our BPR step", *interleaved(steps(other.step, 10), steps(plain.step, 10), rounds), "")
 
 
+def histories(lengths: Tensor, n_items: int) -> Interactions:
+    """Users who take ``lengths`` (n_users,) items each, one after the other."""
+    users = torch.arange(len(lengths)).repeat_interleave(lengths)
+    times = torch.arange(len(users))
+    first = torch.randint(n_items, (len(lengths),), generator=torch.Generator().manual_seed(0))
+    items = (first[users] + 97 * (times - (lengths.cumsum(0) - lengths)[users])) % n_items  # no user has one twice
+    return Interactions.from_pairs(users, items, len(lengths), n_items, times=times)
+
+
+def sequence_rows(rounds: int) -> Iterator[Row]:
+    """Steps on histories as long as Beauty's against the same on histories that fill all 50 places.
+
+    The latter is the least that programs do which fill every history up with padding.
+    """
+    rng = torch.Generator().manual_seed(0)
+    short = 3 - (torch.rand(22_363, generator=rng).log() * 4.35).long()  # 6.9 on average, and 6.9 in Beauty
+    sets = [histories(lengths, 12_101) for lengths in (short, torch.full((4_096,), 60))]
+    views = Augmentation(["substitute", "insert", "mask", "crop", "reorder"], ["substitute", "insert", "mask"], 16, {
+        "crop": 0.2, "mask": 0.7, "reorder": 0.2, "substitute": 0.5, "insert": 0.3})
+    compared = partial(NextGaussian, contrast=Contrast(views, 0.005, 64, "neg_w2", "last"))
+    for name, objective, network in (("SASRec", NextItem, SASRec), ("STOSA", NextGaussian, Stosa),
+                                     ("MStein", compared, Stosa)):
+        ours, filled = (Trainer(train, objective(), Denoiser(), network) for train in sets)
+        yield Row(f"{name} step, histories of Beauty's lengths / of 50 places", *interleaved(
+            steps(ours.step, 2), steps(filled.step, 2), rounds), "<= 0.25")
+
+
 def six_products(network: LightGCN) -> Callable[[], None]:
     """Three layers forward and backward, each in both directions, and nothing else."""
     users, items = torch.randn(N_USERS, DIM), torch.randn(N_ITEMS, DIM)
@@ -289,6 +321,7 @@ def main() -> None:
     for column in ("job", "ours (ms)", "other (ms)", "ratio", "goal"):
         table.add_column(column, justify="left" if column == "job" else "right")
     rows = itertools.chain(training_rows(split.train, arguments.rounds), baseline_rows(split.train, arguments.rounds),
+                           sequence_rows(arguments.rounds),
                            [evaluation_row(split, arguments.users, arguments.rounds)], start_rows())
     for row in rows:
         other, compared = ("", "") if row.ratio != row.ratio else (f"{1e3 * row.other:.1f}", f"{row.ratio:.2f}")

@@ -31,8 +31,8 @@ BELOW = {  # unit -> units it may import besides itself; the order is that of th
     "tune": {"compose", "schema", "cache", "experiment", "run"},
     "tables": {"board", "cache", "collect", "compose", "repeat", "run", "runner", "schema", "spec", "tune"},
     "straight": {"data"}, "scale": {"data", "denoise"},
-    "bench": {"straight", "learn", "training", "evaluate", "networks", "objectives", "denoise", "nn", "ot", "losses",
-              "data"},
+    "bench": {"straight", "learn", "training", "evaluate", "networks", "sequential", "objectives", "contrast",
+              "denoise", "nn", "ot", "losses", "data"},
 }
 ONLY_IN = {"lightning": {"learn"}, "hydra": {"compose", "run", "experiment", "tune"},
            "omegaconf": {"compose", "run", "tune"}, "optuna": {"tune"}, "wandb": {"track"}, "ot": {"ot"},
