@@ -125,7 +125,8 @@ class DuoRec(NextItem):
     Raises:
         ValueError: as :class:`NextItem`; ``tau`` is not positive, or ``weight`` is negative.
 
-    Source: Qiu et al. (WSDM 2022), Contrastive Learning for Representation Degeneration Problem, Eqs. 9 to 12.
+    Source: Qiu et al. (WSDM 2022), Contrastive Learning for Representation Degeneration Problem in Sequential
+    Recommendation.
 
     Departures: ``dropout_same`` is the default of the authors' code, where the paper adds the other two. The authors
     predict by a softmax over all items; MStein says that its table was made with one negative, which is taken here for
