@@ -53,6 +53,7 @@ class Contrast:
         tau: temperature. alike: see :func:`two_views`.
         pooling: what stands for a view: its ``last`` state, the ``mean`` of its states, or all of them side by side,
             ``flatten``, (L d) wide with zeros where it is shorter.
+        filled: with ``flatten``, the states of padding instead of these zeros.
         group: compare the views of this many users at a time, instead of all of the batch, or None.
         halves: take a vector as a mean and what a deviation is made of (the Wasserstein term of CoSeRec, "WDM").
         variance_twice: take variances through ELU + 1 once more, which adds one to them.
@@ -64,14 +65,15 @@ class Contrast:
 
     Source: CL4SRec (Xie et al., ICDE 2022), Sec. 3.1; MStein (Fan et al., WWW 2023), Sec. 4.2.
 
-    Departures: the released program of MStein flattens the states at padding too, where queries see everything and the
-    future; these are zero here. After its warm-up it compares items by the network's vectors, scaled by bounds taken
+    Departures: the released program of MStein flattens the states at padding too, where a position sees everything, the
+    future included; without ``filled`` these are zero here, and with it the vector of padding is, which is random there
+    and never learnt. After its warm-up it compares items by the network's vectors, scaled by bounds taken
     before there were any, so that arbitrary items replace others; MStein's presets stay with users instead.
     """
 
     def __init__(self, augmentation: Augmentation, weight: float = 0.1, tau: float = 1.0, alike: Alike = "dot",
-                 pooling: Literal["last", "mean", "flatten"] = "flatten", group: int | None = None,
-                 halves: bool = False, variance_twice: bool = False,
+                 pooling: Literal["last", "mean", "flatten"] = "flatten", filled: bool = False,
+                 group: int | None = None, halves: bool = False, variance_twice: bool = False,
                  comparison: Literal["users", "vectors", "hybrid"] = "users", warm_up: int = 160):
         if tau <= 0 or weight < 0:
             raise ValueError(f"loss.contrast.tau = {tau} divides a similarity and loss.contrast.weight = {weight} is a "
@@ -79,7 +81,10 @@ class Contrast:
         if group is not None and group < 1:
             raise ValueError(f"loss.contrast.group = {group} is a number of users; give 1 or more, or null for all")
         self.augmentation, self.weight, self.tau = augmentation, weight, tau
-        self.alike, self.pooling, self.group = alike, pooling, group
+        if filled and pooling != "flatten":
+            raise ValueError(f"loss.contrast.filled=true keeps states of padding, and pooling={pooling} looks at none; "
+                             "use loss.contrast.pooling=flatten, or filled=false")
+        self.alike, self.pooling, self.filled, self.group = alike, pooling, filled, group
         self.halves, self.variance_twice = halves, variance_twice
         self.comparison, self.warm_up = comparison, warm_up
         self.compared: tuple[Interactions, Tensor, Tensor] | None = None
@@ -107,7 +112,7 @@ class Contrast:
         """Scalar."""
         first, second = (view.latest(network.max_length) for view in views)
         layout = network.layout(Ragged.from_lengths(torch.cat([first.lengths, second.lengths]),
-                                                    torch.cat([first.values, second.values])))
+                                                    torch.cat([first.values, second.values])), self.filled)
         states = network.states(layout)  # (nnz, d)
         if self.halves or self.variance_twice:
             mean, spread = states.chunk(2, 1)

@@ -93,6 +93,19 @@ def test_a_view_is_pooled_as_said(pooling, rng):
     torch.testing.assert_close(found, expected)
 
 
+def test_states_of_padding_are_pooled_where_asked_for(train, rng):
+    network = Stosa(6, 20, dim=4, n_heads=2, max_length=9).eval()
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.5, generator=rng)
+    augmentation = Augmentation(["reorder"], ratios=RATIOS)
+    views = Contrast(augmentation).views(train.by_user, train.items[:0], 20, rng)
+    with_padding, without = (Contrast(augmentation, 1.0, alike="neg_w2", tau=1.0, filled=filled)(network, views)
+                             for filled in (True, False))
+    flat = torch.cat([network.states(network.layout(view, filled=True)).view(6, -1) for view in views])
+    torch.testing.assert_close(with_padding, two_views(flat, "neg_w2", 1.0).mean())
+    assert abs(with_padding.item() - without.item()) > 1e-4
+
+
 def test_equal_views_without_dropout_are_nearest(train):
     network = Stosa(6, 20, dim=4, n_heads=2).eval()
     same = Contrast(Augmentation(["reorder"], ratios={"reorder": 0.0}), 1.0, 1e-3, "neg_w2", "last")
@@ -140,7 +153,8 @@ def test_variances_may_be_taken_through_elu_twice(train, rng):
     torch.testing.assert_close(found, two_views(torch.cat([mean, again], 1), "neg_w2", 1.0).mean())
 
 
-@pytest.mark.parametrize("wrong", [{"tau": 0.0}, {"weight": -1.0}, {"group": 0}])
+@pytest.mark.parametrize("wrong", [{"tau": 0.0}, {"weight": -1.0}, {"group": 0},
+                                   {"filled": True, "pooling": "last"}])
 def test_what_is_no_contrast_is_refused(wrong):
     with pytest.raises(ValueError, match=r"loss\.contrast"):
         Contrast(Augmentation(["crop"], ratios=RATIOS), **wrong)

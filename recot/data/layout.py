@@ -18,20 +18,27 @@ class Grid:
     Attributes:
         index: (g, t) int64, where each position is in the end-to-end order; 0 at padding.
         real: (g, t) bool, false at padding.
+        filled: padding is part of the order; see :class:`Layout`.
     """
 
     index: Tensor
     real: Tensor
+    filled: bool
 
-    def allowed(self, causal: bool) -> Tensor:
+    def allowed(self, causal: bool, blank: bool) -> Tensor:
         """(g, 1, t, t) bool: what a position may look at, namely real positions, up to itself where ``causal``.
 
-        Padding looks at itself, for a softmax over nothing would be NaN; nobody looks at padding.
+        Nobody looks at padding. Padding looks at itself, for a softmax over nothing would be NaN; in a filled order it
+        looks at everything, padding and the future included, or at nothing (``blank``).
         """
         t = self.real.shape[1]
-        own = torch.eye(t, dtype=torch.bool, device=self.real.device)
         seen = self.real[:, None, :].expand(-1, t, t)  # (g, t, t)
-        return ((seen.tril() if causal else seen) | own)[:, None]  # (g, 1, t, t)
+        seen = seen.tril() if causal else seen
+        if self.filled:
+            seen = torch.where(self.real[:, :, None], seen, not blank)  # (g, t, t)
+        else:
+            seen = seen | torch.eye(t, dtype=torch.bool, device=seen.device)
+        return seen[:, None]  # (g, 1, t, t)
 
 
 class Layout:
@@ -43,12 +50,18 @@ class Layout:
 
     Args:
         history: b rows. width: of the one grid on a device other than the CPU; no row may be longer.
+        filled: begin each row with padding up to ``width`` and keep a state there as well, as programs do that know
+            nothing else.
 
     Attributes:
+        history: the rows, where filled with the padding, which is item 0.
         places: (nnz,) int64, 0 for the last position of each row, 1 for the one before it.
     """
 
-    def __init__(self, history: Ragged, width: int):
+    def __init__(self, history: Ragged, width: int, filled: bool = False):
+        self.real: Tensor | None = None
+        if filled:
+            self.real, history = fill(history, width)
         offsets, device = history.offsets, history.values.device
         self.history = history
         self.grids: list[Grid] = []
@@ -56,7 +69,8 @@ class Layout:
         for rows, t in self.groups(history.lengths, width):
             place = torch.arange(-t, 0, device=device) + offsets[1:][rows, None]  # (g, t)
             real = place >= offsets[:-1][rows, None]  # (g, t)
-            self.grids.append(Grid(place * real, real))
+            index = place * real
+            self.grids.append(Grid(index, real if self.real is None else real & self.real[index], filled))
             ends[rows] = used + t * torch.arange(1, len(rows) + 1, device=device) - 1
             used += t * len(rows)
         self.places = offsets[1:][history.rows] - 1 - torch.arange(len(history.values), device=device)
@@ -76,12 +90,13 @@ class Layout:
                 yield rows, int(lengths[rows].max())
             low = high
 
-    def attend(self, attention: Callable[..., Tensor], *inputs: Tensor, causal: bool = True) -> Tensor:
+    def attend(self, attention: Callable[..., Tensor], *inputs: Tensor, causal: bool = True,
+               blank: bool = False) -> Tensor:
         """``attention`` of each grid, put end to end again.
 
         Args:
             attention: of one (g, heads, t, d) per input and the mask of :meth:`Grid.allowed`, gives (g, heads, t, e).
-            inputs: (nnz, heads, d) each.
+            inputs: (nnz, heads, d) each. causal, blank: see :meth:`Grid.allowed`.
 
         Returns:
             (nnz, heads, e).
@@ -90,10 +105,25 @@ class Layout:
         for grid in self.grids:
             parts = [part.index_select(0, grid.index.flatten()).unflatten(0, grid.index.shape).transpose(1, 2)
                      for part in inputs]  # (g, heads, t, d)
-            found.append(attention(*parts, grid.allowed(causal)).transpose(1, 2).flatten(0, 1))  # (g t, heads, e)
+            mask = grid.allowed(causal, blank)
+            found.append(attention(*parts, mask).transpose(1, 2).flatten(0, 1))  # (g t, heads, e)
         return torch.cat(found).index_select(0, self.back)
+
+    def cleared(self, vectors: Tensor) -> Tensor:
+        """(nnz, d): ``vectors`` (nnz, d), zero at padding."""
+        return vectors if self.real is None else vectors * self.real[:, None]
 
     def last(self, states: Tensor) -> Tensor:
         """(b, d): of states (nnz, d) the last one of each row; zeros for an empty row."""
         ends = (self.history.offsets[1:] - 1).clamp(min=0)
         return states.index_select(0, ends) * (self.history.lengths > 0)[:, None]  # (b, d)
+
+
+def fill(history: Ragged, width: int) -> tuple[Tensor, Ragged]:
+    """Rows that begin with zeros up to ``width`` values: (b width,) bool, false at these, and the rows."""
+    index = torch.arange(len(history.values), device=history.values.device)
+    place = (history.rows + 1) * width + index - history.offsets[1:][history.rows]  # (nnz,)
+    real = torch.zeros(len(history) * width, dtype=torch.bool, device=index.device)
+    real[place] = True
+    values = history.values.new_zeros(len(real)).index_copy(0, place, history.values)
+    return real, Ragged.from_lengths(torch.full_like(history.lengths, width), values)

@@ -61,9 +61,9 @@ class Sequential(TwoTower):
         """(nnz, d): what is known after each item of the histories; they are at most ``max_length`` long."""
         raise TypeError(f"{type(self).__name__} reads histories and has to define states(layout)")
 
-    def layout(self, history: Ragged) -> Layout:
-        """Of histories that are at most ``max_length`` long."""
-        return Layout(history, self.max_length)
+    def layout(self, history: Ragged, filled: bool = False) -> Layout:
+        """Of histories that are at most ``max_length`` long; ``filled`` up to that, see :class:`Layout`."""
+        return Layout(history, self.max_length, filled)
 
     def users(self, query: Query) -> Tensor:
         """(b, d), the last state; zero where nothing is known of a user."""
@@ -107,7 +107,7 @@ class SASRec(Sequential):
 
     def states(self, layout: Layout) -> Tensor:
         """(nnz, d)."""
-        x = self.table(layout.history.values) + self.positions[self.max_length - 1 - layout.places]
+        x = layout.cleared(self.table(layout.history.values)) + self.positions[self.max_length - 1 - layout.places]
         x = self.dropout(self.norm(x))
         for block in self.blocks:
             x = block(x, layout, self.causal)

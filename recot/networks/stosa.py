@@ -55,7 +55,7 @@ class GaussianBlock(nn.Module):
         q, k, v = self.mean.inward(mean).view(heads).unbind(1)  # (nnz, heads, d / heads)
         qs, ks, vs = self.spread.inward(variance(spread)).view(heads).unbind(1)  # (nnz, heads, d / heads)
         seen = layout.attend(self.attention, torch.cat([q, deviation(qs)], -1), torch.cat([k, deviation(ks)], -1),
-                             v, variance(vs))  # (nnz, heads, 2 d / heads)
+                             v, variance(vs), blank=True)  # (nnz, heads, 2 d / heads)
         seen_mean, seen_spread = (half.flatten(1) for half in seen.chunk(2, -1))  # (nnz, d)
         spread = self.spread.after(variance(spread), seen_spread, self.norm)
         return self.mean.after(mean, seen_mean, self.norm) if self.contextual else mean, spread
@@ -63,14 +63,15 @@ class GaussianBlock(nn.Module):
     def attention(self, q: Tensor, k: Tensor, v: Tensor, vs: Tensor, allowed: Tensor) -> Tensor:
         """(g, heads, t, 2 d / heads): means and variances of the weighted sums; a variance has their squares.
 
-        Of the distance, the norm of the query is one number per row, which a softmax does not see.
+        Of the distance, the norm of the query is one number per row, which a softmax does not see. What may look at
+        nothing looks at everything alike.
 
         Args:
             q, k: (g, heads, t, 2 d / heads), means and deviations. v, vs: (g, heads, t, d / heads).
         """
         near = 2 * (q @ k.mT) - k.square().sum(-1)[..., None, :]  # (g, heads, t, t)
         scale = v.shape[-1] ** -0.5
-        a = self.attention_dropout((near * scale).masked_fill(~allowed, -torch.inf).softmax(-1))
+        a = self.attention_dropout((near * scale).masked_fill(~allowed, torch.finfo(near.dtype).min).softmax(-1))
         return torch.cat([a @ v, a.square() @ vs], -1)
 
 
@@ -116,8 +117,9 @@ class Stosa(Sequential):
     def states(self, layout: Layout) -> Tensor:
         """(nnz, 2d), means and deviations."""
         values, places = layout.history.values, self.max_length - 1 - layout.places
-        mean = F.elu(self.dropout(self.norm(self.means(values) + self.mean_positions[places])))
-        spread = self.dropout(self.norm(self.spreads(values) + self.spread_positions[places]))
+        mean, spread = (layout.cleared(table(values)) for table in (self.means, self.spreads))  # (nnz, d) each
+        mean = F.elu(self.dropout(self.norm(mean + self.mean_positions[places])))
+        spread = self.dropout(self.norm(spread + self.spread_positions[places]))
         for block in self.blocks:
             mean, spread = block(mean, spread, layout)
         return torch.cat([mean, deviation(spread)], -1)

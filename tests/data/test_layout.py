@@ -53,3 +53,26 @@ def test_places_count_from_the_end_and_last_takes_the_end(layout):
     assert layout.places[:4].tolist() == [2, 1, 0, 0]
     states = torch.arange(sum(LENGTHS), dtype=torch.float32)[:, None]
     assert layout.last(states).flatten().tolist() == [2, 3, 0, 12, 17, 21, 41, 43]
+
+
+def test_a_filled_order_begins_each_row_with_padding_that_everybody_is_blind_to(rng):
+    layout = Layout(Ragged.from_lists([[5, 6, 7], [8]]), 4, filled=True)
+    assert layout.history.to_lists() == [[0, 5, 6, 7], [0, 0, 0, 8]]
+    assert layout.real.tolist() == [False, True, True, True, False, False, False, True]
+    assert layout.places.tolist() == [3, 2, 1, 0, 3, 2, 1, 0]
+    [grid] = layout.grids
+    looks = grid.allowed(causal=True, blank=False)[:, 0]
+    assert looks[0, 1:, 0].tolist() == [False] * 3 and looks[0, 0].all() and looks[1, :3].all()
+    assert looks[0, 1:, 1:].equal(torch.ones(3, 3).tril().bool()) and looks[1, 3].tolist() == [False] * 3 + [True]
+    assert not grid.allowed(causal=True, blank=True)[1, 0, :3].any()
+
+
+def test_padding_in_a_filled_order_sees_everything(rng):
+    layout = Layout(Ragged.from_lists([[5, 6, 7]]), 5, filled=True)
+    q, k, v = (torch.randn(5, 2, 4, generator=rng, dtype=torch.float64) for _ in range(3))
+    found = layout.attend(attention, q, k, v)
+    everything = F.scaled_dot_product_attention(*(part.transpose(0, 1) for part in (q, k, v))).transpose(0, 1)
+    torch.testing.assert_close(found[:2], everything[:2])
+    alone = F.scaled_dot_product_attention(*(part[2:].transpose(0, 1) for part in (q, k, v)), is_causal=True)
+    torch.testing.assert_close(found[2:], alone.transpose(0, 1))
+    assert layout.cleared(torch.ones(5, 3)).sum(1).tolist() == [0, 0, 3, 3, 3]

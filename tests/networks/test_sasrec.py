@@ -48,6 +48,21 @@ def test_rows_do_not_see_each_other(network):
     torch.testing.assert_close(together, apart)
 
 
+def test_the_state_of_an_item_is_the_same_with_padding_before_it(network):
+    history = Ragged.from_lists([[1, 2], [3, 4, 5, 6, 7], [8]])
+    filled = network.layout(history, filled=True)
+    torch.testing.assert_close(network.states(filled)[filled.real], network.states(network.layout(history)))
+
+
+def test_padding_sees_all_of_its_row_alike_where_attention_is_by_distance(rng):
+    block = GaussianBlock(4, 2, 0.0, 0.0, True).eval()
+    layout = Layout(Ragged.from_lists([[5, 6]]), 3, filled=True)
+    parts = [torch.randn(3, 2, 4, generator=rng), torch.randn(3, 2, 4, generator=rng),
+             torch.randn(3, 2, 2, generator=rng), torch.rand(3, 2, 2, generator=rng)]
+    found = layout.attend(block.attention, *parts, blank=True)[0]
+    torch.testing.assert_close(found, torch.cat([parts[2].mean(0), parts[3].sum(0) / 9], 1))
+
+
 def test_only_the_latest_items_are_read_and_nothing_known_is_zero(network):
     query = Query(torch.tensor([0, -1, 0]), Ragged.from_lists([list(range(10)), list(range(4, 10)), []]))
     users = network.users(query)
