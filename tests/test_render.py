@@ -147,9 +147,11 @@ def test_a_latex_table_has_ours_and_the_papers_in_parentheses_and_balanced_colum
         assert unescaped.count("{") == unescaped.count("}")
 
 
-@pytest.mark.parametrize(("made", "today", "marked"), [("old", "new", True), ("new", "new", False)])
-def test_a_cell_made_by_code_that_has_changed_since_is_marked_with_a_dagger(made, today, marked):
-    runs = {key: {"sources": "new"} for key in ("k0", "k1")} | {"k2": {"sources": made}}
+@pytest.mark.parametrize(("made", "repeated", "today", "marked"), [
+    ("old", "", "new", True), ("new", "", "new", False), ("old", "new", "new", False), ("old", "older", "new", True)])
+def test_a_cell_made_by_code_that_has_changed_since_is_marked_with_a_dagger(made, repeated, today, marked):
+    runs = {key: {"sources": "new", "repeated": ""} for key in ("k0", "k1")} | {
+        "k2": {"sources": made, "repeated": repeated}}
     code = dict.fromkeys(runs, today)
     gowalla, _ = tables_of(page(runs=runs, today=code))
     assert row_of(gowalla, escape(ROWS[1].name)) == [f"**0.2100 ± 0.0125{'†' * marked}**\\*", "0.0500"]
