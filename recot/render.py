@@ -192,8 +192,10 @@ def improvement(artifact: Artifact, column: Column, lines: Lines) -> list[list[s
             texts.append(percent(best[0] / best[1] - 1) if known and best[1] else "")
         found.append(["", label, *texts])
     names = ", ".join(row.name for row in artifact.rows if row.id in artifact.improvement)
-    found[0][0] = escape(f"best of {names} against the best other")
-    return [row for row in found if any(row[2:])]
+    shown = [row for row in found if any(row[2:])]
+    for row in shown[:1]:
+        row[0] = escape(f"best of {names} against the best other")
+    return shown
 
 
 def change(line: Line, reference: Line, which: str) -> str:
