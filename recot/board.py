@@ -171,7 +171,7 @@ class Board:
         """Runs that were asked for and have no record, most wanted first.
 
         Args:
-            fresh: also those whose record was made by code that has changed since.
+            fresh: also those that are :meth:`outdated`.
         """
         found: dict[str, runner.Job] = {}
         wanted = [(a, column, row) for a in self.request.artifacts if a.kind != "statistics"
@@ -183,14 +183,17 @@ class Board:
                 for key in self.planner.keys(artifact, column, row, [seed]).values():
                     record = self.runs.get(key)
                     finished = record is not None and record["status"] in ("done", "diverged")
-                    stale = finished and record.get("sources") != self.planner.code[key]  # type: ignore[union-attr]
-                    if not finished or (fresh and stale):
+                    if record is None or not finished or (fresh and self.outdated(key, record)):
                         job = self.planner.job(column, row, seed, key)
                         found.setdefault(key, replace(job, config={**job.config, "force": finished}))
         return list(found.values())
 
+    def outdated(self, key: str, record: Mapping[str, Any]) -> bool:
+        """Whether a finished run was made by code that has changed since, and that today's was not seen to repeat."""
+        return self.planner.code[key] not in (record.get("sources"), record.get("repeated"))
+
     def stale(self) -> list[tuple[runner.Job, dict[str, Any]]]:
-        """Finished runs that were asked for, made by code that has changed since and not repeated by today's yet."""
+        """Finished runs that were asked for and are :meth:`outdated`."""
         found = {}
         for artifact in self.request.artifacts:
             for column, row in artifact.cells() if artifact.kind != "statistics" else ():
@@ -198,8 +201,7 @@ class Board:
                 keys = self.planner.keys(artifact, column, row, seeds) if self.request.wants(row, column) else {}
                 for seed, key in keys.items():
                     record = self.runs.get(key)
-                    if record and record["status"] == "done" and self.planner.code[key] not in (
-                            record["sources"], record.get("repeated")):
+                    if record and record["status"] == "done" and self.outdated(key, record):
                         found[key] = self.planner.job(column, row, seed, key), record
         return list(found.values())
 

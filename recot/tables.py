@@ -82,7 +82,7 @@ def listing(artifacts: Iterable[Artifact], results: Path) -> Iterator[str]:
                  "data not available" if lost == len(cells) else "not run")
         parts = [f"{done} of {len(cells)} cells"] + [f"{n} {what}" for n, what in (
             (lost, "without data"), (failed, "failed"), (len(cells) - done - lost - failed, "to run")) if n]
-        yield f"{artifact.paper:11} {artifact.name:11} {state:19} {', '.join(parts):46} {artifact.title}"
+        yield f"{artifact.paper:11} {artifact.name:14} {state:19} {', '.join(parts):46} {artifact.title}"
 
 
 def duration(seconds: float | None) -> str:

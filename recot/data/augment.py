@@ -147,8 +147,8 @@ def similar_by_vectors(vectors: Tensor, similarity: Callable[[Tensor, Tensor], T
         best = values.max(1)
         found.append(best.indices)
         alike.append(best.values)
-    lowest, value = torch.stack(least).amin(), torch.cat(alike)
-    return torch.cat(found), (value - lowest) / (value.amax() - lowest).clamp(min=1e-12)
+    floor, value = torch.stack(least).amin(), torch.cat(alike)
+    return torch.cat(found), (value - floor) / (value.amax() - floor).clamp(min=1e-12)
 
 
 class Augmentation:
