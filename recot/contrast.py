@@ -131,5 +131,4 @@ class Contrast:
             sums = states.new_zeros(len(history), states.shape[1]).index_add(0, history.rows, states)  # (2n, d)
             return sums / history.lengths[:, None]
         flat = states.new_zeros(len(history) * width, states.shape[1])
-        where = history.rows * width + width - 1 - layout.places
-        return flat.index_copy(0, where, states).view(len(history), -1)  # (2n, width d)
+        return flat.index_copy(0, history.slots(width), states).view(len(history), -1)  # (2n, width d)

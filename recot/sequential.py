@@ -12,8 +12,9 @@ from torch import Tensor
 from recot import losses
 from recot.contrast import Contrast, two_views
 from recot.data.augment import lowest
-from recot.data.batches import Masked, Prefixes, Sequences, Windows, prefixes, rows, sequences, windows
+from recot.data.batches import rows
 from recot.data.interactions import Interactions, Ragged
+from recot.data.sequences import Masked, Prefixes, Sequences, Windows, prefixes, sequences, windows
 from recot.nn.gaussian import wasserstein
 from recot.objectives import weighted
 
@@ -108,7 +109,7 @@ class NextGaussian(NextItem):
         return loss + self.pvn * (distance[:, :1] - between).relu().mean(1)
 
 
-class DuoRec(NextItem):
+class DuoRec:
     """The next item is predicted from a prefix of a history, and two prefixes that it follows recognise each other.
 
     Each prefix is read twice, with other dropout, and so is another one that was followed by the same item. Two of the
@@ -133,28 +134,30 @@ class DuoRec(NextItem):
     binary cross entropy, as in the other rows.
     """
 
+    networks = ("SASRec",)
+
     def __init__(self, batch_size: int = 256, negatives: int = 1, against: Literal["sampled", "all"] = "sampled",
                  views: Literal["dropout_same", "dropout", "same"] = "dropout_same", weight: float = 0.1,
                  tau: float = 1.0, prefixes: Literal["all", "one"] = "all"):
-        super().__init__(batch_size, negatives, against)
+        self.next = NextItem(batch_size, negatives, against)
         if tau <= 0 or weight < 0:
             raise ValueError(f"loss.tau = {tau} divides a similarity and loss.weight = {weight} is a weight; give more "
                              "than 0, and 0 or more")
         self.views, self.weight, self.tau, self.prefixes = views, weight, tau, prefixes
 
-    def batches(self, train: Interactions, rng: torch.Generator, network: Any, epoch: int) -> Iterator[Prefixes]:  # type: ignore[override]
+    def batches(self, train: Interactions, rng: torch.Generator, network: Any, epoch: int) -> Iterator[Prefixes]:
         """Prefixes with what comes next, and their partners; they have them in any case."""
-        return prefixes(train, self.batch_size, rng, negatives=self.negatives, one=self.prefixes == "one")
+        return prefixes(train, self.next.batch_size, rng, negatives=self.next.negatives, one=self.prefixes == "one")
 
-    def __call__(self, network: Any, batch: Prefixes) -> tuple[Tensor, Prefixes]:  # type: ignore[override]
+    def __call__(self, network: Any, batch: Prefixes) -> tuple[Tensor, Prefixes]:
         """(n,) loss; the comparison is the same number in every place, so that the mean holds it once."""
         once = batch.query.history.latest(network.max_length)
-        other = batch.partners.latest(network.max_length)  # type: ignore[union-attr]
+        other = batch.partners.latest(network.max_length)
         read = [once, *[once] * (self.views != "same"), *[other] * (self.views != "dropout")]
         layout = network.layout(Ragged.from_lengths(torch.cat([rows.lengths for rows in read]),
                                                     torch.cat([rows.values for rows in read])))
         states = layout.last(network.states(layout))  # (2n or 3n, d)
-        loss = weighted(self.predicted(network, states[:len(once)], batch.items, batch.negatives), batch.weights)
+        loss = weighted(self.next.predicted(network, states[:len(once)], batch.items, batch.negatives), batch.weights)
         return loss + self.weight * two_views(states[-2 * len(once):], "dot", self.tau).mean(), batch
 
 

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 
 from recot.contrast import two_views
-from recot.data.batches import Windows
 from recot.data.interactions import Interactions, Ragged
+from recot.data.sequences import Windows
 from recot.data.split import Query
 from recot.networks.bert4rec import BERT4Rec
 from recot.networks.caser import Caser

@@ -25,11 +25,6 @@ def _noise(history: Ragged, rng: torch.Generator) -> Tensor:
     return torch.rand(len(history.values), generator=rng, dtype=torch.float64, device=history.values.device)
 
 
-def _place(history: Ragged) -> Tensor:
-    """(nnz,) int64, the place of each value in its row, from 0."""
-    return torch.arange(len(history.values), device=history.values.device) - history.offsets[history.rows]
-
-
 def _block(history: Ragged, count: Tensor, rng: torch.Generator) -> Tensor:
     """(b,) int64, where a block of ``count`` (b,) values may begin, uniformly."""
     free = history.lengths - count + 1
@@ -39,7 +34,7 @@ def _block(history: Ragged, count: Tensor, rng: torch.Generator) -> Tensor:
 def lowest(history: Ragged, count: Tensor, key: Tensor) -> Tensor:
     """(nnz,) bool, true for the ``count`` (b,) values of each row of lowest ``key``, (nnz,) float64 in [0, 1)."""
     chosen = torch.zeros_like(history.values, dtype=torch.bool)
-    chosen[(history.rows + key).argsort()] = _place(history) < count[history.rows]
+    chosen[(history.rows + key).argsort()] = history.place < count[history.rows]
     return chosen
 
 
@@ -56,7 +51,7 @@ def share(history: Ragged, ratio: float, least: int = 0) -> Tensor:
 def crop(history: Ragged, ratio: float, rng: torch.Generator) -> Ragged:
     """A share ``ratio`` of each row, at least one item, in one piece."""
     count = share(history, ratio, 1)
-    place, start = _place(history), _block(history, count, rng)[history.rows]
+    place, start = history.place, _block(history, count, rng)[history.rows]
     return Ragged.from_lengths(count, history.values[(place >= start) & (place < start + count[history.rows])])
 
 
@@ -68,7 +63,7 @@ def mask(history: Ragged, ratio: float, rng: torch.Generator, token: int) -> Rag
 def reorder(history: Ragged, ratio: float, rng: torch.Generator) -> Ragged:
     """A share of the items, in one piece, is shuffled."""
     count = share(history, ratio)
-    place, start = _place(history), _block(history, count, rng)[history.rows]
+    place, start = history.place, _block(history, count, rng)[history.rows]
     inside = (place >= start) & (place < start + count[history.rows])
     key = torch.where(inside, start + _noise(history, rng) * count[history.rows], place.double())
     longest = int(history.lengths.max()) + 1 if len(history.values) else 1

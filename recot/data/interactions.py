@@ -74,6 +74,17 @@ class Ragged:
         index = torch.arange(len(self), device=self.offsets.device)
         return index.repeat_interleave(self.lengths, output_size=len(self.values))
 
+    @cached_property
+    def place(self) -> Tensor:
+        """(nnz,) int64, the place of every value in its row, from 0."""
+        return torch.arange(len(self.values), device=self.offsets.device) - self.offsets[self.rows]
+
+    def slots(self, width: int) -> Tensor:
+        """(nnz,) int64, where every value stands in a grid of ``width`` columns, each row at the end of its own; no row
+        is longer.
+        """
+        return self.place + ((self.rows + 1) * width - self.lengths[self.rows])
+
     def take(self, index: Tensor) -> Ragged:
         """The rows at ``index``, (b,) int64, in that order; rows may repeat."""
         lengths = self.lengths[index]

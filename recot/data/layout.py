@@ -121,9 +121,8 @@ class Layout:
 
 def fill(history: Ragged, width: int) -> tuple[Tensor, Ragged]:
     """Rows that begin with zeros up to ``width`` values: (b width,) bool, false at these, and the rows."""
-    index = torch.arange(len(history.values), device=history.values.device)
-    place = (history.rows + 1) * width + index - history.offsets[1:][history.rows]  # (nnz,)
-    real = torch.zeros(len(history) * width, dtype=torch.bool, device=index.device)
-    real[place] = True
-    values = history.values.new_zeros(len(real)).index_copy(0, place, history.values)
+    slots = history.slots(width)
+    real = torch.zeros(len(history) * width, dtype=torch.bool, device=slots.device)
+    real[slots] = True
+    values = history.values.new_zeros(len(real)).index_copy(0, slots, history.values)
     return real, Ragged.from_lengths(torch.full_like(history.lengths, width), values)

@@ -159,9 +159,8 @@ def _foreign(part: EvalSet, places: Tensor, ratio: float, noise_seed: int, repla
 
 def _with_items(history: Ragged, rows: Tensor, place: Tensor, items: Tensor) -> Ragged:
     """``history`` with an item before each (row, place)."""
-    own = torch.arange(len(history.values)) - history.offsets[history.rows]
     width = 2 * (int(history.lengths.max()) + 2)
-    key = torch.cat([history.rows * width + 2 * own + 1, rows * width + 2 * place])
+    key = torch.cat([history.rows * width + 2 * history.place + 1, rows * width + 2 * place])
     order = sorted_order(key)
     return Ragged.from_pairs((key // width)[order], torch.cat([history.values, items])[order], len(history))
 

@@ -59,10 +59,9 @@ class Caser(TwoTower):
     def image(self, history: Ragged) -> Tensor:
         """(b, d, L): the vectors of the latest items, the last one at the end, and zeros before a shorter history."""
         latest = history.latest(self.max_length)
-        index = torch.arange(len(latest.values), device=latest.values.device)
-        place = (latest.rows + 1) * self.max_length + index - latest.offsets[1:][latest.rows]  # (nnz,)
         x = self.item_table(latest.values)  # (nnz, d)
-        x = x.new_zeros(len(latest) * self.max_length, x.shape[1]).index_copy(0, place, x)  # (b L, d)
+        slots = latest.slots(self.max_length)
+        x = x.new_zeros(len(latest) * self.max_length, x.shape[1]).index_copy(0, slots, x)  # (b L, d)
         return x.unflatten(0, (-1, self.max_length)).mT.contiguous()  # (b, d, L)
 
     def found(self, image: Tensor) -> Tensor:

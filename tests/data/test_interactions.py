@@ -142,3 +142,9 @@ def test_ids_out_of_range_are_refused(user, item, sentence):
 def test_a_pair_that_occurs_twice_is_refused():
     with pytest.raises(ValueError, match=r"user 1, item 2\) occurs twice; keep one of them"):
         interactions([(1, 2), (0, 0), (1, 2)])
+
+
+def test_places_count_from_the_start_and_slots_end_with_each_row():
+    ragged = Ragged.from_lists([[5, 6, 7], [], [8]])
+    assert ragged.place.tolist() == [0, 1, 2, 0]
+    assert ragged.slots(3).tolist() == [0, 1, 2, 8] and ragged.slots(4).tolist() == [1, 2, 3, 11]
