@@ -21,8 +21,6 @@ from typing import Any
 import hydra.utils
 import pandas as pd
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
 from recot import cache, sources
@@ -34,6 +32,7 @@ from recot.denoise.base import Denoiser
 from recot.evaluate import Recommender, evaluate, recommended
 from recot.learn import Diverged, Gradient, History
 from recot.networks.base import TwoTower
+from recot.report import Bar
 from recot.staged import Relabelled
 from recot.track import Guarded
 from recot.truth import noise_auc, score_pairs
@@ -319,39 +318,3 @@ def provenance(config: Mapping[str, Any]) -> dict[str, Any]:
         "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in LIBRARIES}},
         "commit": commit or None, "sources": source_digest(config),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
-
-
-class Bar:
-    """Progress of a training: a bar where there is a terminal, a logged line per epoch elsewhere."""
-
-    def __init__(self, trainer: Mapping[str, Any], monitor: str):
-        self.epochs, self.monitor = trainer["max_epochs"], monitor
-        console = Console(stderr=True)
-        self.drawn = trainer["progress"] and console.is_terminal
-        self.progress = Progress(TextColumn("epoch {task.completed}/{task.total}"), BarColumn(bar_width=10),
-                                 TextColumn("{task.description}  at most"), TimeRemainingColumn(compact=True),
-                                 console=console, transient=True)  # 80 columns are enough
-        self.task: TaskID | None = None
-
-    def __enter__(self) -> Bar:
-        if self.drawn:
-            self.progress.start()
-            self.task = self.progress.add_task("training", total=self.epochs)
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        if self.drawn:
-            self.progress.stop()
-
-    def show(self, history: History) -> None:
-        """Draw or log the last epoch."""
-        row, values = history[-1], [row[self.monitor] for row in history if self.monitor in row]
-        text = f"loss {row['loss']:.4f}"
-        if values:
-            text += f"  {self.monitor} {values[-1]:.4f} (best {max(values):.4f})"
-        if self.task is not None:
-            self.progress.update(self.task, completed=int(row["epoch"]), description=text)
-        else:
-            left = row["seconds"] * (self.epochs - row["epoch"])
-            log.info("epoch %d/%d  %s  %.1f s, at most %s to go", row["epoch"], self.epochs, text, row["seconds"],
-                     time.strftime("%H:%M:%S", time.gmtime(left)))

@@ -1,15 +1,56 @@
-"""What a user sees at the end of a run."""
+"""What a user sees of a run: its progress, and what came of it."""
 
 from __future__ import annotations
 
+import logging
 import re
 import shlex
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
+
+log = logging.getLogger(__name__)
+
+
+class Bar:
+    """Progress of a training: a bar where there is a terminal, a logged line per epoch elsewhere."""
+
+    def __init__(self, trainer: Mapping[str, Any], monitor: str):
+        self.epochs, self.monitor = trainer["max_epochs"], monitor
+        console = Console(stderr=True)
+        self.drawn = trainer["progress"] and console.is_terminal
+        self.progress = Progress(TextColumn("epoch {task.completed}/{task.total}"), BarColumn(bar_width=10),
+                                 TextColumn("{task.description}  at most"), TimeRemainingColumn(compact=True),
+                                 console=console, transient=True)  # 80 columns are enough
+        self.task: TaskID | None = None
+
+    def __enter__(self) -> Bar:
+        if self.drawn:
+            self.progress.start()
+            self.task = self.progress.add_task("training", total=self.epochs)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self.drawn:
+            self.progress.stop()
+
+    def show(self, history: Sequence[Mapping[str, float]]) -> None:
+        """Draw or log the last epoch."""
+        row, values = history[-1], [row[self.monitor] for row in history if self.monitor in row]
+        text = f"loss {row['loss']:.4f}"
+        if values:
+            text += f"  {self.monitor} {values[-1]:.4f} (best {max(values):.4f})"
+        if self.task is not None:
+            self.progress.update(self.task, completed=int(row["epoch"]), description=text)
+        else:
+            left = row["seconds"] * (self.epochs - row["epoch"])
+            log.info("epoch %d/%d  %s  %.1f s, at most %s to go", row["epoch"], self.epochs, text, row["seconds"],
+                     time.strftime("%H:%M:%S", time.gmtime(left)))
 
 
 def summary(record: Mapping[str, Any]) -> Table:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
+import math
 import multiprocessing
 import os
 import signal
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -106,13 +106,83 @@ class Outcome:
     error: str | None
 
 
+class Crew:
+    """Jobs, and the processes that work on them; see :func:`carry_out` for what the arguments mean.
+
+    Attributes:
+        waiting: jobs not started, most wanted first. left: jobs given up for lack of time.
+        busy, idle: processes with and without a job.
+    """
+
+    def __init__(self, jobs: Sequence[Job], runs: Runs, workers: int, keep: bool, limit: float | None,
+                 budget: float | None, done: Callable[[Outcome], None], started: Callable[[Job], None]):
+        self.runs, self.workers, self.keep, self.done, self.started = runs, workers, keep, done, started
+        self.limit = math.inf if limit is None else limit
+        self.end = math.inf if budget is None else time.monotonic() + budget
+        self.waiting, self.left = list(jobs), list[Job]()
+        self.busy, self.idle = list[Worker](), list[Worker]()
+
+    def remaining(self) -> float:
+        """Seconds of the budget."""
+        return self.end - time.monotonic()
+
+    def start(self) -> None:
+        """Give every free process the first job that nobody works on."""
+        for job in list(self.waiting):
+            if len(self.busy) == self.workers:
+                return
+            if self.runs.busy(job.key):
+                continue
+            self.waiting.remove(job)
+            if self.runs.finished(job.key) and not job.config["force"]:
+                self.done(Outcome(job, 0.0, None))  # by another process, meanwhile
+            elif self.remaining() <= (job.estimate or 0):
+                self.left.append(job)
+            else:
+                worker = self.idle.pop() if self.idle else Worker()
+                self.started(job)
+                worker.submit(job)
+                self.busy.append(worker)
+
+    def collect(self) -> None:
+        """Wait a second for a process to finish, and see to those that did or whose time is up."""
+        wait([worker.connection for worker in self.busy], timeout=1.0)
+        for worker in list(self.busy):
+            job, seconds = worker.job, time.monotonic() - worker.since
+            assert job is not None
+            if worker.connection.poll():
+                self.release(worker, Outcome(job, seconds, worker.result()), hung=False)
+            elif seconds > self.limit:
+                self.release(worker, Outcome(job, seconds, f"gave up after {self.limit:.0f} s"), hung=True)
+            elif self.remaining() <= 0:
+                self.left.append(job)
+                self.busy.remove(worker)
+                worker.stop()
+
+    def release(self, worker: Worker, outcome: Outcome, hung: bool) -> None:
+        """Report what became of a job, and keep its process for another where it can take one."""
+        self.busy.remove(worker)
+        if self.keep and not hung and worker.process.is_alive():
+            self.idle.append(worker)
+        else:
+            worker.stop()
+        if outcome.error:
+            note_failure(self.runs, outcome.job, outcome.error)
+        self.done(outcome)
+
+    def stop(self) -> None:
+        """End all processes; their runs resume from their checkpoints."""
+        for worker in (*self.idle, *self.busy):
+            worker.stop()
+
+
 def carry_out(jobs: Sequence[Job], runs: Runs, *, workers: int = 1, keep: bool = False, limit: float | None = None,
               budget: float | None = None, done: Callable[[Outcome], None] = lambda outcome: None,
               started: Callable[[Job], None] = lambda job: None) -> list[Job]:
     """Run the jobs in order, several at a time.
 
-    A job that another process works on is passed over until nothing else is left. A failed one leaves a record with
-    its error and never stops the others.
+    A job that another process works on is passed over as long as it does. A failed one leaves a record with its error
+    and never stops the others.
 
     Args:
         jobs: most wanted first, without finished ones.
@@ -127,64 +197,19 @@ def carry_out(jobs: Sequence[Job], runs: Runs, *, workers: int = 1, keep: bool =
     Returns:
         The jobs that were not finished: for lack of time, or because another process still works on them.
     """
-    start, waiting, left = time.monotonic(), deque(jobs), []
-    idle: list[Worker] = []
-    busy: list[Worker] = []
-    held_back = 0  # jobs in a row that another process works on
-
-    def remaining() -> float:
-        return float("inf") if budget is None else budget - (time.monotonic() - start)
-
+    crew = Crew(jobs, runs, workers, keep, limit, budget, done, started)
     try:
-        while waiting or busy:
-            while waiting and len(busy) < workers and held_back < len(waiting):
-                job = waiting.popleft()
-                if remaining() <= (job.estimate or 0):
-                    left.append(job)
-                elif runs.busy(job.key):
-                    waiting.append(job)
-                    held_back += 1
-                elif runs.finished(job.key) and not job.config["force"]:
-                    done(Outcome(job, 0.0, None))  # by the other process
-                else:
-                    worker = idle.pop() if idle else Worker()
-                    started(job)
-                    worker.submit(job)
-                    busy.append(worker)
-            if waiting and not busy:  # only jobs of other processes are left
-                if remaining() <= 0:
-                    break
-                time.sleep(1.0)
-                held_back = 0
-                continue
-            wait([worker.connection for worker in busy], timeout=1.0)
-            for worker in list(busy):
-                job, seconds = worker.job, time.monotonic() - worker.since
-                assert job is not None
-                if worker.connection.poll():
-                    error = worker.result()
-                elif limit is not None and seconds > limit:
-                    error = f"gave up after {limit:.0f} s"
-                elif remaining() <= 0:
-                    left.append(job)
-                    busy.remove(worker)
-                    worker.stop()
-                    continue
-                else:
-                    continue
-                busy.remove(worker)
-                held_back = 0
-                if keep and worker.process.is_alive() and not (error or "").startswith("gave up"):
-                    idle.append(worker)
-                else:
-                    worker.stop()
-                if error:
-                    note_failure(runs, job, error)
-                done(Outcome(job, seconds, error))
+        while crew.waiting or crew.busy:
+            crew.start()
+            if crew.busy:
+                crew.collect()
+            elif crew.remaining() <= 0:
+                break
+            elif crew.waiting:
+                time.sleep(1.0)  # only jobs of other processes are left
     finally:
-        for worker in (*idle, *busy):
-            worker.stop()
-    return [*left, *waiting]
+        crew.stop()
+    return [*crew.left, *crew.waiting]
 
 
 def note_failure(runs: Runs, job: Job, error: str) -> None:

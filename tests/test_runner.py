@@ -58,14 +58,22 @@ def runs(tmp_path):
     return Runs(tmp_path / "runs")
 
 
-def test_row_20_jobs_that_raise_die_or_hang_leave_a_record_and_the_others_finish(jobs, runs):
+@pytest.fixture
+def enough(jobs, runs):
+    """Seconds in which a good job, the start of its process included, ends on this machine at its present load."""
+    begin = time.monotonic()
+    assert carry_out([jobs("good", 99)], runs) == []
+    return 3 * (time.monotonic() - begin) + 2
+
+
+def test_row_20_jobs_that_raise_die_or_hang_leave_a_record_and_the_others_finish(jobs, runs, enough):
     wanted = [jobs("Raises"), jobs("good", 1), jobs("Dies"), jobs("good", 2), jobs("Hangs"), jobs("good", 3)]
     outcomes = []
-    assert carry_out(wanted, runs, keep=True, limit=20, done=outcomes.append) == []
+    assert carry_out(wanted, runs, keep=True, limit=enough, done=outcomes.append) == []
     errors = {outcome.job.key: outcome.error for outcome in outcomes}
     assert "ArithmeticError: no luck" in errors[wanted[0].key]
     assert "SIGKILL" in errors[wanted[2].key] and "memory" in errors[wanted[2].key]
-    assert errors[wanted[4].key] == "gave up after 20 s"
+    assert errors[wanted[4].key] == f"gave up after {enough:.0f} s"
     assert [errors[wanted[place].key] for place in (1, 3, 5)] == [None] * 3
     records = [runs.get(job.key) for job in wanted]
     assert [record["status"] for record in records] == ["failed", "done"] * 3
@@ -105,13 +113,13 @@ def test_a_job_that_another_process_finished_meanwhile_is_not_run_again(jobs, ru
     assert started == [] and outcomes[0].error is None and runs.get(job.key) == {"status": "done", "key": job.key}
 
 
-def test_a_budget_starts_nothing_that_would_not_fit_and_stops_what_it_misjudged(jobs, runs):
+def test_a_budget_starts_nothing_that_would_not_fit_and_stops_what_it_misjudged(jobs, runs, enough):
     long, short, hanging = jobs("good", 1), jobs("good", 2), jobs("Hangs")
     long = Job(long.key, long.command, long.config, long.choices, estimate=3600.0)
     short = Job(short.key, short.command, short.config, short.choices, estimate=0.1)
     begin = time.monotonic()
-    left = carry_out([long, short, hanging], runs, keep=True, budget=15)
-    assert time.monotonic() - begin < 60
+    left = carry_out([long, short, hanging], runs, keep=True, budget=enough)
+    assert enough <= time.monotonic() - begin < enough + 60
     assert {job.key for job in left} == {long.key, hanging.key}
     assert runs.get(short.key)["status"] == "done" and runs.get(long.key) is None
     assert (runs.get(hanging.key) or {"status": "running"})["status"] == "running"
