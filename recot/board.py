@@ -2,142 +2,19 @@
 
 from __future__ import annotations
 
-import csv
-import json
-import logging
-import shlex
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
-from recot import cache, collect, pictures, render, runner
+from recot import collect, pictures, render, runner
 from recot.cache import Runs, write_whole
 from recot.collect import HEADER, NO_DATA, NOT_RUN, TEST_HEADER, Cell, Line
-from recot.compose import composed, explain, layered, seeded
-from recot.schema import RequestError
-from recot.spec import Artifact, Column, Row, printed
-
-log = logging.getLogger(__name__)
-
-
-@dataclass
-class Request:
-    """What was asked for on the command line.
-
-    Attributes:
-        artifacts: of the papers and tables asked for. rows, data: ids, or empty for all.
-        seeds: or empty for those of the spec. results: folder. fetch: may missing data be downloaded?
-    """
-
-    artifacts: list[Artifact]
-    rows: set[str] = field(default_factory=set)
-    data: set[str] = field(default_factory=set)
-    seeds: tuple[int, ...] = ()
-    results: Path = Path("results")
-    fetch: bool = False
-
-    def wants(self, row: Row, column: Column) -> bool:
-        """Whether a cell was asked for."""
-        return (not self.rows or row.id in self.rows) and (not self.data or column.data in self.data)
-
-
-class Planner:
-    """Turns cells into configs, keys and jobs; composes each command once and asks each data set once."""
-
-    def __init__(self, request: Request):
-        self.request = request
-        self.layers: dict[tuple[str, ...], tuple[Any, dict[str, str]]] = {}
-        self.configs: dict[tuple[tuple[str, ...], int], dict[str, Any]] = {}
-        self.digests: dict[str, str | None] = {}
-        self.code: dict[str, str] = {}
-
-    def config(self, overrides: tuple[str, ...], seed: int = 0) -> tuple[dict[str, Any], dict[str, str]]:
-        """The checked config of a cell and seed, and its choices. What refers to the seed, a split, follows it.
-
-        Raises:
-            RequestError: the spec asks for something that cannot run.
-        """
-        try:
-            if overrides not in self.layers:
-                self.layers[overrides] = layered(*overrides)
-            cfg, choices = self.layers[overrides]
-            if (overrides, seed) not in self.configs:
-                self.configs[overrides, seed] = seeded(cfg, choices, seed)
-        except Exception as error:
-            raise RequestError(f"{shlex.join(overrides)}: {explain(error)}") from error
-        return self.configs[overrides, seed], choices
-
-    def digest(self, name: str, data: Mapping[str, Any]) -> str | None:
-        """Digest of the raw files of the data set ``name``, or None where they are not at hand and cannot be had."""
-        settings = json.dumps(cache.relevant({"data": data}), sort_keys=True)
-        if settings not in self.digests:
-            from recot.experiment import make
-
-            self.digests[settings] = None
-            if at_hand(data) or (self.request.fetch and (not self.request.data or name in self.request.data)):
-                try:
-                    self.digests[settings] = make(data).digest()
-                except OSError as error:
-                    log.warning("%s", error)
-        return self.digests[settings]
-
-    def seeds(self, artifact: Artifact, earlier: Sequence[Line]) -> list[int]:
-        """Seeds that are wanted or were reported before."""
-        reported = {int(seed) for line in earlier for seed in line["seeds"].split()}
-        return sorted({*(self.request.seeds or artifact.seeds), *artifact.seeds, *reported})
-
-    def job(self, column: Column, row: Row, seed: int, key: str) -> runner.Job:
-        """The run of a cell and seed."""
-        overrides = (*column.overrides, *row.overrides)
-        config, choices = self.config(overrides, seed)
-        words = ["python", "-m", "recot.run", *overrides, *([f"seed={seed}"] if seed else [])]
-        return runner.Job(key, shlex.join(words), config, choices)
-
-    def keys(self, artifact: Artifact, column: Column, row: Row, seeds: Iterable[int]) -> dict[int, str]:
-        """Seed -> key of the run; empty where the data are not at hand."""
-        config, _ = self.config((*column.overrides, *row.overrides))
-        digest = self.digest(column.data, config["data"])
-        if digest is None:
-            return {}
-        if artifact.kind == "statistics":
-            return {0: cache.key({"statistics": config["data"]}, digest)}
-        from recot.experiment import source_digest
-
-        found = {}
-        for seed in seeds:
-            config, _ = self.config((*column.overrides, *row.overrides), seed)
-            found[seed] = cache.key(config, digest)
-            self.code.setdefault(found[seed], source_digest(config))
-        return found
-
-
-def at_hand(data: Mapping[str, Any]) -> bool:
-    """Whether a data set's raw files lie where they are looked for; imports no torch."""
-    from recot.data.fetch import cache_folder, data_root, in_folder
-
-    if "path" in data:
-        return Path(data["path"]).is_file()
-    if "files" not in data:
-        return True  # made, not read
-    own = cache_folder(data.get("cache"))
-    places = [data_root(data.get("root"), own) / data["folder"], own / "raw" / data["folder"]]
-    return any(all(any(in_folder(place, name) for place in places) for name in files)
-               for files in (data["files"], data.get("substitute")) if files)
-
-
-def needed(artifact: Artifact, reachable: Callable[[str], bool]) -> Artifact:
-    """The artifact without columns that stand in for data sets which are at hand."""
-    return replace(artifact, columns=tuple(column for column in artifact.columns if not (
-        column.stands_in and reachable(column.stands_in))))
-
-
-def reachable(name: str) -> bool:
-    """Whether the data set ``data=<name>`` is at hand."""
-    return at_hand(composed(f"data={name}", "model=popularity")[0]["data"])
+from recot.notes import notes
+from recot.plan import Planner, Request
+from recot.spec import Artifact, printed
 
 
 class Board:
@@ -236,7 +113,8 @@ class Board:
             records = [record for cell in cells for record in cell.records.values()]
             ledger = {line["key"]: line for line in collect.write_runs(folder / "runs.csv", records, named)}
             page = render.markdown(artifact, lines, tests, ledger, self.planner.code,
-                                   list(self.notes(artifact, lines, tests, ledger)))
+                                   list(notes(artifact, lines, tests, ledger, self.planner.code,
+                                              self.request.results / "tuning")))
             write_whole(folder / f"{artifact.name}.md", page.encode())
             tex = render.latex(artifact, lines, tests, ledger, self.planner.code)
             write_whole(folder / f"{artifact.name}.tex", tex.encode())
@@ -281,60 +159,6 @@ class Board:
                     continue
                 delta, word = collect.verdict(float(line["mean"]), paper)
                 yield line | {"delta": collect.number(delta), "verdict": word}
-
-    def notes(self, artifact: Artifact, lines: Sequence[Line], tests: Sequence[Line],
-              ledger: Mapping[str, Line]) -> Iterator[str]:
-        """What stands below a table: where its numbers come from."""
-        keys = {key for line in lines for key in line["key"].split()}
-        behind = [ledger[key] for key in sorted(keys) if key in ledger]
-        if any(line["delta"] for line in lines):
-            yield "Difference: ours against the paper's, relative; up to 2 % is a match, up to 10 % close."
-        if artifact.kind == "results" and artifact.axis is None:
-            yield "Bold: the best of the paper's own rows."
-        if tests:
-            yield (f"\\*: better than the second best row, paired t-test over the users of the data set, p < "
-                   f"{render.STAR:g} after Holm's correction over {len(tests)} tests ({artifact.name}\\_tests.csv).")
-        if behind:
-            splits = sorted({(line["data"], line["split"]) for line in behind})
-            if artifact.axis is None:
-                yield "Data: " + ", ".join(f"{data} (split {split})" for data, split in splits) + "."
-            seeds = sorted({int(line["seed"]) for line in behind})
-            yield f"Seeds: {', '.join(map(str, seeds))}" + ("; one seed, so no deviation." if len(seeds) == 1 else ".")
-            hours = sum(float(line["seconds"]) for line in behind) / 3600
-            devices = Counter(f"{line['device']}, {line['threads']} thread{'s' * (line['threads'] != '1')}"
-                              for line in behind)
-            yield (f"{len(behind)} runs, {hours:.1f} hours in all, on {', '.join(sorted(devices))}; every run with its "
-                   "command, epochs and seconds is in runs.csv.")
-            yield "Commits: " + ", ".join(sorted({line["commit"] for line in behind})) + "."
-            code = self.planner.code
-            changed = [line for line in behind if line["key"] in code and line["sources"] != code[line["key"]]]
-            old = sorted({line["commit"] for line in changed if line["repeated"] != code[line["key"]]})
-            same = [line for line in changed if line["repeated"] == code[line["key"]]]
-            if old:
-                yield (f"†: made by code that has changed since (commits {', '.join(old)}); `make tables "
-                       f"PAPER={artifact.paper} TABLE={artifact.name} FRESH=1` runs them again, VERIFY=1 their first "
-                       "epochs.")
-            if same:
-                yield (f"{len(same)} runs were made by code that has changed since, and today's repeats the first "
-                       "epoch of each, or all of what has none, to the last digit.")
-            yield from self.budgets(behind)
-        profile = " PROFILE=smoke" if artifact.planted else ""
-        yield f"Command: `make tables PAPER={artifact.paper} TABLE={artifact.name}{profile}`."
-
-    def budgets(self, behind: Sequence[Line]) -> Iterator[str]:
-        """How the methods were tuned, where they were."""
-        spent: dict[str, list[str]] = {}
-        for data, model, loss, denoiser in sorted({(line["data"], line["model"], line["loss"], line["denoiser"])
-                                                   for line in behind}):
-            file = self.request.results / "tuning" / data / f"{model}-{loss}-{denoiser}.csv"
-            if file.exists():
-                with file.open(encoding="utf-8", newline="") as stream:
-                    trials = list(csv.DictReader(stream))
-                epochs = trials[0].get("max_epochs") or "any number of"
-                spent.setdefault(f"{len(trials)} configurations, at most {epochs} epochs each", []).append(
-                    f"{model} on {data}")
-        for budget, methods in spent.items():
-            yield f"Tuned on validation with {budget}: {', '.join(methods)} (results/tuning)."
 
 
 def count(interactions: Any) -> dict[str, float]:

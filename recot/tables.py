@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from recot import collect, runner
-from recot.board import Board, Request, needed, reachable
+from recot.board import Board
 from recot.cache import Runs
 from recot.collect import HEADER, RUN_HEADER
 from recot.compose import composed
+from recot.plan import Request, needed, reachable
 from recot.schema import RequestError, nearest
 from recot.spec import Artifact, load, papers, tuning
 
@@ -167,13 +168,13 @@ def regenerate(options: argparse.Namespace) -> int:
     runs = Runs(composed()[0]["paths"]["runs"])
     board, estimates = Board(request, runs), Estimates(results, runs)
     jobs = [replace(job, estimate=estimates.seconds(job, runs)) for job in board.jobs(options.fresh)]
+    if options.verify:
+        return verify(board, options.dry_run)
     if options.dry_run:
         total, unknown = sum(job.estimate or 0 for job in jobs), sum(job.estimate is None for job in jobs)
         sys.stdout.writelines(f"{duration(job.estimate):>8}  {job.command}\n" for job in jobs)
         sys.stdout.write(f"{len(jobs)} runs, {duration(total)}, {unknown} of unknown length\n")
         return 0
-    if options.verify:
-        return verify(board)
     board.write_all()  # first: a killed run of this program may have left a record that no table shows yet
     failures = [] if options.render else execute(board, jobs, options)
     log.info("written to %s: %s", results, ", ".join(artifact.label for artifact in request.artifacts))
@@ -182,12 +183,16 @@ def regenerate(options: argparse.Namespace) -> int:
     return 1 if failures else 0
 
 
-def verify(board: Board) -> int:
-    """Repeat the first epochs of runs that were made by other code than today's; 1 where one departs."""
+def verify(board: Board, dry: bool) -> int:
+    """Repeat the first epochs of runs that were made by other code than today's, or name them; 1 where one departs."""
     from recot.repeat import departure
 
-    departed = 0
-    for job, record in board.stale():
+    departed, stale = 0, board.stale()
+    if dry:
+        sys.stdout.writelines(f"{job.command}\n" for job, _ in stale)
+        sys.stdout.write(f"{len(stale)} runs of which the first epoch would be repeated, or all of a closed form\n")
+        return 0
+    for job, record in stale:
         try:
             found = departure(job.config, record, board.runs.folder(job.key))
         except FileNotFoundError as error:

@@ -141,6 +141,9 @@ def test_what_older_code_made_is_verified_by_its_first_epoch_and_loses_its_dagge
     change("popularity", digest="1" * 16)
     assert tables(tmp_path, "--render", **variables).returncode == 0
     assert page().count("†") == 2 * 3 + 1 and "VERIFY=1" in page()
+    planned = tables(tmp_path, "--verify", "--dry-run", **variables)
+    assert planned.returncode == 0 and planned.stdout.count("python -m recot.run data=planted") == 3
+    assert "3 runs of which the first epoch would be repeated" in planned.stdout and page().count("†") == 2 * 3 + 1
     verified = tables(tmp_path, "--verify", **variables)
     assert verified.returncode == 1 and verified.stderr.count("the same: ") == 2
     assert "departs: python -m recot.run data=planted" in verified.stderr

@@ -2,9 +2,9 @@
 
 import pytest
 
-from recot.board import Planner, Request
 from recot.cache import key
 from recot.compose import composed
+from recot.plan import Planner, Request
 from recot.spec import load
 
 

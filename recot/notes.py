@@ -1,0 +1,72 @@
+"""What stands below a table."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from recot import render
+from recot.collect import Line
+from recot.spec import Artifact
+
+
+def notes(artifact: Artifact, lines: Sequence[Line], tests: Sequence[Line], ledger: Mapping[str, Line],
+          code: Mapping[str, str], studies: Path) -> Iterator[str]:
+    """What stands below a table: where its numbers come from.
+
+    Args:
+        lines, tests: of its csv files. ledger: lines of ``runs.csv`` by key.
+        code: digest of today's code behind a run, by key. studies: folder with the trials of tuning, by data set.
+    """
+    keys = {key for line in lines for key in line["key"].split()}
+    behind = [ledger[key] for key in sorted(keys) if key in ledger]
+    if any(line["delta"] for line in lines):
+        yield "Difference: ours against the paper's, relative; up to 2 % is a match, up to 10 % close."
+    if artifact.kind == "results" and artifact.axis is None:
+        yield "Bold: the best of the paper's own rows."
+    if tests:
+        yield (f"\\*: better than the second best row, paired t-test over the users of the data set, p < "
+               f"{render.STAR:g} after Holm's correction over {len(tests)} tests ({artifact.name}\\_tests.csv).")
+    if behind:
+        splits = sorted({(line["data"], line["split"]) for line in behind})
+        if artifact.axis is None:
+            yield "Data: " + ", ".join(f"{data} (split {split})" for data, split in splits) + "."
+        seeds = sorted({int(line["seed"]) for line in behind})
+        yield f"Seeds: {', '.join(map(str, seeds))}" + ("; one seed, so no deviation." if len(seeds) == 1 else ".")
+        hours = sum(float(line["seconds"]) for line in behind) / 3600
+        devices = Counter(f"{line['device']}, {line['threads']} thread{'s' * (line['threads'] != '1')}"
+                          for line in behind)
+        yield (f"{len(behind)} runs, {hours:.1f} hours in all, on {', '.join(sorted(devices))}; every run with its "
+               "command, epochs and seconds is in runs.csv.")
+        yield "Commits: " + ", ".join(sorted({line["commit"] for line in behind})) + "."
+        changed = [line for line in behind if line["key"] in code and line["sources"] != code[line["key"]]]
+        old = sorted({line["commit"] for line in changed if line["repeated"] != code[line["key"]]})
+        same = [line for line in changed if line["repeated"] == code[line["key"]]]
+        if old:
+            yield (f"†: made by code that has changed since (commits {', '.join(old)}); `make tables "
+                   f"PAPER={artifact.paper} TABLE={artifact.name} FRESH=1` runs them again, VERIFY=1 their first "
+                   "epochs.")
+        if same:
+            yield (f"{len(same)} runs were made by code that has changed since, and today's repeats the first "
+                   "epoch of each, or all of what has none, to the last digit.")
+        yield from budgets(behind, studies)
+    profile = " PROFILE=smoke" if artifact.planted else ""
+    yield f"Command: `make tables PAPER={artifact.paper} TABLE={artifact.name}{profile}`."
+
+
+def budgets(behind: Sequence[Line], studies: Path) -> Iterator[str]:
+    """How the methods behind these lines of ``runs.csv`` were tuned, where they were."""
+    spent: dict[str, list[str]] = {}
+    for data, model, loss, denoiser in sorted({(line["data"], line["model"], line["loss"], line["denoiser"])
+                                               for line in behind}):
+        file = studies / data / f"{model}-{loss}-{denoiser}.csv"
+        if file.exists():
+            with file.open(encoding="utf-8", newline="") as stream:
+                trials = list(csv.DictReader(stream))
+            epochs = trials[0].get("max_epochs") or "any number of"
+            spent.setdefault(f"{len(trials)} configurations, at most {epochs} epochs each", []).append(
+                f"{model} on {data}")
+    for budget, methods in spent.items():
+        yield f"Tuned on validation with {budget}: {', '.join(methods)} (results/tuning)."
