@@ -145,7 +145,7 @@ class Tuning:
     """How the methods of a paper are tuned: every one with as many trials of as many epochs.
 
     Attributes:
-        rows: id -> overrides in Hydra's sweep grammar, without the data set.
+        rows: id -> overrides in Hydra's sweep grammar, without the data set; those of ``base`` in the spec come first.
     """
 
     trials: int
@@ -182,7 +182,8 @@ def tuning(paper: str) -> Tuning:
     node = _read(paper).get("tuning")
     if node is None:
         raise RequestError(f"experiments/{paper}.yaml has no `tuning`; use python -m recot.tune for a single method")
-    return Tuning(node["trials"], node["epochs"], {str(id_): tuple(shlex.split(run)) for id_, run in
+    base = node.get("base", "")
+    return Tuning(node["trials"], node["epochs"], {str(id_): tuple(shlex.split(f"{base} {run}")) for id_, run in
                                                    node["rows"].items()})
 
 

@@ -261,7 +261,8 @@ def test_tuning_has_a_dry_run_that_runs_nothing(tmp_path):
     done = tables(tmp_path, "--tune", "--paper", "sclrec", "--data", "gowalla,ml1m", "--row", "directau", "--dry-run")
     assert [line.split()[:4] for line in done.stdout.splitlines()] == [
         ["python", "-m", "recot.tune", f"data={data}"] for data in ("gowalla", "ml1m")]
-    assert "loss.gamma=0.2,0.5" in done.stdout and "--trials 6 --epochs 40 --write" in done.stdout
+    assert "loss.gamma=0.2,0.5" in done.stdout and "--trials 6 --epochs 20 --write" in done.stdout
+    assert "trainer.learning_rate=4e-3" in done.stdout  # of the base
     assert not list(tmp_path.iterdir())
 
 
