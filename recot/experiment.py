@@ -9,7 +9,6 @@ import logging
 import platform
 import resource
 import shutil
-import subprocess
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -308,13 +307,10 @@ def source_digest(config: Mapping[str, Any]) -> str:
 def provenance(config: Mapping[str, Any]) -> dict[str, Any]:
     """What a result may depend on besides its config."""
     cuda = torch.cuda.is_available()
-    here = Path(__file__).parent
-    commit = subprocess.run(["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
-                            capture_output=True, text=True, check=False).stdout.strip()
     return {
         "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         "peak_cuda_memory_mb": round(torch.cuda.max_memory_allocated() / 2**20) if cuda else 0,
         "device": torch.cuda.get_device_name() if cuda else platform.machine(), "threads": torch.get_num_threads(),
         "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in LIBRARIES}},
-        "commit": commit or None, "sources": source_digest(config),
+        "commit": sources.commit(), "sources": source_digest(config),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}

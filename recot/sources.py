@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import subprocess
 from collections.abc import Iterable, Iterator
 from functools import cache
+from pathlib import Path
 
 from recot.signature import parse
 
@@ -130,3 +132,21 @@ def digest(config: dict[str, object], also: Iterable[Name] = ()) -> str:
 def _digest(roots: frozenset[Name]) -> str:
     text = "".join(f"{name}{[code(part) for part in found]}" for name, found in reached(roots).items())
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def commit(package: Path = Path(__file__).parent) -> str | None:
+    """The commit that holds a folder of code, with ``-dirty`` where the code differs from it; None where none does.
+
+    Results that lie in the same repository change with every run and do not count; nor does a repository around a
+    package that was installed.
+    """
+    def git(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(["git", "-C", str(package), *words], capture_output=True, text=True, check=False)
+
+    try:
+        if git("ls-files", "--error-unmatch", "__init__.py").returncode:
+            return None
+        changed = git("status", "--porcelain", "--", ".").stdout.strip()
+        return git("rev-parse", "--short=12", "HEAD").stdout.strip() + "-dirty" * bool(changed)
+    except FileNotFoundError:  # no git
+        return None

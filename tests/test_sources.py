@@ -1,6 +1,8 @@
 """The digest of the code behind a result changes with what the result reaches, and with nothing else."""
 
 import ast
+import re
+import subprocess
 import textwrap
 
 import pytest
@@ -218,3 +220,26 @@ def test_methods_differ_in_their_code_and_settings_of_one_method_do_not():
     assert source_digest(composed("model=clrec")[0]) == source_digest(composed("model=clrec", "loss.tau=0.3")[0])
     names = ("clrec", "sclrec", "bprmf", "popularity")
     assert len({source_digest(composed(f"model={name}")[0]) for name in names}) == 4
+
+
+def test_the_commit_is_that_of_the_code_and_results_do_not_make_it_dirty(tmp_path, monkeypatch):
+    def git(*words):
+        subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", str(tmp_path), *words], check=True,
+                       capture_output=True)
+
+    package = tmp_path / "code"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    assert sources.commit(package) is None, "in no repository"
+    git("init")
+    assert sources.commit(package) is None, "in one that does not hold it, as an installed package"
+    git("add", ".")
+    git("commit", "-m", "first")
+    clean = sources.commit(package)
+    assert re.fullmatch("[0-9a-f]{12}", clean)
+    (tmp_path / "table.md").write_text("a result")
+    assert sources.commit(package) == clean
+    (package / "new.py").write_text("x = 1")
+    assert sources.commit(package) == f"{clean}-dirty"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert sources.commit(package) is None, "without git"
