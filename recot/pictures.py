@@ -11,7 +11,7 @@ import numpy as np
 from recot.cache import write_whole
 from recot.collect import Line
 from recot.render import Lines, by_data, indexed, sorted_by_value
-from recot.spec import Artifact, Column
+from recot.spec import Artifact, Column, Row
 
 CASE_USERS = 8  # in the picture of a case study
 
@@ -21,11 +21,15 @@ def figure(artifact: Artifact, found: Sequence[Line], folder: Path) -> None:
     style(artifact)
     from matplotlib import pyplot
 
-    lines = indexed(found)
+    lines, bars = indexed(found), artifact.plot == "degradation"
+
+    def known(row: Row, columns: Sequence[Column]) -> bool:
+        return any(lines[row.id, column.id, metric]["mean"] for column in columns for metric in artifact.metrics)
+
     groups = {data: columns for data, columns in by_data(artifact).items()
-              if any(lines[row.id, column.id, metric]["mean"] for row in artifact.rows for column in columns
-                     for metric in artifact.metrics)}
-    bars, wide = artifact.plot == "degradation", max(len(groups), 1)
+              if any(known(row, columns) for row in artifact.rows)}
+    rows = [row for row in artifact.rows if any(known(row, columns) for columns in groups.values())]
+    wide = max(len(groups), 1)
     shown = [metric for metric in artifact.metrics if metric != "questions"]
     high = 2 if bars else len(shown)
     panels, axes = pyplot.subplots(high, wide, figsize=(1 + 5.5 * wide, 6.5 if bars else 1 + 2 * high), squeeze=False,
@@ -33,7 +37,7 @@ def figure(artifact: Artifact, found: Sequence[Line], folder: Path) -> None:
     for place, columns in enumerate(groups.values()):
         along = sorted_by_value(columns)
         if bars:
-            draw(axes[0][place], axes[1][place], artifact, along, lines, artifact.metrics[0])
+            draw(axes[0][place], axes[1][place], artifact, rows, along, lines)
         else:
             for panel, metric in zip(axes[:, place], shown, strict=True):
                 draw_lines(panel, artifact, along, lines, metric)
@@ -148,10 +152,10 @@ def draw_sizes(panel: Any, artifact: Artifact, columns: Sequence[Column], lines:
               xlim=(-0.5, len(columns) - 0.5), ylim=(0, None))
 
 
-def draw(above: Any, below: Any, artifact: Artifact, columns: Sequence[Column], lines: Lines, metric: str) -> None:
-    """One data set: bars for every row at every value of the axis, and the change against the first value."""
-    rows = [row for row in artifact.rows if any(lines[row.id, column.id, metric]["mean"] for column in columns)]
-    width = 0.8 / max(len(rows), 1)
+def draw(above: Any, below: Any, artifact: Artifact, rows: Sequence[Row], columns: Sequence[Column],
+         lines: Lines) -> None:
+    """One data set: bars for each of the rows at every value of the axis, and the change against the first value."""
+    metric, width = artifact.metrics[0], 0.8 / len(rows)
     for number, row in enumerate(rows):
         places, values, errors = [], [], []
         for place, column in enumerate(columns):
