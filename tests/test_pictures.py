@@ -70,7 +70,7 @@ def test_a_method_has_one_colour_in_all_panels_and_the_legend_even_where_it_is_n
     colours = [handle.get_facecolor() for handle in legend.get_patches()]
     assert [gowalla.patches[0].get_facecolor(), ml1m.patches[0].get_facecolor()] == colours and len(set(colours)) == 2
     assert [bar.get_height() for bar in ml1m.patches] == [0.3, 0.24]
-    assert [bar.get_width() for bar in (*gowalla.patches, *ml1m.patches)] == [0.4] * 3, "however few a panel has"
+    assert [bar.get_width() for bar in (*gowalla.patches, *ml1m.patches)] == pytest.approx([0.4] * 3)
     assert loss.lines[0].get_xdata().tolist() == [0, 2]  # 0.1 was not run
     assert loss.lines[0].get_ydata().tolist() == pytest.approx([0, -20])
     assert [label.get_text() for label in loss.get_xticklabels()] == ["0%", "10%", "20%"]
