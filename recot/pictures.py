@@ -164,13 +164,15 @@ def draw(above: Any, below: Any, artifact: Artifact, rows: Sequence[Row], column
                 places.append(place)
                 values.append(float(line["mean"]))
                 errors.append(float(line["std"] or 0.0))
+        if not places:
+            continue
         color = f"C{artifact.rows.index(row)}"  # the same in every panel, whichever rows it has
         above.bar([place + (number - (len(rows) - 1) / 2) * width for place in places], values, width, color=color,
                   label=row.name, yerr=errors if any(errors) else None)
-        if places and places[0] == 0 and values[0]:
+        if places[0] == 0 and values[0]:
             changes = [100 * (value / values[0] - 1) for value in values]
             below.plot(places, changes, color=color, marker="o", markersize=4)
-    above.set(title=columns[0].name, ylabel=metric)
+    above.set(title=columns[0].name, ylabel=metric, xlim=(-0.6, len(columns) - 0.4))
     below.set(xticks=range(len(columns)), xticklabels=[f"{column.value:.0%}" for column in columns],
               xlabel=artifact.axis[1] if artifact.axis else "", ylabel="change in %")
     below.axhline(0.0, color="0.7", linewidth=0.8, zorder=0)

@@ -7,6 +7,7 @@ import matplotlib.image
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_rgba
 from test_render import FIGURE, NOISE, csv_rows, mean
 
 from recot import pictures
@@ -74,6 +75,15 @@ def test_a_method_has_one_colour_in_all_panels_and_the_legend_even_where_it_is_n
     assert loss.lines[0].get_xdata().tolist() == [0, 2]  # 0.1 was not run
     assert loss.lines[0].get_ydata().tolist() == pytest.approx([0, -20])
     assert [label.get_text() for label in loss.get_xticklabels()] == ["0%", "10%", "20%"]
+
+
+@pytest.mark.parametrize(("first", "second"), [("bprmf", "full"), ("full", "bprmf")])
+def test_the_legend_has_the_colours_of_methods_that_are_in_one_panel_only(panels, first, second):
+    found = {(first, "gowalla noise=0"): mean(0.2), (second, "ml1m noise=0"): mean(0.3)}
+    drawn = panels(FIGURE, csv_rows(FIGURE, found))
+    [legend] = drawn.legends
+    assert [handle.get_facecolor() for handle in legend.get_patches()] == [to_rgba("C0"), to_rgba("C1")]
+    assert [panel.get_xlim() for panel in drawn.axes[:2]] == [(-0.6, 2.6)] * 2
 
 
 def test_without_its_first_value_a_method_has_bars_and_no_line_of_losses(panels):
