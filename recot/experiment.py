@@ -297,16 +297,21 @@ def as_csv(history: History) -> bytes:
     return text.getvalue().encode()
 
 
+def descends(config: Mapping[str, Any]) -> bool:
+    """Whether the model is trained by gradient descent; a closed form has no loss and no device."""
+    return config["loss"].get("_target_") is not None
+
+
 def source_digest(config: Mapping[str, Any]) -> str:
     """Digest of the code that the result of ``config`` depends on."""
-    network = config["loss"].get("_target_") is not None
-    roots = [("recot.evaluate", "evaluate"), ("recot.metrics", "METRICS"), *([("recot.learn", "Gradient")] * network)]
+    roots = [("recot.evaluate", "evaluate"), ("recot.metrics", "METRICS"),
+             *([("recot.learn", "Gradient")] * descends(config))]
     return sources.digest(cache.relevant(config), roots)
 
 
 def provenance(config: Mapping[str, Any]) -> dict[str, Any]:
     """What a result may depend on besides its config."""
-    cuda = torch.cuda.is_available()
+    cuda = descends(config) and config["trainer"]["device"] != "cpu" and torch.cuda.is_available()
     return {
         "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         "peak_cuda_memory_mb": round(torch.cuda.max_memory_allocated() / 2**20) if cuda else 0,

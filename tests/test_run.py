@@ -40,6 +40,21 @@ def test_a_record_says_what_was_run_what_came_out_and_on_what(runs, record):
     assert set(stored["versions"]) >= {"python", "recot", "torch", "lightning"} and "commit" in stored
 
 
+def test_a_record_names_the_device_its_network_was_trained_on_and_not_the_one_at_hand(monkeypatch):
+    from recot import experiment
+
+    monkeypatch.setattr(experiment.torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(experiment.torch.cuda, "get_device_name", lambda: "a card")
+    monkeypatch.setattr(experiment.torch.cuda, "max_memory_allocated", lambda: 3 << 20)
+
+    def named(*words):
+        found = experiment.provenance(composed(*words)[0])
+        return found["device"], found["peak_cuda_memory_mb"]
+
+    assert named("model=bprmf") == ("a card", 3)
+    assert named("model=bprmf", "trainer.device=cpu") == named("model=svd") == (experiment.platform.machine(), 0)
+
+
 def test_the_folder_of_a_run_holds_these_files_and_no_rest(runs, record):
     assert {file.name for file in (runs / record["key"]).iterdir()} == FILES
 
