@@ -34,7 +34,8 @@ class Board:
         found, seeds = [], self.planner.seeds(artifact, self.earlier[artifact.label])
         for column, row in artifact.cells():
             keys = self.planner.keys(artifact, column, row, seeds)
-            records, reason = {}, NOT_RUN if keys else NO_DATA
+            records: dict[int, Mapping[str, Any]] = {}
+            reason = NOT_RUN if keys else NO_DATA
             for seed, key in keys.items():
                 record = self.runs.get(key)
                 if record and record["status"] == "done":
@@ -126,9 +127,9 @@ class Board:
     def draw_case(self, artifact: Artifact, cells: Sequence[Cell], folder: Path) -> None:
         """Draw the pairs of a few users from the first run that is at hand; without one the picture stays as it was."""
         for key in (cell.keys[seed] for cell in cells for seed in sorted(cell.records)):
-            frames = [self.runs.folder(key) / f"{name}.parquet" for name in ("pairs", "lists")]
-            if all(file.exists() for file in frames):
-                return pictures.case(artifact, *map(collect.frame, frames), folder)
+            pairs, lists = (self.runs.folder(key) / f"{name}.parquet" for name in ("pairs", "lists"))
+            if pairs.exists() and lists.exists():
+                return pictures.case(artifact, collect.frame(pairs), collect.frame(lists), folder)
         return None
 
     def statistics(self, artifact: Artifact, earlier: Sequence[Line]) -> Iterator[Line]:

@@ -38,7 +38,7 @@ def layered(*overrides: str) -> tuple[DictConfig, dict[str, str]]:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = compose("run", list(overrides), return_hydra_config=True)
     choices = {group: str(choice) for group, choice in cfg.hydra.runtime.choices.items()}
-    return OmegaConf.masked_copy(cfg, [name for name in cfg if name != "hydra"]), choices
+    return OmegaConf.masked_copy(cfg, [str(name) for name in cfg if name != "hydra"]), choices
 
 
 def composed(*overrides: str) -> tuple[dict[str, Any], dict[str, str]]:

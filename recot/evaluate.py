@@ -199,18 +199,28 @@ def evaluate(recommender: Recommender, questions: EvalSet, metrics: Sequence[str
 
 
 @torch.no_grad()
-def recommended(recommender: Recommender, questions: EvalSet, k: int, chunk: int = 64) -> Tensor:
-    """(b, k) int64 on the CPU: the best k items of each question that are not in its ``seen`` rows, best first.
+def recommended(recommender: Recommender, query: Query, seen: Ragged, k: int, chunk: int = 64) -> tuple[Tensor, Tensor]:
+    """The best items of each question, best first.
+
+    Args:
+        recommender: already fitted. query: b questions, on its device. seen: b rows of items that are left out.
+        k: length of a list, at most the number of items. chunk: users per call of ``score``.
+
+    Returns:
+        (b, k) int64 items and their scores, both on the CPU; the score is ``-inf`` where nothing else is left to show.
 
     Raises:
         ValueError: scores of a wrong shape or not finite.
     """
-    largest, found = check_questions(questions), []
-    for start in range(0, len(questions), chunk):
-        stop = min(start + chunk, len(questions))
-        scores = recommender.score(questions.query.slice(start, stop))
-        check_scores(scores, type(recommender).__name__, stop - start, largest)
-        seen = questions.seen.slice(start, stop).to(scores.device)
-        scores[seen.rows, seen.values] = -torch.inf
-        found.append(scores.topk(k, 1).indices.cpu())  # (chunk, k)
-    return torch.cat(found)
+    largest = int(seen.values.max()) if len(seen.values) else 0
+    items, scores = [], []
+    for start in range(0, len(query), chunk):
+        stop = min(start + chunk, len(query))
+        found = recommender.score(query.slice(start, stop))
+        check_scores(found, type(recommender).__name__, stop - start, largest)
+        known = seen.slice(start, stop).to(found.device)
+        found[known.rows, known.values] = -torch.inf
+        best = found.topk(k, 1)  # (chunk, k)
+        items.append(best.indices.cpu())
+        scores.append(best.values.cpu())
+    return torch.cat(items), torch.cat(scores)

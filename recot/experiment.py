@@ -182,6 +182,7 @@ def attempt(config: dict[str, Any], source: Any, key: str, folder: Path) -> dict
         save_answers(folder / f"{questions.name}.parquet", dataset, whole.train, questions, values[questions.name])
     if isinstance(model, Gradient | Relabelled):
         model.save(folder / "weights.pt")
+    about_pairs(model, dataset, folder)
     history: History = getattr(first, "history", [])
     spent = sum(row["seconds"] for row in history) or fitted - start  # an interrupted run has spent more than this one
     return {
@@ -215,30 +216,41 @@ def about_noise(model: Recommender, train: Interactions) -> dict[str, Any]:
     return found
 
 
+def about_pairs(model: Recommender, dataset: Dataset, folder: Path) -> None:
+    """Write what a model was trained on to ``pairs.parquet``, where a denoiser made that from the training set."""
+    if not (isinstance(model, Relabelled) or (isinstance(model, Gradient) and model.selection.best_pairs)):
+        return
+    pairs, marks = model.trained_on.to("cpu"), getattr(model, "marks", {})
+    columns = {"user": dataset.user_ids[pairs.users.numpy()], "item": dataset.item_ids[pairs.items.numpy()],
+               "weight": pairs.weights.numpy(), **{name: value.cpu().numpy() for name, value in marks.items()}}
+    if pairs.noisy is not None:
+        columns["noisy"] = pairs.noisy.numpy()
+    write_frame(folder / "pairs.parquet", columns)
+
+
 def about_rounds(model: Recommender, dataset: Dataset, split: Split, folder: Path) -> dict[str, Any]:
     """What the rounds of a relabelled model did.
 
-    Writes what it was trained on in the end to ``pairs.parquet``, and the first ``LIST`` items that test users are
-    shown without and with the relabelling to ``lists.parquet``.
+    Writes the first ``LIST`` items that test users are shown without and with the relabelling to ``lists.parquet``.
     """
     if not isinstance(model, Relabelled):
         return {}
-    pairs, questions = model.trained_on, split.test[0]
-    columns = {"user": dataset.user_ids[pairs.users.numpy()], "item": dataset.item_ids[pairs.items.numpy()],
-               "weight": pairs.weights.numpy(), **{name: value.cpu().numpy() for name, value in model.marks.items()}}
-    if pairs.noisy is not None:
-        columns["noisy"] = pairs.noisy.numpy()
-    length = min(LIST, split.train.n_items)
-    lists = {name: dataset.item_ids[recommended(one, questions.to(getattr(one, "device", "cpu")), length).numpy()]
-             for name, one in (("before", model.first), ("after", model.model))}  # (b, length) each
+    questions, length = split.test[0], min(LIST, split.train.n_items)
     users = dataset.user_ids[questions.query.users.numpy()]
-    for name, frame in (("pairs", columns), ("lists", {
-            "user": users.repeat(length), "place": [*range(1, length + 1)] * len(users),
-            **{when: items.reshape(-1) for when, items in lists.items()}})):
-        buffer = io.BytesIO()
-        pd.DataFrame(frame).to_parquet(buffer, index=False)
-        cache.write_whole(folder / f"{name}.parquet", buffer.getvalue())
+    columns = {"user": users.repeat(length), "place": [*range(1, length + 1)] * len(users)}
+    for name, one in (("before", model.first), ("after", model.model)):
+        query = questions.query.to(getattr(one, "device", "cpu"))
+        items, _ = recommended(one, query, questions.seen, length)  # (b, length)
+        columns[name] = dataset.item_ids[items.flatten().numpy()]
+    write_frame(folder / "lists.parquet", columns)
     return {"rounds": model.rounds}
+
+
+def write_frame(file: Path, columns: Mapping[str, Any]) -> None:
+    """Columns as parquet, whole or not at all."""
+    buffer = io.BytesIO()
+    pd.DataFrame(columns).to_parquet(buffer, index=False)
+    cache.write_whole(file, buffer.getvalue())
 
 
 def question_sets(split: Split) -> dict[str, EvalSet]:
@@ -282,10 +294,7 @@ def save_answers(file: Path, dataset: Dataset, train: Interactions, questions: E
     if bool((targets.lengths == 1).all()):
         columns["popularity"] = train.popularity[targets.values].numpy()
     columns |= {metric: value.numpy() for metric, value in values.items()}
-    frame = pd.DataFrame({"user": dataset.user_ids[users.numpy()], **columns})
-    buffer = io.BytesIO()
-    frame.to_parquet(buffer, index=False)
-    cache.write_whole(file, buffer.getvalue())
+    write_frame(file, {"user": dataset.user_ids[users.numpy()], **columns})
 
 
 def as_csv(history: History) -> bytes:

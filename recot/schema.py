@@ -177,8 +177,8 @@ def check_metrics(config: Mapping[str, Any]) -> None:
 def metric_names() -> list[str]:
     """Names of the metrics, read from the table in ``recot/metrics.py``."""
     for node in parse("recot.metrics").body:  # type: ignore[union-attr]
-        named = isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "METRICS"
-        if named and isinstance(node.value, ast.Dict):
+        if (isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "METRICS"
+                and isinstance(node.value, ast.Dict)):
             return [ast.literal_eval(name) for name in node.value.keys if name]
     raise LookupError("recot/metrics.py defines no METRICS; the names of the metrics are read from it")
 

@@ -105,10 +105,11 @@ def describe(path: str) -> Target | None:
             bases |= parent.bases
             constants |= parent.constants
     is_dataclass = any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list)
-    fields = [item for item in node.body if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)]
+    fields = [(item.target.id, item) for item in node.body
+              if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)]
     if is_dataclass:
-        own = {item.target.id: item.annotation for item in fields}
-        required = (required - set(own)) | {item.target.id for item in fields if item.value is None}
+        own: dict[str, ast.expr | None] = {field: item.annotation for field, item in fields}
+        required = (required - set(own)) | {field for field, item in fields if item.value is None}
         parameters = parameters | own
     for item in node.body:
         if isinstance(item, ast.FunctionDef) and item.name == "__init__":
@@ -132,7 +133,8 @@ def fits(value: Any, annotation: ast.expr | None, module: str) -> bool:
         case ast.BinOp(left=left, op=ast.BitOr(), right=right):
             return fits(value, left, module) or fits(value, right, module)
         case ast.Subscript(value=ast.Name(id="Literal"), slice=choices):
-            return value in ast.literal_eval(choices) if isinstance(choices, ast.Tuple) else value == choices.value
+            allowed = ast.literal_eval(choices)
+            return value in (allowed if isinstance(allowed, tuple) else (allowed,))
         case ast.Subscript(value=ast.Name(id=container), slice=inner):
             return fits_container(value, container, inner, module)
         case ast.Name(id=name):

@@ -38,7 +38,7 @@ class Space:
         self.values: dict[str, Sequence[Any] | None] = {}
         for key, word in self.sweeps.items():
             self.check(key)
-            sweep = word.value()
+            sweep: Any = word.value()  # a choice, a range or an interval, each with attributes of its own
             if word.is_discrete_sweep():
                 self.values[key] = list(dict.fromkeys(word.sweep_string_iterator()))
             else:
@@ -48,7 +48,8 @@ class Space:
 
     def check(self, key: str) -> None:
         """Refuse what cannot be tuned."""
-        sweep, typed = self.sweeps[key].value(), self.sweeps[key].input_line
+        sweep: Any = self.sweeps[key].value()
+        typed = self.sweeps[key].input_line
         if key.split(".")[0] not in METHOD:
             raise RequestError(f"{typed}: {key} is no setting of a method, and validation answers under different "
                                f"values of it do not compare. Tune keys of {', '.join(METHOD)}; python -m recot.run -m "
@@ -72,9 +73,9 @@ class Space:
 
         found: dict[str, Any] = {}
         for key, word in self.sweeps.items():
-            sweep = word.value()
+            sweep: Any = word.value()
             if word.is_discrete_sweep():
-                found[key] = CategoricalDistribution(self.values[key])
+                found[key] = CategoricalDistribution(self.values[key] or ())
             else:
                 kind = FloatDistribution if self.values[key] is None else IntDistribution
                 found[key] = kind(sweep.start, sweep.end, log="log" in sweep.tags)
@@ -86,7 +87,8 @@ class Space:
         for key, values in self.values.items():
             word = self.sweeps[key]
             if values is None:
-                ends[key] = (word.value().start, word.value().end)
+                interval: Any = word.value()
+                ends[key] = (interval.start, interval.end)
             else:
                 ends[key] = values if word.is_choice_sweep() else (values[0], values[-1])
         groups = [key for key in ends if "." not in key]
@@ -98,7 +100,7 @@ class Space:
     def words(self, params: Mapping[str, Any]) -> list[str]:
         """The overrides of one combination."""
         return [f"{word.get_key_element()}={params[word.key_or_group]}" if word.key_or_group in self.sweeps
-                else word.input_line for word in self.parsed]
+                else str(word.input_line) for word in self.parsed]
 
     def untried(self, asked: set[tuple[Any, ...]]) -> dict[str, Any]:
         """The first combination of the grid that is not among those asked for."""

@@ -221,7 +221,7 @@ def keep(space: Space, config: Mapping[str, Any], file: Path, title: str, option
         *path, name = key.split(".")
         reduce(lambda node, part: node.setdefault(part, {}), path, content)[name] = reduce(
             lambda node, part: node[part], key.split("."), config)
-    typed = [word.input_line for word in space.parsed  # without what says where a run was and not what it was
+    typed = [str(word.input_line) for word in space.parsed  # without what says where a run was and not what it was
              if not any(f"{word.key_or_group}.".startswith(f"{name}.") for name in cache.IRRELEVANT)]
     head = f"# @package _global_\n# {title}\n# {shlex.join(['python', '-m', 'recot.tune', *typed, *options])}\n"
     verb = "replaced" if file.exists() else "written to"

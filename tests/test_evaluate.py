@@ -381,8 +381,9 @@ def test_the_recommended_items_are_the_best_unseen_ones_in_order():
         def score(self, query):
             return torch.tensor([[0.1, 0.9, 0.5, 0.7], [0.4, 0.3, 0.2, 0.1], [1.0, 2.0, 3.0, 4.0]])[query.users]
 
-    users = torch.tensor([2, 0])
-    questions = EvalSet(Query(users, Ragged.from_lists([[3], [1]])), Ragged.from_lists([[0], [2]]),
-                        Ragged.from_lists([[3], [1]]), None, "test")
-    assert recommended(Scores(), questions, 2).tolist() == [[2, 1], [3, 2]]
-    assert recommended(Scores(), questions, 2, chunk=1).tolist() == [[2, 1], [3, 2]]
+    seen = Ragged.from_lists([[3], [0, 1, 2]])
+    query = Query(torch.tensor([2, 0]), seen)
+    for chunk in (1, 64):
+        items, scores = recommended(Scores(), query, seen, 2, chunk)
+        assert items[:, 0].tolist() == [2, 3] and int(items[0, 1]) == 1
+        assert scores.tolist() == [[3.0, 2.0], [pytest.approx(0.7), -torch.inf]]  # nothing else is left for the second

@@ -1,0 +1,159 @@
+"""A finished run serves: the lists that were graded, and those of today."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from commands import execute, python
+
+from recot import experiment
+from recot.compose import composed
+from recot.restore import restore
+from recot.schema import RequestError
+
+RUNS = {
+    "a network": ("model=bprmf",),
+    "transport": ("model=sclrec",),
+    "a graph whose pairs were relabelled": ("model=lightgcn", "denoiser=iterative", "denoiser.a=0.5"),
+    "a graph whose pairs changed while it was trained": (
+        "model=lightgcn", "denoiser=iterative", "denoiser.restart=false", "denoiser.first=1", "denoiser.every=1",
+        "denoiser.a=0.5"),
+    "an autoencoder that was refitted": ("model=cdae", "protocol=denoise", "denoiser=prorec",
+                                         "denoiser.score_map=sigmoid"),
+    "sequences": ("model=sasrec", "protocol=sequence"),
+    "a closed form": ("model=itemknn",),
+    "a closed form that was relabelled and refitted": ("model=svd", "model.rank=5", "protocol=denoise",
+                                                       "denoiser=prorec"),
+    "added noise": ("model=bprmf", "noise=add", "noise.ratio=0.2"),
+}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    return tmp_path_factory.mktemp("runs")
+
+
+def folder_of(runs, *words):
+    return runs / execute(runs, "metrics=[recall@10]", *words)["key"]
+
+
+@pytest.mark.parametrize("words", RUNS.values(), ids=RUNS)
+def test_the_graded_lists_give_the_recall_of_the_record_to_each_user(runs, words):
+    folder = folder_of(runs, *words)
+    finished = restore(folder)
+    lists = finished.lists(10, tested=True)
+    questions = finished.split.test[0]
+    users = finished.dataset.user_ids[questions.query.users.numpy()].repeat(questions.targets.lengths.numpy())
+    targets = pd.DataFrame({"user": users, "item": finished.dataset.item_ids[questions.targets.values.numpy()]})
+    hits = targets.merge(lists, "left", ["user", "item"])
+    recall = hits["place"].notna().groupby(hits["user"]).mean()
+    answers = pd.read_parquet(folder / "test.parquet").set_index("user")["recall@10"]
+    sure = (answers * questions.targets.lengths.numpy() % 1 == 0).to_numpy()  # ties are graded by what is expected
+    assert 0 < answers.mean() < 1 and sure.mean() > 0.9
+    np.testing.assert_allclose(recall.loc[answers.index][sure], answers[sure], atol=1e-12)
+
+
+def test_lists_of_today_leave_out_all_that_is_known_and_are_in_order(runs):
+    finished = restore(folder_of(runs, "model=bprmf"))
+    lists, pairs = finished.lists(5), finished.dataset.interactions
+    assert len(lists) == 5 * len(finished.dataset.user_ids) and list(lists["place"][:6]) == [1, 2, 3, 4, 5, 1]
+    users, items = (torch.from_numpy(np.searchsorted(ids, lists[name])) for name, ids in (
+        ("user", finished.dataset.user_ids), ("item", finished.dataset.item_ids)))
+    assert not bool(pairs.contains(users, items).any())
+    assert (lists.groupby("user")["score"].diff().dropna() <= 0).all()
+    graded = finished.lists(5, tested=True).merge(lists, "inner", ["user", "item"])
+    assert len(graded) < len(lists)  # those were asked for items that are known today
+
+
+def test_a_sequence_model_knows_the_whole_history_today(runs):
+    finished = restore(folder_of(runs, "model=sasrec", "protocol=sequence"))
+    assert (finished.known().history.lengths > finished.split.test[0].query.history.lengths).all()
+    users = torch.tensor([3, 0])
+    torch.testing.assert_close(
+        torch.tensor(finished.lists(1, users)["score"].to_numpy()),
+        finished.model.score(finished.known(users)).masked_fill(
+            finished.known(users).history.dense(finished.split.train.n_items) > 0, -torch.inf).amax(1))
+
+
+def test_a_list_is_shorter_where_nothing_else_is_left(runs):
+    finished = restore(folder_of(runs, "model=popularity"))
+    n_items, activity = len(finished.dataset.item_ids), finished.dataset.interactions.activity
+    found = finished.lists(10**9).groupby("user").size()
+    assert (found.to_numpy() == n_items - activity.numpy()).all()
+
+
+def test_what_cannot_be_answered_is_refused(runs, tmp_path):
+    folder = folder_of(runs, "model=popularity")
+    finished = restore(folder)
+    for match, ask in (("--k 0 shows nothing", lambda: finished.lists(0)),
+                       ("1 of 2 users are not in these data, for example 'nobody'",
+                        lambda: finished.users(["0", "nobody"])),
+                       ("holds no record.json", lambda: restore(tmp_path)),
+                       ("model.dim=3 would change what was run", lambda: restore(folder, ["model.dim=3"]))):
+        with pytest.raises(RequestError, match=match):
+            ask()
+    few = restore(folder_of(runs, "model=popularity", "protocol=denoise", "protocol.split.valid=0.1",
+                            "protocol.split.test=0.1", "protocol.refit=false"))  # of ten pairs one is tested
+    silent = set(range(60)) - set(few.split.test[0].query.users.tolist())
+    with pytest.raises(RequestError, match="was not tested; leave --tested out"):
+        few.lists(3, torch.tensor([min(silent)]), tested=True)
+
+
+def changed(folder, target, **changes):
+    target.mkdir()
+    record = json.loads((folder / "record.json").read_text()) | changes
+    (target / "record.json").write_text(json.dumps(record))
+    return target
+
+
+def test_a_record_that_does_not_fit_is_refused(runs, tmp_path):
+    folder = folder_of(runs, "model=popularity")
+    with pytest.raises(RequestError, match="is the record of a run that is diverged; its command ends it: python -m"):
+        restore(changed(folder, tmp_path / "a", status="diverged"))
+    with pytest.raises(RequestError, match="splits these data otherwise than when .* force=true"):
+        restore(changed(folder, tmp_path / "b", split="0" * 16))
+    record = json.loads((folder / "record.json").read_text())
+    record["config"]["data"]["data_seed"] = 7
+    with pytest.raises(RequestError, match="the raw data are not those that .* was made with"):
+        restore(changed(folder, tmp_path / "c", **record))
+
+
+def test_a_file_that_moved_is_found_where_the_user_says(tmp_path):
+    drawn = np.random.default_rng(0).integers(0, (30, 25), (400, 2))
+    pairs = sorted({(f"u{user}", f"i{item}") for user, item in drawn})
+    old, new = tmp_path / "old.csv", tmp_path / "new.csv"
+    old.write_text("user,item\n" + "".join(f"{user},{item}\n" for user, item in pairs))
+    config, choices = composed("data=csv", f"data.path={old}", "model=itemknn", "metrics=[recall@10]")
+    config["paths"] = {"runs": str(tmp_path), "cache": str(tmp_path)}
+    record = experiment.run(config, choices, f"python -m recot.run data=csv data.path={old}")
+    first = restore(tmp_path / record["key"]).lists(3)
+    assert set(first["user"]) == {user for user, _ in pairs} and set(first["item"]) <= {item for _, item in pairs}
+    old.rename(new)
+    with pytest.raises(FileNotFoundError, match="correct data.path"):
+        restore(tmp_path / record["key"])
+    pd.testing.assert_frame_equal(restore(tmp_path / record["key"], [f"data.path={new}"]).lists(3), first)
+
+
+def test_the_command_prints_and_writes_lists(runs, tmp_path):
+    folder = folder_of(runs, "model=itemknn")
+    users = [str(id_) for id_ in restore(folder).dataset.user_ids[:2]]
+    shown = python(tmp_path, "-m", "recot.recommend", folder.name, "--users", ",".join(users), "--k", "3",
+                   RECOT_RUNS=str(runs))
+    assert shown.returncode == 0, shown.stderr
+    lines = shown.stdout.splitlines()
+    assert lines[0] == "user,place,item,score" and [line.split(",")[:2] for line in lines[1:]] == [
+        [user, str(place)] for user in users for place in (1, 2, 3)]
+    file = tmp_path / "lists.parquet"
+    written = python(tmp_path, "-m", "recot.recommend", str(folder), "--k", "3", "--out", str(file))
+    assert written.returncode == 0, written.stderr
+    assert pd.read_parquet(file).equals(restore(folder).lists(3))
+
+
+@pytest.mark.parametrize(("words", "said"), [
+    (["nowhere"], "nowhere holds no record.json"), (["nowhere", "--out", "lists.txt"], "is neither .csv nor .parquet")])
+def test_the_command_refuses_in_one_line(tmp_path, words, said):
+    process = python(tmp_path, "-m", "recot.recommend", *words)
+    assert process.returncode == 2 and process.stderr.startswith("refused: ") and said in process.stderr
+    assert len(process.stderr.splitlines()) == 1
