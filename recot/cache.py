@@ -108,6 +108,19 @@ class Runs:
         lock.release()
         return False
 
+    def claim(self, key: str) -> FileLock | None:
+        """Take a run for a process that is about to be started, until ``release()``; None where another one has it.
+
+        The system frees it when the process that took it dies.
+        """
+        claim = FileLock(self.folder(key) / ".claim")
+        try:
+            self.folder(key).mkdir(parents=True, exist_ok=True)
+            claim.acquire(timeout=0)
+        except Timeout:
+            return None
+        return claim
+
     def put(self, key: str, record: Mapping[str, Any]) -> Path:
         """Write the record of a run, whole or not at all."""
         file = self.folder(key) / "record.json"

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
+from filelock import FileLock
+
 from recot.cache import Runs
 
 log = logging.getLogger(__name__)
@@ -73,12 +75,19 @@ class Worker:
         self.process.start()
         other.close()
         self.job: Job | None = None
+        self.claim: FileLock | None = None
         self.since = 0.0
 
-    def submit(self, job: Job) -> None:
-        """Hand over a job."""
-        self.job, self.since = job, time.monotonic()
+    def submit(self, job: Job, claim: FileLock) -> None:
+        """Hand over a job, and keep the claim on it until :meth:`free`."""
+        self.job, self.claim, self.since = job, claim, time.monotonic()
         self.connection.send(job)
+
+    def free(self) -> None:
+        """The job has ended, one way or another."""
+        if self.claim:
+            self.claim.release()
+        self.job, self.claim = None, None
 
     def result(self) -> str | None:
         """None for a finished job, else what went wrong; the pipe must be readable."""
@@ -95,6 +104,7 @@ class Worker:
         self.connection.close()
         self.process.kill()
         self.process.join()
+        self.free()
 
 
 @dataclass(frozen=True)
@@ -131,18 +141,22 @@ class Crew:
         for job in list(self.waiting):
             if len(self.busy) == self.workers:
                 return
-            if self.runs.busy(job.key):
+            # A run locks itself, but only once its process has started: two crews would both begin it in between.
+            if self.runs.busy(job.key) or (claim := self.runs.claim(job.key)) is None:
                 continue
             self.waiting.remove(job)
-            if self.runs.finished(job.key) and not job.config["force"]:
-                self.done(Outcome(job, 0.0, None))  # by another process, meanwhile
-            elif self.remaining() <= (job.estimate or 0):
-                self.left.append(job)
-            else:
+            finished = self.runs.finished(job.key) and not job.config["force"]  # by another process, meanwhile
+            if not finished and self.remaining() > (job.estimate or 0):
                 worker = self.idle.pop() if self.idle else Worker()
                 self.started(job)
-                worker.submit(job)
+                worker.submit(job, claim)
                 self.busy.append(worker)
+                continue
+            claim.release()
+            if finished:
+                self.done(Outcome(job, 0.0, None))
+            else:
+                self.left.append(job)
 
     def collect(self) -> None:
         """Wait a second for a process to finish, and see to those that did or whose time is up."""
@@ -163,6 +177,7 @@ class Crew:
         """Report what became of a job, and keep its process for another where it can take one."""
         self.busy.remove(worker)
         if self.keep and not hung and worker.process.is_alive():
+            worker.free()
             self.idle.append(worker)
         else:
             worker.stop()

@@ -105,6 +105,21 @@ def test_row_21_a_job_of_another_process_is_passed_over_and_taken_last(jobs, run
     assert order == [second.key, first.key]
 
 
+def test_a_job_that_another_crew_has_claimed_but_not_begun_is_passed_over(jobs, runs, enough):
+    first, second, order = jobs("good", 1), jobs("good", 2), []
+    claim = runs.claim(first.key)
+    assert claim is not None and runs.claim(first.key) is None and not runs.busy(first.key)
+
+    def done(outcome):
+        order.append(outcome.job.key)
+        claim.release()
+
+    assert carry_out([first, second], runs, done=done) == [] and order == [second.key, first.key]
+    for job in (first, second):
+        assert (again := runs.claim(job.key)) is not None, "a crew gives its claims back"
+        again.release()
+
+
 def test_a_job_that_another_process_finished_meanwhile_is_not_run_again(jobs, runs):
     job, started = jobs("good"), []
     runs.put(job.key, {"status": "done", "key": job.key})
