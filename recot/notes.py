@@ -51,22 +51,27 @@ def notes(artifact: Artifact, lines: Sequence[Line], tests: Sequence[Line], ledg
         if same:
             yield (f"{len(same)} runs were made by code that has changed since, and today's repeats the first "
                    "epoch of each, or all of what has none, to the last digit.")
-        yield from budgets(behind, studies)
+        yield from budgets(artifact, lines, ledger, studies)
     profile = " PROFILE=smoke" if artifact.planted else ""
     yield f"Command: `make tables PAPER={artifact.paper} TABLE={artifact.name}{profile}`."
 
 
-def budgets(behind: Sequence[Line], studies: Path) -> Iterator[str]:
-    """How the methods behind these lines of ``runs.csv`` were tuned, where they were."""
-    spent: dict[str, list[str]] = {}
-    for data, model, loss, denoiser in sorted({(line["data"], line["model"], line["loss"], line["denoiser"])
-                                               for line in behind}):
-        file = studies / data / f"{model}-{loss}-{denoiser}.csv"
-        if file.exists():
+def budgets(artifact: Artifact, lines: Sequence[Line], ledger: Mapping[str, Line], studies: Path) -> Iterator[str]:
+    """How the methods behind these lines were tuned, where they were, and the artifact does not say otherwise."""
+    words = {("row", row.id): row.overrides for row in artifact.rows}
+    words |= {("column", column.id): column.overrides for column in artifact.columns}
+    said = {place: {word.partition("=")[0] for word in overrides} for place, overrides in words.items()}
+    spent: dict[str, set[str]] = {}
+    for line in lines:
+        for run in (ledger[key] for key in line["key"].split() if key in ledger):
+            file = studies / run["data"] / f"{run['model']}-{run['loss']}-{run['denoiser']}.csv"
+            if not file.exists():
+                continue
             with file.open(encoding="utf-8", newline="") as stream:
                 trials = list(csv.DictReader(stream))
-            epochs = trials[0].get("max_epochs") or "any number of"
-            spent.setdefault(f"{len(trials)} configurations, at most {epochs} epochs each", []).append(
-                f"{model} on {data}")
+            if said["row", line["row"]].union(said["column", line["column"]]).isdisjoint(trials[0]):  # its own settings
+                epochs = trials[0].get("max_epochs") or "any number of"
+                spent.setdefault(f"{len(trials)} configurations, at most {epochs} epochs each", set()).add(
+                    f"{run['model']} on {run['data']}")
     for budget, methods in spent.items():
-        yield f"Tuned on validation with {budget}: {', '.join(methods)} (results/tuning)."
+        yield f"Tuned on validation with {budget}: {', '.join(sorted(methods))} (results/tuning)."

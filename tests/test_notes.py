@@ -1,0 +1,25 @@
+"""What stands below a table is true of its numbers."""
+
+import pytest
+
+from recot.notes import budgets
+from recot.spec import Artifact, Column, Row
+
+STUDY = "trial,loss.tau,value,epochs,key,max_epochs\n1,0.1,0.2,9,a,20\n2,0.2,0.3,9,b,20\n"
+
+
+@pytest.mark.parametrize(("overrides", "told"), [
+    (("model=clrec",), ["Tuned on validation with 2 configurations, at most 20 epochs each: clrec on gowalla "
+                        "(results/tuning)."]),
+    (("model=clrec", "loss.duplicates=mask"), ["Tuned on validation with 2 configurations, at most 20 epochs each: "
+                                               "clrec on gowalla (results/tuning)."]),
+    (("model=clrec", "loss.tau=0.3"), []), (("model=bprmf",), [])])
+def test_a_row_counts_as_tuned_unless_it_sets_what_its_study_chose(tmp_path, overrides, told):
+    (tmp_path / "gowalla").mkdir()
+    (tmp_path / "gowalla" / "clrec-infonce-none.csv").write_text(STUDY)
+    model = overrides[0].partition("=")[2]
+    artifact = Artifact("own", "table", "results", "", "", (Row("one", "One", overrides, False),),
+                        (Column("gowalla", "gowalla", "Gowalla", ("data=gowalla",)),), ("recall@10",), (0,))
+    ledger = {"k": {"data": "gowalla", "model": model, "loss": "infonce", "denoiser": "none"}}
+    lines = [{"row": "one", "column": "gowalla", "key": keys} for keys in ("k", "k missing", "")]
+    assert list(budgets(artifact, lines, ledger, tmp_path)) == told
