@@ -34,11 +34,13 @@ def answer(options: argparse.Namespace) -> None:
     """Bring back the run and write its lists.
 
     Raises:
-        RequestError: see :mod:`recot.restore`; or ``--out`` is of neither kind.
+        RequestError: see :mod:`recot.restore`; or ``--out`` is of neither kind, or its folder is not there.
     """
     out: Path | None = options.out
     if out and out.suffix not in (".csv", ".parquet"):
         raise RequestError(f"--out {out} is neither .csv nor .parquet")
+    if out and not out.absolute().parent.is_dir():
+        raise RequestError(f"--out {out}: there is no folder {out.absolute().parent}")
     folder = Path(options.run)
     if not folder.is_dir():
         folder = Path(composed()[0]["paths"]["runs"]) / options.run
@@ -63,6 +65,8 @@ def main() -> None:
         answer(arguments().parse_intermixed_args())
     except (RequestError, HydraException, OmegaConfBaseException) as error:
         raise SystemExit(refuse(explain(error))) from None
+    except BrokenPipeError:  # the reader, such as head, has seen enough; what is still buffered has nowhere to go
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:
         if os.environ.get("RECOT_TRACEBACK"):
             raise

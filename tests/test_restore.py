@@ -1,12 +1,14 @@
 """A finished run serves: the lists that were graded, and those of today."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from commands import execute, python
+from commands import environment, execute, python
 
 from recot import experiment
 from recot.compose import composed
@@ -151,8 +153,18 @@ def test_the_command_prints_and_writes_lists(runs, tmp_path):
     assert pd.read_parquet(file).equals(restore(folder).lists(3))
 
 
+def test_a_reader_that_has_seen_enough_is_no_error(runs, tmp_path):
+    folder = folder_of(runs, "model=popularity")
+    process = subprocess.Popen([sys.executable, "-m", "recot.recommend", str(folder), "--k", "250"], text=True,
+                               env=environment(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout.readline() == "user,place,item,score\n"
+    process.stdout.close()  # with more to come than a pipe holds
+    assert process.stderr.read() == "fitting popularity again\n" and process.wait(120) == 0
+
+
 @pytest.mark.parametrize(("words", "said"), [
-    (["nowhere"], "nowhere holds no record.json"), (["nowhere", "--out", "lists.txt"], "is neither .csv nor .parquet")])
+    (["nowhere"], "nowhere holds no record.json"), (["nowhere", "--out", "lists.txt"], "is neither .csv nor .parquet"),
+    (["nowhere", "--out", "absent/lists.csv"], "there is no folder ")])
 def test_the_command_refuses_in_one_line(tmp_path, words, said):
     process = python(tmp_path, "-m", "recot.recommend", *words)
     assert process.returncode == 2 and process.stderr.startswith("refused: ") and said in process.stderr
