@@ -141,22 +141,20 @@ class Crew:
         for job in list(self.waiting):
             if len(self.busy) == self.workers:
                 return
-            # A run locks itself, but only once its process has started: two crews would both begin it in between.
-            if self.runs.busy(job.key) or (claim := self.runs.claim(job.key)) is None:
+            if self.runs.busy(job.key):
                 continue
-            self.waiting.remove(job)
-            finished = self.runs.finished(job.key) and not job.config["force"]  # by another process, meanwhile
-            if not finished and self.remaining() > (job.estimate or 0):
+            if self.runs.finished(job.key) and not job.config["force"]:
+                self.done(Outcome(job, 0.0, None))  # by another process, meanwhile
+            elif self.remaining() <= (job.estimate or 0):
+                self.left.append(job)
+            elif claim := self.runs.claim(job.key):  # a run locks itself only once its process has started
                 worker = self.idle.pop() if self.idle else Worker()
                 self.started(job)
                 worker.submit(job, claim)
                 self.busy.append(worker)
-                continue
-            claim.release()
-            if finished:
-                self.done(Outcome(job, 0.0, None))
             else:
-                self.left.append(job)
+                continue
+            self.waiting.remove(job)
 
     def collect(self) -> None:
         """Wait a second for a process to finish, and see to those that did or whose time is up."""

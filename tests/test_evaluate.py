@@ -381,9 +381,15 @@ def test_the_recommended_items_are_the_best_unseen_ones_in_order():
         def score(self, query):
             return torch.tensor([[0.1, 0.9, 0.5, 0.7], [0.4, 0.3, 0.2, 0.1], [1.0, 2.0, 3.0, 4.0]])[query.users]
 
-    seen = Ragged.from_lists([[3], [0, 1, 2]])
+    seen = Ragged.from_lists([[3], [1]])
     query = Query(torch.tensor([2, 0]), seen)
     for chunk in (1, 64):
         items, scores = recommended(Scores(), query, seen, 2, chunk)
-        assert items[:, 0].tolist() == [2, 3] and int(items[0, 1]) == 1
-        assert scores.tolist() == [[3.0, 2.0], [pytest.approx(0.7), -torch.inf]]  # nothing else is left for the second
+        assert items.tolist() == [[2, 1], [3, 2]]
+        assert scores.tolist() == [[3.0, 2.0], pytest.approx([0.7, 0.5])]
+
+
+def test_a_place_for_which_no_unseen_item_is_left_scores_minus_infinity():
+    seen = Ragged.from_lists([[0, 1, 3]])
+    items, scores = recommended(Given(torch.tensor([[4.0, 3.0, 2.0, 1.0]])), Query(torch.tensor([0]), seen), seen, 2)
+    assert int(items[0, 0]) == 2 and scores.tolist() == [[2.0, -torch.inf]]
