@@ -34,6 +34,7 @@ from recot.space import METHOD, Space
 
 log = logging.getLogger("recot.tune")  # __name__ is __main__ under python -m
 
+
 def configured(words: Sequence[str], epochs: int | None) -> tuple[dict[str, Any], dict[str, str]]:
     """The config and choices of a trial, of at most ``epochs`` and without a refit, which validation does not see.
 
