@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from functools import reduce
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -97,10 +98,37 @@ class Space:
             yield first
             yield from (first | {key: value} for key in ends if key not in groups for value in ends[key][1:])
 
+    def combination(self, config: Mapping[str, Any], choices: Mapping[str, str]) -> dict[str, Any]:
+        """The one that a config has.
+
+        Raises:
+            RequestError: the config has a value that is not among those which are tried.
+        """
+        found: dict[str, Any] = {}
+        for key, values in self.values.items():
+            has = choices.get(key) if "." not in key else reduce(lambda node, part: node[part], key.split("."), config)
+            interval: Any = self.sweeps[key].value()
+            same = [has] if values is None and interval.start <= has <= interval.end else [
+                value for value in values or () if self.typed(value) == has]
+            if not same:
+                raise RequestError(f"{self.sweeps[key].input_line}: the preset has {has}, which is not among these. "
+                                   "Add it, or leave out --preset-first")
+            found[key] = same[0]
+        return found
+
+    @staticmethod
+    def typed(value: Any) -> Any:
+        """A value as a config holds it, from what was typed."""
+        return OverridesParser.create().parse_override(f"value={value}").value()
+
     def words(self, params: Mapping[str, Any]) -> list[str]:
         """The overrides of one combination."""
         return [f"{word.get_key_element()}={params[word.key_or_group]}" if word.key_or_group in self.sweeps
                 else str(word.input_line) for word in self.parsed]
+
+    def fixed(self) -> list[str]:
+        """The overrides that say nothing of what is tuned."""
+        return [str(word.input_line) for word in self.parsed if word.key_or_group not in self.sweeps]
 
     def untried(self, asked: set[tuple[Any, ...]]) -> dict[str, Any]:
         """The first combination of the grid that is not among those asked for."""

@@ -146,11 +146,13 @@ class Tuning:
 
     Attributes:
         rows: id -> overrides in Hydra's sweep grammar, without the data set; those of ``base`` in the spec come first.
+        preset_first: whether the first trial has the settings of the preset.
     """
 
     trials: int
     epochs: int
     rows: dict[str, tuple[str, ...]]
+    preset_first: bool = False
 
 
 @cache
@@ -182,9 +184,10 @@ def tuning(paper: str) -> Tuning:
     node = _read(paper).get("tuning")
     if node is None:
         raise RequestError(f"experiments/{paper}.yaml has no `tuning`; use python -m recot.tune for a single method")
+    _refuse_unknown(node, {"trials", "epochs", "base", "preset_first", "rows"}, f"{paper}.yaml, tuning")
     base = node.get("base", "")
-    return Tuning(node["trials"], node["epochs"], {str(id_): tuple(shlex.split(f"{base} {run}")) for id_, run in
-                                                   node["rows"].items()})
+    rows = {str(id_): tuple(shlex.split(f"{base} {run}")) for id_, run in node["rows"].items()}
+    return Tuning(node["trials"], node["epochs"], rows, node.get("preset_first", False))
 
 
 def _read(paper: str) -> dict[str, Any]:

@@ -237,11 +237,13 @@ def tune_rows(options: argparse.Namespace) -> int:
                                f"{nearest(name, sorted(plan.rows))}")
     requests = [[f"data={data}", *plan.rows[name]] for data in options.data for name in options.row or plan.rows]
     if options.dry_run:
-        budget = ["--trials", str(plan.trials), "--epochs", str(plan.epochs), "--write"]
+        budget = ["--trials", str(plan.trials), "--epochs", str(plan.epochs), "--write",
+                  *["--preset-first"] * plan.preset_first]
         sys.stdout.writelines(shlex.join(["python", "-m", "recot.tune", *words, *budget]) + "\n" for words in requests)
         return 0
     logging.getLogger("recot.tune").setLevel(logging.INFO)
-    trials = [tune(words, plan.trials, plan.epochs, results=options.results, write=True) for words in requests]
+    trials = [tune(words, plan.trials, plan.epochs, results=options.results, write=True,
+                   preset_first=plan.preset_first) for words in requests]
     return 1 if any(best(rows) is None for rows in trials) else 0
 
 

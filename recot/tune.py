@@ -83,7 +83,7 @@ def command(words: Sequence[str], choices: Mapping[str, str]) -> str:
 
 
 def tune(overrides: Sequence[str], trials: int, epochs: int | None = None, seed: int = 0,
-         results: Path = Path("results"), write: bool = False) -> list[dict[str, Any]]:
+         results: Path = Path("results"), write: bool = False, preset_first: bool = False) -> list[dict[str, Any]]:
     """Try ``trials`` different configurations, or all there are; found records count.
 
     ``<results>/tuning/<data>/<model>-<loss>-<denoiser>.csv`` is written after every trial, in place of what was there.
@@ -92,6 +92,7 @@ def tune(overrides: Sequence[str], trials: int, epochs: int | None = None, seed:
         overrides: as for ``recot.run``; those with several values are tuned.
         epochs: cap of each trial's ``trainer.max_epochs``. seed: of the sampler.
         write: put the best values into ``conf/tuned``, where they apply to every run of the method on these data.
+        preset_first: the first trial has the settings of the preset, so that no winner is worse.
 
     Returns:
         One row per trial, in order; ``value`` is the validation metric, None where the trial did not end well.
@@ -116,25 +117,30 @@ def tune(overrides: Sequence[str], trials: int, epochs: int | None = None, seed:
     for hidden in dict.fromkeys(tuned_file(choices) for _, choices in found):
         if hidden.exists():
             log.info("left out of the trials: %s", hidden)
-    rows = search(space, trials, epochs, seed, file)
+    start = [space.combination(*configured(space.fixed(), epochs))] if preset_first else []
+    rows = search(space, trials, epochs, seed, file, start)
     log.info("written to %s", file)
     if write and (winner := best(rows)):
         config, choices = configured(space.words(winner), epochs)
         title = (f"Best of {len(rows)} configurations by validation {winner['metric']}, at most {winner['max_epochs']} "
                  f"epochs each; see {file.as_posix()}.")
-        options = ["--trials", trials, *([] if epochs is None else ["--epochs", epochs]), "--sampler-seed", seed]
+        options = ["--trials", trials, *([] if epochs is None else ["--epochs", epochs]), "--sampler-seed", seed,
+                   *["--preset-first"] * preset_first]
         keep(space, config, tuned_file(choices), title, [str(option) for option in options])
     return rows
 
 
-def search(space: Space, trials: int, epochs: int | None, seed: int, file: Path) -> list[dict[str, Any]]:
-    """Ask, run, tell, until there are enough rows or no combinations left."""
+def search(space: Space, trials: int, epochs: int | None, seed: int, file: Path,
+           start: Sequence[Mapping[str, Any]] = ()) -> list[dict[str, Any]]:
+    """Ask, run, tell, until there are enough rows or no combinations left; those in ``start`` first."""
     import optuna
 
     from recot import experiment
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
+    for params in start:
+        study.enqueue_trial(dict(params))
     rows: dict[str, dict[str, Any]] = {}  # by the key of the record
     asked: set[tuple[Any, ...]] = set()
     data = None
@@ -266,6 +272,8 @@ def arguments() -> argparse.ArgumentParser:
                         "included")
     parser.add_argument("--epochs", type=int, help="at most so many for each trial")
     parser.add_argument("--sampler-seed", type=int, default=0, help="another order of trials (default 0)")
+    parser.add_argument("--preset-first", action="store_true", help="the first trial has the settings of the preset, "
+                        "which have to be among those tried")
     parser.add_argument("--results", type=Path, default=Path("results"), metavar="DIR",
                         help="where tuning/<data>/<model>-<loss>-<denoiser>.csv is written (default results)")
     parser.add_argument("--write", action="store_true", help="put the best values into conf/tuned")
@@ -282,7 +290,7 @@ def main() -> None:
     options = arguments().parse_intermixed_args()
     try:
         rows = tune(options.overrides, options.trials, options.epochs, options.sampler_seed, options.results,
-                    options.write)
+                    options.write, options.preset_first)
         show(rows, options.overrides, options.write)
     except (RequestError, HydraException) as error:
         raise SystemExit(refuse(compose.explain(error))) from None

@@ -11,7 +11,8 @@ from recot.cache import relevant
 from recot.compose import composed
 from recot.experiment import build
 from recot.schema import RequestError
-from recot.spec import load, printed, printed_numbers
+from recot.space import Space
+from recot.spec import load, papers, printed, printed_numbers, tuning
 
 SCLREC = {artifact.name: artifact for artifact in load("sclrec")}
 PROREC = {artifact.name: artifact for artifact in load("prorec")}
@@ -194,6 +195,15 @@ def test_every_metric_of_a_table_is_one_that_its_runs_report(artifact):
             if choices["noise"] != "none":
                 known |= {"hit_ratio", "false_alarms", "precision", "weight_auc"}
     assert set(artifact.metrics) <= known
+
+
+@pytest.mark.parametrize(("data", "words"), [
+    pytest.param(next(iter(load(paper)[-1].columns)).data, words, id=f"{paper}-{row}")
+    for paper in papers() if tuning(paper).preset_first for row, words in tuning(paper).rows.items()])
+def test_where_the_preset_is_tried_first_its_settings_are_among_those_of_every_method(data, words):
+    space = Space(words)
+    preset, choices = composed(f"data={data}", *space.fixed(), "~tuned")
+    assert composed(f"data={data}", *space.words(space.combination(preset, choices)), "~tuned")[0] == preset
 
 
 def test_the_cells_about_known_noise_are_read_from_the_runs_of_figure_2():

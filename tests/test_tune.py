@@ -88,6 +88,18 @@ def test_the_sampler_learns_from_the_answers(calls):
     assert sum(misses[10:]) / 15 < 0.5 * sum(misses[:10]) / 10
 
 
+def test_the_preset_may_come_first_and_nothing_is_tried_that_it_is_no_part_of(calls):
+    words = [*TINY, "model=sclrec", "loss.tau=0.05,0.1,0.2", "denoiser.n_iters=range(1,9)", "model.dim=8,64",
+             "trainer.learning_rate=tag(log,interval(1e-4,1e-1))"]
+    preset, _ = composed(*TINY, "model=sclrec", "~tuned")
+    first, second = tune.tune(words, 2, preset_first=True)
+    assert calls[0] == {**preset, "command": calls[0]["command"]} != calls[1]
+    assert (first["loss.tau"], first["denoiser.n_iters"], first["model.dim"]) == ("0.2", "6", "64")
+    with pytest.raises(RequestError, match=r"loss.tau=0.05,0.1: the preset has 0.2, which is not among these. Add it"):
+        tune.tune([*TINY, "model=sclrec", "loss.tau=0.05,0.1"], 2, preset_first=True)
+    assert len(calls) == 2
+
+
 def test_the_cap_on_epochs_is_in_the_trial_its_command_the_output_and_the_table(calls, caplog):
     caplog.set_level("INFO", "recot.tune")
     rows = tune.tune([*TINY, "model=clrec", "loss.tau=0.1,0.2"], 1, epochs=1)
