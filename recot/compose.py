@@ -22,7 +22,8 @@ CONF = HERE / "conf" if (HERE / "conf").is_dir() else HERE.parent / "conf"
 
 def checked(cfg: DictConfig, choices: dict[str, str]) -> dict[str, Any]:
     """The resolved, complete and checked form of a composed config."""
-    return check(OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True), choices)  # type: ignore[arg-type]
+    content = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    return check(content, choices)  # type: ignore[arg-type]  # a dictionary, since cfg is one
 
 
 def layered(*overrides: str) -> tuple[DictConfig, dict[str, str]]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import logging
 import platform
 import resource
@@ -18,17 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import hydra.utils
-import pandas as pd
 import torch
 from torch import Tensor
 
-from recot import cache, sources
+from recot import cache, outputs, sources
 from recot.closed.popularity import Popularity
 from recot.data.dataset import Dataset
 from recot.data.interactions import Interactions
 from recot.data.split import EvalSet, Split, joined, validate
 from recot.denoise.base import Denoiser
-from recot.evaluate import Recommender, evaluate, recommended
+from recot.evaluate import Recommender, evaluate
 from recot.learn import Diverged, Gradient, History
 from recot.networks.base import TwoTower
 from recot.report import Bar
@@ -38,7 +35,6 @@ from recot.truth import noise_auc, score_pairs
 
 log = logging.getLogger(__name__)
 
-LIST = 6  # items of a list in ProRec's case study
 LIBRARIES = ("recot", "torch", "lightning", "hydra-core", "omegaconf", "numpy", "pandas", "scipy")
 
 
@@ -160,7 +156,7 @@ def attempt(config: dict[str, Any], source: Any, key: str, folder: Path) -> dict
         tracker.start(key, config, folder)
 
         def observe(history: History) -> None:
-            cache.write_whole(folder / "epochs.csv", as_csv(history))
+            outputs.save_history(folder / "epochs.csv", history)
             tracker.log(history[-1])
             bar.show(history)
 
@@ -179,14 +175,19 @@ def attempt(config: dict[str, Any], source: Any, key: str, folder: Path) -> dict
         tracker.finish({f"{name}/{metric}": mean for name in means for metric, mean in means[name].items()})
     floor = answers(Popularity().fit(split), split.valid, config) | answers(Popularity().fit(whole), whole.test, config)
     for questions in (split.valid, *whole.test):
-        save_answers(folder / f"{questions.name}.parquet", dataset, whole.train, questions, values[questions.name])
+        outputs.save_answers(folder / f"{questions.name}.parquet", dataset, whole.train, questions,
+                             values[questions.name])
     if isinstance(model, Gradient | Relabelled):
         model.save(folder / "weights.pt")
-    about_pairs(model, dataset, folder)
+    if isinstance(model, Relabelled) or (isinstance(model, Gradient) and model.selection.best_pairs):
+        outputs.save_pairs(folder / "pairs.parquet", dataset, model)
+    if isinstance(model, Relabelled):
+        outputs.save_lists(folder / "lists.parquet", dataset, whole.test[0], whole.train.n_items, model)
     history: History = getattr(first, "history", [])
     spent = sum(row["seconds"] for row in history) or fitted - start  # an interrupted run has spent more than this one
     return {
-        "status": "done", **means, **about_noise(model, whole.train), **about_rounds(model, dataset, whole, folder),
+        "status": "done", **means, **about_noise(model, whole.train),
+        **({"rounds": model.rounds} if isinstance(model, Relabelled) else {}),
         "floor": {name: average(found) for name, found in floor.items()}, "digest": digest(values),
         "split": split.fingerprint, "sizes": sizes(split), "dropped": dataset.dropped, "epochs": len(history),
         "best_epoch": getattr(first, "best_epoch", 0), "fit_seconds": round(fit_seconds, 3),
@@ -214,43 +215,6 @@ def about_noise(model: Recommender, train: Interactions) -> dict[str, Any]:
     if isinstance(model, Relabelled) and torch.equal(model.trained_on.keys, train.keys):
         found["weight_auc"] = noise_auc(model.trained_on.weights, train.noisy, train.users)
     return found
-
-
-def about_pairs(model: Recommender, dataset: Dataset, folder: Path) -> None:
-    """Write what a model was trained on to ``pairs.parquet``, where a denoiser made that from the training set."""
-    if not (isinstance(model, Relabelled) or (isinstance(model, Gradient) and model.selection.best_pairs)):
-        return
-    pairs, marks = model.trained_on.to("cpu"), getattr(model, "marks", {})
-    columns = {"user": dataset.user_ids[pairs.users.numpy()], "item": dataset.item_ids[pairs.items.numpy()],
-               "weight": pairs.weights.numpy(), **{name: value.cpu().numpy() for name, value in marks.items()}}
-    if pairs.noisy is not None:
-        columns["noisy"] = pairs.noisy.numpy()
-    write_frame(folder / "pairs.parquet", columns)
-
-
-def about_rounds(model: Recommender, dataset: Dataset, split: Split, folder: Path) -> dict[str, Any]:
-    """What the rounds of a relabelled model did.
-
-    Writes the first ``LIST`` items that test users are shown without and with the relabelling to ``lists.parquet``.
-    """
-    if not isinstance(model, Relabelled):
-        return {}
-    questions, length = split.test[0], min(LIST, split.train.n_items)
-    users = dataset.user_ids[questions.query.users.numpy()]
-    columns = {"user": users.repeat(length), "place": [*range(1, length + 1)] * len(users)}
-    for name, one in (("before", model.first), ("after", model.model)):
-        query = questions.query.to(getattr(one, "device", "cpu"))
-        items, _ = recommended(one, query, questions.seen, length)  # (b, length)
-        columns[name] = dataset.item_ids[items.flatten().numpy()]
-    write_frame(folder / "lists.parquet", columns)
-    return {"rounds": model.rounds}
-
-
-def write_frame(file: Path, columns: Mapping[str, Any]) -> None:
-    """Columns as parquet, whole or not at all."""
-    buffer = io.BytesIO()
-    pd.DataFrame(columns).to_parquet(buffer, index=False)
-    cache.write_whole(file, buffer.getvalue())
 
 
 def question_sets(split: Split) -> dict[str, EvalSet]:
@@ -281,29 +245,6 @@ def sizes(split: Split) -> dict[str, int]:
     for name, questions in question_sets(split).items():
         counts |= {f"{name}_users": len(questions), f"{name}_targets": len(questions.targets.values)}
     return counts
-
-
-def save_answers(file: Path, dataset: Dataset, train: Interactions, questions: EvalSet,
-                 values: Mapping[str, Tensor]) -> None:
-    """Every user's value of every metric as parquet, beside the user's original id and training pairs (``activity``).
-
-    Where all users have one target, so have its training pairs a column (``popularity``).
-    """
-    users, targets = questions.query.users, questions.targets
-    columns = {"activity": train.activity[users].numpy()}
-    if bool((targets.lengths == 1).all()):
-        columns["popularity"] = train.popularity[targets.values].numpy()
-    columns |= {metric: value.numpy() for metric, value in values.items()}
-    write_frame(file, {"user": dataset.user_ids[users.numpy()], **columns})
-
-
-def as_csv(history: History) -> bytes:
-    """One line per epoch."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(dict.fromkeys(name for row in history for name in row)), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(history)
-    return text.getvalue().encode()
 
 
 def descends(config: Mapping[str, Any]) -> bool:

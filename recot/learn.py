@@ -149,6 +149,7 @@ class EpochEnd(lightning.Callback):
         self.best_pairs: dict[str, Tensor] = {}  # what they were trained on, where that is not the original
         self.clock = self.saved = time.monotonic()
 
+    # Lightning declares any module here; this callback is made for one.
     def on_train_epoch_end(self, trainer: lightning.Trainer, step: Step) -> None:  # type: ignore[override]
         """See the class."""
         epoch, loss = trainer.current_epoch + 1, step.epoch_loss()

@@ -360,5 +360,6 @@ def transposed(targets: Tensor) -> Tensor:
 
 def share_targets(batch: Pairs) -> Pairs:
     """The batch with targets shared equally among all columns its user has taken."""
-    observed = batch.observed.float()  # type: ignore[union-attr]  # (n, n), the diagonal is always observed
+    # Only batches that say what was observed are brought here; the diagonal always was.
+    observed = batch.observed.float()  # type: ignore[union-attr]  # (n, n)
     return replace(batch, targets=observed / observed.sum(1, keepdim=True))

@@ -26,7 +26,7 @@ def run(cfg: DictConfig) -> None:
     settings = HydraConfig.get()
     choices = {group: str(choice) for group, choice in settings.runtime.choices.items()}
     typed = OmegaConf.to_container(settings.overrides.task, resolve=False)  # resolving could copy a secret
-    command = shlex.join(["python", "-m", "recot.run", *typed])  # type: ignore[misc]
+    command = shlex.join(["python", "-m", "recot.run", *typed])  # type: ignore[misc]  # a list of words, as they came
     try:
         config = checked(cfg, choices)
         from recot import experiment

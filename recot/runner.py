@@ -44,7 +44,7 @@ def serve(connection: Connection) -> None:
     parent = multiprocessing.parent_process()
 
     def follow() -> None:
-        wait([parent.sentinel])  # type: ignore[union-attr]
+        wait([parent.sentinel])  # type: ignore[union-attr]  # a worker has a parent
         os._exit(1)  # nothing is lost: records and checkpoints appear whole, and the run resumes
 
     threading.Thread(target=follow, daemon=True).start()

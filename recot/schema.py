@@ -131,13 +131,13 @@ def check_combination(config: Mapping[str, Any], choices: Mapping[str, str]) -> 
         raise RequestError(f"model={named['model']} is a network and needs a loss; use loss=bpr or loss=infonce")
     for group, part in (("denoiser", denoiser), ("model", model)) if trained and loss else ():
         wanted = part.constants.get("objectives", ()) if part else ()
-        if wanted and loss.name not in wanted:  # type: ignore[union-attr]
+        if wanted and loss.name not in wanted:  # type: ignore[union-attr]  # the loop is empty without a loss
             fitting = ", ".join(f"loss={name.lower()}" for name in wanted)
             remedy = ", or denoiser=none" if group == "denoiser" else ", or another model"
             raise RequestError(f"{group}={named[group]} needs {fitting}, and loss={named['loss']} gives it nothing "
                                f"to work on; use {fitting}{remedy}")
     networks = loss.constants.get("networks", ()) if loss else ()
-    if trained and networks and not model.bases & set(networks):  # type: ignore[union-attr]
+    if trained and networks and not model.bases & set(networks):  # type: ignore[union-attr]  # what is trained is there
         fitting = ", ".join(f"model={name.lower()}" for name in networks)
         raise RequestError(f"loss={named['loss']} trains what only {fitting} has; use {fitting}, or another loss")
 
@@ -176,7 +176,7 @@ def check_metrics(config: Mapping[str, Any]) -> None:
 
 def metric_names() -> list[str]:
     """Names of the metrics, read from the table in ``recot/metrics.py``."""
-    for node in parse("recot.metrics").body:  # type: ignore[union-attr]
+    for node in parse("recot.metrics").body:  # type: ignore[union-attr]  # a module of this package is there
         if (isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "METRICS"
                 and isinstance(node.value, ast.Dict)):
             return [ast.literal_eval(name) for name in node.value.keys if name]

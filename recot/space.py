@@ -18,6 +18,11 @@ METHOD = ("model", "loss", "denoiser", "trainer")
 """What is a setting of a method. Validation answers under different data, protocols, noise or seeds do not compare."""
 
 
+def setting(config: Mapping[str, Any], key: str) -> Any:
+    """What a config has under a dotted key."""
+    return reduce(lambda node, part: node[part], key.split("."), config)
+
+
 class Space:
     """What a request tunes, over which values, and what it fixes.
 
@@ -98,7 +103,7 @@ class Space:
             yield first
             yield from (first | {key: value} for key in ends if key not in groups for value in ends[key][1:])
 
-    def combination(self, config: Mapping[str, Any], choices: Mapping[str, str]) -> dict[str, Any]:
+    def combination(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """The one that a config has.
 
         Raises:
@@ -106,7 +111,7 @@ class Space:
         """
         found: dict[str, Any] = {}
         for key, values in self.values.items():
-            has = choices.get(key) if "." not in key else reduce(lambda node, part: node[part], key.split("."), config)
+            has = setting(config, key)
             interval: Any = self.sweeps[key].value()
             same = [has] if values is None and interval.start <= has <= interval.end else [
                 value for value in values or () if self.typed(value) == has]

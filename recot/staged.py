@@ -80,6 +80,7 @@ class Relabelled:
             folder = self.folder / f"round{number}" if self.folder else None
             if folder:
                 folder.mkdir(parents=True, exist_ok=True)
+            # Defaults hold this round's values; mypy has no type for a lambda with some.
             fitted = self.make(folder, lambda history, told=told, number=number: self.observe(  # type: ignore[misc]
                 self.history + numbered(history, number, told)))
             fitted.fit(replace(split, train=current))

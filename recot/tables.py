@@ -10,61 +10,22 @@ import argparse
 import logging
 import re
 import shlex
-import statistics
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from recot import collect, runner
 from recot.board import Board
 from recot.cache import Runs
-from recot.collect import HEADER, RUN_HEADER
+from recot.collect import HEADER
 from recot.compose import composed
+from recot.estimates import Estimates
 from recot.plan import Request, needed, reachable
 from recot.schema import RequestError, nearest
 from recot.spec import Artifact, load, papers, tuning
 
 log = logging.getLogger("recot.tables")  # __name__ is __main__ under python -m
-
-
-class Estimates:
-    """How long runs take, judged by those that were made."""
-
-    def __init__(self, results: Path, runs: Runs):
-        self.seen: dict[tuple[str, ...], list[tuple[float, float, float]]] = {}
-        known = {line["key"]: line for file in sorted(results.glob("*/runs.csv"))
-                 for line in collect.read(file, RUN_HEADER)}
-        for file in sorted(runs.root.glob("*/record.json")):
-            record = runs.get(file.parent.name)
-            if record and record["status"] == "done":
-                known[record["key"]] = collect.run_line(record)
-        for line in known.values():
-            self.seen.setdefault(self.kind(line), []).append(
-                (float(line["seconds"]), float(line["epochs"]), float(line["max_epochs"] or 0)))
-
-    @staticmethod
-    def kind(line: Mapping[str, Any]) -> tuple[str, ...]:
-        """What runs have to share to take the same time an epoch."""
-        return tuple(str(line[name]) for name in ("data", "model", "loss", "denoiser"))
-
-    def seconds(self, job: runner.Job, runs: Runs) -> float | None:
-        """Of a run that is to start, or None where none like it was made; what is done already is taken off.
-
-        It is taken to stop where those did that were allowed as many epochs; where there are none, not to stop early.
-        """
-        earlier = self.seen.get(self.kind(job.choices))
-        if not earlier:
-            return None
-        cap = job.config["trainer"]["max_epochs"]
-        trained = any(n for _, n, _ in earlier)  # a closed form has no epochs
-        epochs = statistics.median([n for _, n, allowed in earlier if allowed == cap] or [cap]) if trained else 0
-        each = statistics.median(seconds / max(n, 1) for seconds, n, _ in earlier)
-        history = runs.folder(job.key) / "epochs.csv"
-        finished = history.read_text().count("\n") - 1 if (runs.folder(job.key) / "last.ckpt").exists() and (
-            history.exists()) else 0
-        return each * max(epochs - finished, 1) if epochs else each
 
 
 def listing(artifacts: Iterable[Artifact], results: Path) -> Iterator[str]:

@@ -30,7 +30,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from recot import cache, compose
 from recot.schema import RequestError
-from recot.space import METHOD, Space
+from recot.space import METHOD, Space, setting
 
 log = logging.getLogger("recot.tune")  # __name__ is __main__ under python -m
 
@@ -104,9 +104,13 @@ def tune(overrides: Sequence[str], trials: int, epochs: int | None = None, seed:
         if number < 1:
             raise RequestError(f"{name} {number} leaves nothing to run; give 1 or more")
     space = Space(overrides)
-    if write and (swept := [key for key in space.sweeps if "." not in key]):
-        raise RequestError(f"--write cannot keep a choice of {swept[0]}: a tuned file belongs to one model, loss and "
+    groups = [key for key in space.sweeps if "." not in key]
+    if write and groups:
+        raise RequestError(f"--write cannot keep a choice of {groups[0]}: a tuned file belongs to one model, loss and "
                            "denoiser, and holds their values. Compare without --write, then tune the winner")
+    if preset_first and groups:
+        raise RequestError(f"--preset-first: where {groups[0]} is chosen there is no single preset to begin with. Tune "
+                           "them one by one, or leave it out")
     found = checked(space, epochs)
     names = ["+".join(dict.fromkeys(choices[group] for _, choices in found)) for group in METHOD[:3]]
     config, choices = found[0]
@@ -117,7 +121,7 @@ def tune(overrides: Sequence[str], trials: int, epochs: int | None = None, seed:
     for hidden in dict.fromkeys(tuned_file(choices) for _, choices in found):
         if hidden.exists():
             log.info("left out of the trials: %s", hidden)
-    start = [space.combination(*configured(space.fixed(), epochs))] if preset_first else []
+    start = [space.combination(configured(space.fixed(), epochs)[0])] if preset_first else []
     rows = search(space, trials, epochs, seed, file, start)
     log.info("written to %s", file)
     if write and (winner := best(rows)):
@@ -131,7 +135,7 @@ def tune(overrides: Sequence[str], trials: int, epochs: int | None = None, seed:
 
 
 def search(space: Space, trials: int, epochs: int | None, seed: int, file: Path,
-           start: Sequence[Mapping[str, Any]] = ()) -> list[dict[str, Any]]:
+           start: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Ask, run, tell, until there are enough rows or no combinations left; those in ``start`` first."""
     import optuna
 
@@ -226,8 +230,7 @@ def keep(space: Space, config: Mapping[str, Any], file: Path, title: str, option
     content: dict[str, Any] = {}
     for key in space.sweeps:
         *path, name = key.split(".")
-        reduce(lambda node, part: node.setdefault(part, {}), path, content)[name] = reduce(
-            lambda node, part: node[part], key.split("."), config)
+        reduce(lambda node, part: node.setdefault(part, {}), path, content)[name] = setting(config, key)
     typed = [str(word.input_line) for word in space.parsed  # without what says where a run was and not what it was
              if not any(f"{word.key_or_group}.".startswith(f"{name}.") for name in cache.IRRELEVANT)]
     head = f"# @package _global_\n# {title}\n# {shlex.join(['python', '-m', 'recot.tune', *typed, *options])}\n"

@@ -7,8 +7,8 @@ import pytest
 from recot import collect
 from recot.cache import Runs
 from recot.collect import RUN_HEADER
+from recot.estimates import Estimates
 from recot.runner import Job
-from recot.tables import Estimates
 
 CLREC = {"data": "gowalla", "model": "clrec", "loss": "infonce", "denoiser": "none"}
 

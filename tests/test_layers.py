@@ -20,20 +20,22 @@ BELOW = {  # unit -> units it may import besides itself; the order is that of th
     "staged": {"evaluate", "data"}, "truth": {"evaluate", "data"},
     "cache": set(), "track": set(), "signature": set(), "schema": {"signature"}, "sources": {"signature"},
     "report": set(),
-    "experiment": {"cache", "sources", "report", "track", "learn", "staged", "evaluate", "truth", "closed", "networks",
-                   "denoise", "data"},
+    "outputs": {"cache", "evaluate", "learn", "staged", "data"},
+    "experiment": {"cache", "sources", "report", "track", "outputs", "learn", "staged", "evaluate", "truth", "closed",
+                   "networks", "denoise", "data"},
     "compare": set(),
     "restore": {"cache", "experiment", "learn", "staged", "evaluate", "schema", "data"},
     "compose": {"schema"}, "spec": {"schema"}, "runner": {"cache", "experiment"},
     "repeat": {"experiment"},
-    "collect": {"cache", "compare", "spec"}, "render": {"collect", "spec"},
+    "collect": {"cache", "compare", "spec"}, "estimates": {"cache", "collect", "runner"}, "render": {"collect", "spec"},
     "pictures": {"cache", "collect", "render", "spec"},
     "notes": {"collect", "render", "spec"},
     "plan": {"cache", "collect", "compose", "experiment", "runner", "schema", "spec", "data"},
     "board": {"cache", "collect", "experiment", "notes", "pictures", "plan", "render", "runner", "spec"},
     "run": {"schema", "compose", "experiment", "report"}, "recommend": {"restore", "compose", "run", "schema"},
     "space": {"schema", "cache"}, "tune": {"space", "compose", "schema", "cache", "experiment", "run"},
-    "tables": {"board", "cache", "collect", "compose", "plan", "repeat", "run", "runner", "schema", "spec", "tune"},
+    "tables": {"board", "cache", "collect", "compose", "estimates", "plan", "repeat", "run", "runner", "schema", "spec",
+               "tune"},
     "straight": {"data"}, "scale": {"data", "denoise"},
     "bench": {"straight", "learn", "training", "evaluate", "networks", "sequential", "objectives", "contrast",
               "denoise", "nn", "ot", "losses", "data"},
@@ -41,7 +43,7 @@ BELOW = {  # unit -> units it may import besides itself; the order is that of th
 ONLY_IN = {"lightning": {"learn"}, "hydra": {"compose", "run", "recommend", "experiment", "space", "tune"},
            "omegaconf": {"compose", "run", "recommend", "tune"},
            "optuna": {"space", "tune"}, "wandb": {"track"}, "ot": {"ot"},
-           "pandas": {"data", "experiment", "restore", "collect"}}
+           "pandas": {"data", "outputs", "restore", "collect"}}
 
 
 def unit(path):

@@ -97,6 +97,8 @@ def test_the_preset_may_come_first_and_nothing_is_tried_that_it_is_no_part_of(ca
     assert (first["loss.tau"], first["denoiser.n_iters"], first["model.dim"]) == ("0.2", "6", "64")
     with pytest.raises(RequestError, match=r"loss.tau=0.05,0.1: the preset has 0.2, which is not among these. Add it"):
         tune.tune([*TINY, "model=sclrec", "loss.tau=0.05,0.1"], 2, preset_first=True)
+    with pytest.raises(RequestError, match="where model is chosen there is no single preset"):
+        tune.tune([*TINY, "model=sclrec,clrec"], 2, preset_first=True)
     assert len(calls) == 2
 
 

@@ -115,5 +115,6 @@ def propagate(users: Tensor, items: Tensor, operators: Operators, n_layers: int)
 
     Source: LightGCN (He et al., SIGIR 2020), Eqs. 3 to 8.
     """
+    # torch leaves apply without types.
     found: tuple[Tensor, Tensor] = Propagation.apply(users, items, operators, n_layers)  # type: ignore[no-untyped-call]
     return found

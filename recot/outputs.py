@@ -1,0 +1,73 @@
+"""The files that a run leaves beside its record."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from torch import Tensor
+
+from recot.cache import write_whole
+from recot.data.dataset import Dataset
+from recot.data.interactions import Interactions
+from recot.data.split import EvalSet
+from recot.evaluate import recommended
+from recot.learn import Gradient, History
+from recot.staged import Relabelled
+
+LIST = 6  # items of a list in ProRec's case study
+
+
+def save_history(file: Path, history: History) -> None:
+    """One line per epoch as csv."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(dict.fromkeys(name for row in history for name in row)), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    write_whole(file, text.getvalue().encode())
+
+
+def save_answers(file: Path, dataset: Dataset, train: Interactions, questions: EvalSet,
+                 values: Mapping[str, Tensor]) -> None:
+    """Every user's value of every metric as parquet, beside the user's original id and training pairs (``activity``).
+
+    Where all users have one target, so have its training pairs a column (``popularity``).
+    """
+    users, targets = questions.query.users, questions.targets
+    columns = {"activity": train.activity[users].numpy()}
+    if bool((targets.lengths == 1).all()):
+        columns["popularity"] = train.popularity[targets.values].numpy()
+    columns |= {metric: value.numpy() for metric, value in values.items()}
+    write_frame(file, {"user": dataset.user_ids[users.numpy()], **columns})
+
+
+def save_pairs(file: Path, dataset: Dataset, model: Gradient | Relabelled) -> None:
+    """The pairs that a model was trained on, with their weights, as parquet."""
+    pairs, marks = model.trained_on.to("cpu"), getattr(model, "marks", {})
+    columns = {"user": dataset.user_ids[pairs.users.numpy()], "item": dataset.item_ids[pairs.items.numpy()],
+               "weight": pairs.weights.numpy(), **{name: value.cpu().numpy() for name, value in marks.items()}}
+    if pairs.noisy is not None:
+        columns["noisy"] = pairs.noisy.numpy()
+    write_frame(file, columns)
+
+
+def save_lists(file: Path, dataset: Dataset, questions: EvalSet, n_items: int, model: Relabelled) -> None:
+    """The first ``LIST`` items that users are shown without and with the relabelling, as parquet."""
+    length, users = min(LIST, n_items), dataset.user_ids[questions.query.users.numpy()]
+    columns = {"user": users.repeat(length), "place": [*range(1, length + 1)] * len(users)}
+    for name, one in (("before", model.first), ("after", model.model)):
+        query = questions.query.to(getattr(one, "device", "cpu"))
+        items, _ = recommended(one, query, questions.seen, length)  # (b, length)
+        columns[name] = dataset.item_ids[items.flatten().numpy()]
+    write_frame(file, columns)
+
+
+def write_frame(file: Path, columns: Mapping[str, Any]) -> None:
+    """Columns as parquet, whole or not at all."""
+    buffer = io.BytesIO()
+    pd.DataFrame(columns).to_parquet(buffer, index=False)
+    write_whole(file, buffer.getvalue())
