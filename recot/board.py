@@ -11,7 +11,7 @@ from filelock import FileLock
 
 from recot import collect, pictures, render, runner
 from recot.cache import Runs, write_whole
-from recot.collect import HEADER, NO_DATA, NOT_RUN, TEST_HEADER, Cell, Line
+from recot.collect import HEADER, NO_DATA, NOT_RUN, RUN_HEADER, TEST_HEADER, Cell, Line
 from recot.notes import notes
 from recot.plan import Planner, Request
 from recot.spec import Artifact, printed
@@ -70,18 +70,36 @@ class Board:
         """Whether a finished run was made by code that has changed since, and that today's was not seen to repeat."""
         return self.planner.code[key] not in (record.get("sources"), record.get("repeated"))
 
-    def stale(self) -> list[tuple[runner.Job, dict[str, Any]]]:
-        """Finished runs that were asked for and are :meth:`outdated`."""
+    def stale(self) -> list[tuple[runner.Job, Line]]:
+        """Runs behind the numbers that were asked for which are :meth:`outdated`, with what ``runs.csv`` has of each.
+
+        Their records need not be at hand: a clone has the lists of runs only.
+        """
         found = {}
         for artifact in self.request.artifacts:
+            ledger = {line["key"]: line for line in collect.read(self.folder(artifact) / "runs.csv", RUN_HEADER)}
             for column, row in artifact.cells() if artifact.kind != "statistics" else ():
                 seeds = self.planner.seeds(artifact, self.earlier[artifact.label])
                 keys = self.planner.keys(artifact, column, row, seeds) if self.request.wants(row, column) else {}
                 for seed, key in keys.items():
                     record = self.runs.get(key)
-                    if record and record["status"] == "done" and self.outdated(key, record):
-                        found[key] = self.planner.job(column, row, seed, key), record
+                    done = record is not None and record["status"] == "done"
+                    line = collect.run_line(record) if record and done else ledger.get(key)
+                    if line and self.outdated(key, line):
+                        found[key] = self.planner.job(column, row, seed, key), line
         return list(found.values())
+
+    def confirm(self, line: Line) -> None:
+        """Write down that today's code repeats a run, in its record and in the lists of runs that name it."""
+        repeated = {"repeated": self.planner.code[line["key"]]}
+        if record := self.runs.get(line["key"]):
+            self.runs.put(line["key"], record | repeated)
+        for folder in {self.folder(artifact) for artifact in self.request.artifacts}:
+            with FileLock(folder / ".lock"):
+                lines = collect.read(folder / "runs.csv", RUN_HEADER)
+                keys = {other["key"] for other in lines}
+                if line["key"] in keys:
+                    collect.write_runs(folder / "runs.csv", [line | repeated], keys)
 
     def write_all(self, key: str | None = None) -> None:
         """Bring the files of all artifacts up to date, or of those that show the run ``key``."""
@@ -111,8 +129,8 @@ class Board:
             named = {key for other in folder.glob("*.csv") if other.name not in ("runs.csv", tests_file.name)
                      and not other.name.endswith("_tests.csv") for line in collect.read(other, HEADER)
                      for key in line["key"].split()}
-            records = [record for cell in cells for record in cell.records.values()]
-            ledger = {line["key"]: line for line in collect.write_runs(folder / "runs.csv", records, named)}
+            fresh = [collect.run_line(record) for cell in cells for record in cell.records.values()]
+            ledger = {line["key"]: line for line in collect.write_runs(folder / "runs.csv", fresh, named)}
             page = render.markdown(artifact, lines, tests, ledger, self.planner.code,
                                    list(notes(artifact, lines, tests, ledger, self.planner.code,
                                               self.request.results / "tuning")))

@@ -19,7 +19,7 @@ from recot.spec import Artifact, Column, Row, printed
 HEADER = ("table", "row", "column", "metric", "seeds", "mean", "std", "paper", "delta", "verdict", "key")
 RUN_HEADER = ("key", "data", "model", "loss", "denoiser", "noise", "seed", "epochs", "best_epoch", "max_epochs",
               "seconds", "wall_seconds", "peak_memory_mb", "device", "threads", "commit", "sources", "repeated",
-              "split", "finished", "command")
+              "split", "digest", "first_epoch", "finished", "command")
 TEST_HEADER = ("table", "column", "metric", "best", "second", "difference", "users", "p", "p_holm", "keys")
 
 NO_DATA, NOT_RUN = "data not available", "not run yet"
@@ -106,12 +106,13 @@ def lines(artifact: Artifact, cells: Iterable[Cell], earlier: Sequence[Line]) ->
             before = kept.get((cell.row.id, cell.column.id, metric))
             if cell.records:
                 line |= summary(cell, metric, paper)
-            if before and before["mean"] and len(before["seeds"].split()) > len(cell.records) and (
+            if before and before["key"] and len(before["seeds"].split()) > len(line["seeds"].split()) and (
                     cell.reason == NO_DATA or all(cell.keys.get(int(seed)) == key for seed, key in zip(
                         before["seeds"].split(), before["key"].split(), strict=True))):
-                line = {name: before[name] for name in HEADER}
-                delta, word = verdict(float(before["mean"]), paper, metric)
-                line |= {"paper": number(paper), "delta": number(delta), "verdict": word}
+                line = {name: before[name] for name in HEADER} | {"paper": number(paper)}
+                if before["mean"]:
+                    delta, word = verdict(float(before["mean"]), paper, metric)
+                    line |= {"delta": number(delta), "verdict": word}
             found.append(line)
     return found
 
@@ -119,25 +120,26 @@ def lines(artifact: Artifact, cells: Iterable[Cell], earlier: Sequence[Line]) ->
 def summary(cell: Cell, metric: str, paper: float | None) -> Line:
     """Mean and deviation over the seeds there are; the difference is that of the mean as it is written."""
     seeds = sorted(cell.records)
+    source = {"seeds": " ".join(map(str, seeds)), "key": " ".join(cell.keys[seed] for seed in seeds)}
     try:
         values = [measured(cell, seed, metric) for seed in seeds]
     except KeyError:
-        return {"verdict": f"its record has no {metric}"}
+        return source | {"verdict": f"its record has no {metric}"}
     except LookupError as error:
-        return {"verdict": str(error)}
+        return source | {"verdict": str(error)}
     except FileNotFoundError:
         return {"verdict": "the answers to single questions are gone"}
     mean = number(statistics.fmean(values))
     delta, word = verdict(float(mean), paper, metric)
-    return {"seeds": " ".join(map(str, seeds)), "mean": mean,
-            "std": number(statistics.stdev(values)) if len(values) > 1 else "", "delta": number(delta),
-            "verdict": word, "key": " ".join(cell.keys[seed] for seed in seeds)}
+    return source | {"mean": mean, "std": number(statistics.stdev(values)) if len(values) > 1 else "",
+                     "delta": number(delta), "verdict": word}
 
 
 def run_line(record: Mapping[str, Any]) -> Line:
     """What a results folder keeps of a run besides its numbers."""
     trainer = record["config"].get("trainer", {})
-    values = {**record, "max_epochs": trainer.get("max_epochs", ""), "commit": record["commit"] or "unknown"}
+    values = {**record, "max_epochs": trainer.get("max_epochs", ""), "commit": record["commit"] or "unknown",
+              "first_epoch": " ".join(f"{name}={value!r}" for name, value in record.get("first_epoch", {}).items())}
     if not record["epochs"]:
         values["max_epochs"] = 0
     return {name: str(values.get(name, "")) for name in RUN_HEADER}
@@ -169,14 +171,14 @@ def write(file: Path, header: Sequence[str], rows: Iterable[Line]) -> None:
     write_whole(file, text.getvalue().encode())
 
 
-def write_runs(file: Path, records: Iterable[Mapping[str, Any]], wanted: set[str]) -> list[Line]:
+def write_runs(file: Path, fresh: Iterable[Line], wanted: set[str]) -> list[Line]:
     """Bring the list of runs behind a paper's results up to date.
 
     Args:
-        records: finished ones at hand. wanted: keys that some csv of the paper names; others leave the list.
+        fresh: lines of the runs whose records are at hand. wanted: keys that some csv of the paper names; others leave
+            the list.
     """
-    known = {line["key"]: line for line in read(file, RUN_HEADER)} | {
-        str(record["key"]): run_line(record) for record in records}
+    known = {line["key"]: line for line in [*read(file, RUN_HEADER), *fresh]}
     order = ("data", "model", "loss", "denoiser", "noise", "seed", "key")
     rows = sorted((line for key, line in known.items() if key in wanted),
                   key=lambda line: [line[name] for name in order])

@@ -190,6 +190,7 @@ def attempt(config: dict[str, Any], source: Any, key: str, folder: Path) -> dict
         **({"rounds": model.rounds} if isinstance(model, Relabelled) else {}),
         "floor": {name: average(found) for name, found in floor.items()}, "digest": digest(values),
         "split": split.fingerprint, "sizes": sizes(split), "dropped": dataset.dropped, "epochs": len(history),
+        "first_epoch": {name: value for name, value in history[0].items() if name != "seconds"} if history else {},
         "best_epoch": getattr(first, "best_epoch", 0), "fit_seconds": round(fit_seconds, 3),
         "seconds": round(spent + time.monotonic() - fitted, 3), "wall_seconds": round(time.monotonic() - start, 3),
         **provenance(config)}

@@ -42,12 +42,14 @@ def notes(artifact: Artifact, lines: Sequence[Line], tests: Sequence[Line], ledg
                "command, epochs and seconds is in runs.csv.")
         yield "Commits: " + ", ".join(sorted({line["commit"] for line in behind})) + "."
         changed = [line for line in behind if line["key"] in code and line["sources"] != code[line["key"]]]
-        old = sorted({line["commit"] for line in changed if line["repeated"] != code[line["key"]]})
+        older = [line for line in changed if line["repeated"] != code[line["key"]]]
+        old = sorted({line["commit"] for line in older})
         same = [line for line in changed if line["repeated"] == code[line["key"]]]
         if old:
+            kept = any(line["first_epoch"] or line["digest"] for line in older)
             yield (f"†: made by code that has changed since (commits {', '.join(old)}); `make tables "
-                   f"PAPER={artifact.paper} TABLE={artifact.name} FRESH=1` runs them again, VERIFY=1 their first "
-                   "epochs.")
+                   f"PAPER={artifact.paper} TABLE={artifact.name} FRESH=1` runs them again"
+                   + (", VERIFY=1 their first epochs." if kept else "."))
         if same:
             yield (f"{len(same)} runs were made by code that has changed since, and today's repeats the first "
                    "epoch of each, or all of what has none, to the last digit.")

@@ -151,27 +151,33 @@ def regenerate(options: argparse.Namespace) -> int:
 
 
 def verify(board: Board, dry: bool) -> int:
-    """Repeat the first epochs of runs that were made by other code than today's, or name them; 1 where one departs."""
+    """Repeat the first epochs of runs that were made by other code than today's, or name them.
+
+    Returns:
+        1 where one departs, or where what it was cannot be told.
+    """
     from recot.repeat import departure
 
-    departed, stale = 0, board.stale()
+    failed, stale = False, board.stale()
     if dry:
         sys.stdout.writelines(f"{job.command}\n" for job, _ in stale)
         sys.stdout.write(f"{len(stale)} runs of which the first epoch would be repeated, or all of a closed form\n")
         return 0
-    for job, record in stale:
+    for job, line in stale:
         try:
-            found = departure(job.config, record, board.runs.folder(job.key))
-        except FileNotFoundError as error:
-            found = str(error)
+            found = departure(job.config, line)
+        except LookupError as error:
+            log.error("cannot be told: %s\n  %s", job.command, error)
+            failed = True
+            continue
         if found:
-            departed += 1
             log.error("departs: %s\n  %s", job.command, found)
+            failed = True
         else:
-            board.runs.put(job.key, record | {"repeated": board.planner.code[job.key]})
+            board.confirm(line)
             log.info("the same: %s", job.command)
     board.write_all()
-    return int(departed > 0)
+    return int(failed)
 
 
 def tune_rows(options: argparse.Namespace) -> int:

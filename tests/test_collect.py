@@ -101,6 +101,7 @@ def test_a_record_without_the_metric_leaves_a_cell_that_says_so():
     found = lines(TABLE, [cell(records={0: old})], [])
     assert only(found, "ndcg@20")["verdict"] == "its record has no ndcg@20"
     assert (only(found, "ndcg@20")["mean"], only(found)["mean"]) == ("", "0.2")
+    assert lines(TABLE, [cell(keys={0: "k0"})], found) == found  # also in a clone, which has no record to ask
 
 
 def test_values_are_those_of_the_test_set_and_noise_is_ranked_on_the_training_set():
@@ -137,7 +138,10 @@ def test_groups_are_means_over_their_questions_and_together_the_whole(tmp_path):
 
 def test_a_group_of_answers_that_are_gone_says_so(tmp_path):
     gone = replace(cell(records={0: record()}, runs=Runs(tmp_path)), column=GROUPS[0])
-    assert only(lines(TABLE, [gone], []))["verdict"] == "the answers to single questions are gone"
+    [line] = [line for line in lines(TABLE, [gone], []) if line["metric"] == "recall@20"]
+    assert line["verdict"] == "the answers to single questions are gone"
+    told = line | {"mean": "0.3", "seeds": "0", "key": "k0"}
+    assert only(lines(TABLE, [gone], [told]))["mean"] == "0.3"  # and stays what it was while it could be told
 
 
 # What was there before.
@@ -209,7 +213,8 @@ def test_a_csv_with_other_columns_is_refused_and_stays(tmp_path):
 
 def test_the_list_of_runs_keeps_what_a_csv_names_and_no_other_run(tmp_path):
     file = tmp_path / "runs.csv"
-    runs = [record(key) | {"model": model} for key, model in (("k1", "sclrec"), ("k2", "bprmf"), ("k3", "clrec"))]
+    runs = [collect.run_line(record(key) | {"model": model})
+            for key, model in (("k1", "sclrec"), ("k2", "bprmf"), ("k3", "clrec"))]
     first = collect.write_runs(file, runs, {"k1", "k2", "k9"})
     assert [(line["key"], line["model"]) for line in first] == [("k2", "bprmf"), ("k1", "sclrec")]
     assert first == read(file, RUN_HEADER)

@@ -3,6 +3,7 @@
 import pytest
 from commands import TINY, execute
 
+from recot.collect import run_line
 from recot.compose import composed
 from recot.repeat import departure
 
@@ -13,38 +14,44 @@ def runs(tmp_path_factory):
 
 
 def asked(runs, *words):
-    """The config of a tiny run, and the record it left."""
+    """The config of a tiny run, and what a list of runs keeps of it."""
     record = execute(runs, *words)
     config, _ = composed(*TINY, *words)
-    return config | {"paths": {"runs": str(runs), "cache": str(runs)}}, record
+    return config | {"paths": {"runs": str(runs), "cache": str(runs)}}, run_line(record)
 
 
 @pytest.mark.parametrize("words", [("model=clrec",), ("model=ir",), ("model=popularity",),
                                    ("model=nce", "protocol=denoise", "denoiser=prorec")])
 def test_the_same_code_repeats_a_run(runs, words):
-    config, record = asked(runs, *words)
-    assert departure(config, record, runs / record["key"]) == ""
+    config, line = asked(runs, *words)
+    assert departure(config, line) == ""
 
 
 def test_another_loss_is_a_departure_of_the_first_epoch(runs):
-    config, record = asked(runs, "model=clrec")
+    config, line = asked(runs, "model=clrec")
     other = config | {"loss": config["loss"] | {"tau": 0.3}}
-    found = departure(other, record, runs / record["key"])
+    found = departure(other, line)
     assert found.startswith("loss is ") and " and was " in found
 
 
 def test_another_answer_of_a_closed_form_is_a_departure(runs):
-    config, record = asked(runs, "model=itemknn")
+    config, line = asked(runs, "model=itemknn")
     other = config | {"model": config["model"] | {"k": 3}}
-    assert departure(other, record, runs / record["key"]) == "the answers are others"
+    assert departure(other, line) == "the answers are others"
 
 
 def test_another_split_is_a_departure(runs):
-    config, record = asked(runs, "model=popularity")
-    assert departure(config, record | {"split": "0" * 16}, runs / record["key"]).startswith("the split is ")
+    config, line = asked(runs, "model=popularity")
+    assert departure(config, line | {"split": "0" * 16}).startswith("the split is ")
 
 
-def test_without_its_epochs_a_run_cannot_be_judged(runs, tmp_path):
-    config, record = asked(runs, "model=clrec")
-    with pytest.raises(FileNotFoundError):
-        departure(config, record, tmp_path)
+@pytest.mark.parametrize(("model", "lost"), [("clrec", "first_epoch"), ("popularity", "digest")])
+def test_a_line_that_does_not_tell_cannot_be_judged(runs, model, lost):
+    config, line = asked(runs, f"model={model}")
+    with pytest.raises(LookupError, match="was not kept"):
+        departure(config, line | {lost: ""})
+
+
+def test_only_what_was_validated_in_the_first_epoch_is_compared(runs):
+    config, line = asked(runs, "model=clrec", "trainer.eval_every=2")
+    assert "ndcg" not in line["first_epoch"] and departure(config, line) == ""

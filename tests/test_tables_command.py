@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,9 @@ import textwrap
 import pytest
 from commands import environment, python
 from test_runner import alive, child_processes, wait_for
+
+from recot import collect
+from recot.collect import RUN_HEADER
 
 SPEC = """
     title: A toy paper
@@ -150,6 +154,28 @@ def test_what_older_code_made_is_verified_by_its_first_epoch_and_loses_its_dagge
     assert "the answers are others" in verified.stderr
     assert page().count("†") == 2 + 1 and "2 runs were made by code that has changed since" in page()
     assert "the same" not in tables(tmp_path, "--verify", **variables).stderr
+
+
+def test_a_clone_without_records_is_verified_by_its_list_of_runs(tmp_path):
+    variables = spec(tmp_path)
+    assert tables(tmp_path, **variables).returncode == 0
+    shutil.rmtree(tmp_path / "runs")
+    file = tmp_path / "results" / "toy" / "runs.csv"
+
+    def change(**values):
+        lines = collect.read(file, RUN_HEADER)
+        collect.write(file, RUN_HEADER, [line | {"sources": "0" * 16} | values for line in lines])
+
+    change()
+    verified = tables(tmp_path, "--verify", "--row", "bprmf,popularity", **variables)
+    assert verified.returncode == 0 and verified.stderr.count("the same: ") == 2
+    assert [bool(line["repeated"]) for line in collect.read(file, RUN_HEADER)] == [True, False, True]
+    assert (tmp_path / "results" / "toy" / "table2.md").read_text().count("†") == 2 + 1  # CLRec's cells, and the note
+    change(first_epoch="", digest="", repeated="")
+    untold = tables(tmp_path, "--verify", **variables)
+    assert untold.returncode == 1 and untold.stderr.count("cannot be told: ") == 3
+    page = (tmp_path / "results" / "toy" / "table2.md").read_text()
+    assert "FRESH=1 runs them again." in page.replace("`", "") and "VERIFY" not in page
 
 
 def test_row_19_killed_in_the_middle_it_goes_on_and_repeats_nothing(tmp_path):
