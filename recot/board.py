@@ -14,7 +14,7 @@ from recot.cache import Runs, write_whole
 from recot.collect import HEADER, NO_DATA, NOT_RUN, RUN_HEADER, TEST_HEADER, Cell, Line
 from recot.notes import notes
 from recot.plan import Planner, Request
-from recot.spec import Artifact, printed
+from recot.spec import Artifact, Column, Row, printed
 
 
 class Board:
@@ -23,6 +23,8 @@ class Board:
     def __init__(self, request: Request, runs: Runs):
         self.request, self.runs, self.planner = request, runs, Planner(request)
         self.earlier = {a.label: collect.read(self.folder(a) / f"{a.name}.csv", HEADER) for a in request.artifacts}
+        self.ledgers = {a.paper: {line["key"]: line for line in collect.read(self.folder(a) / "runs.csv", RUN_HEADER)}
+                        for a in request.artifacts}
         self.known: dict[str, list[Cell]] = {}  # cells of the artifacts that were written
 
     def folder(self, artifact: Artifact) -> Path:
@@ -46,7 +48,9 @@ class Board:
         return found
 
     def jobs(self, fresh: bool) -> list[runner.Job]:
-        """Runs that were asked for and have no record, most wanted first.
+        """Runs that were asked for and were not made yet, most wanted first.
+
+        One that a cell already reports was made, also where its record is gone, as in a clone.
 
         Args:
             fresh: also those that are :meth:`outdated`.
@@ -61,30 +65,36 @@ class Board:
                 for key in self.planner.keys(artifact, column, row, [seed]).values():
                     record = self.runs.get(key)
                     finished = record is not None and record["status"] in ("done", "diverged")
-                    if record is None or not finished or (fresh and self.outdated(key, record)):
+                    made = record if finished else self.reported(artifact, column, row, key)
+                    if made is None or (fresh and self.outdated(key, made)):
                         job = self.planner.job(column, row, seed, key)
                         found.setdefault(key, replace(job, config={**job.config, "force": finished}))
         return list(found.values())
 
-    def outdated(self, key: str, record: Mapping[str, Any]) -> bool:
+    def reported(self, artifact: Artifact, column: Column, row: Row, key: str) -> Line | None:
+        """What the list of runs says of a run off which every metric of a cell was read when its csv was written."""
+        told = {line["metric"] for line in self.earlier[artifact.label]
+                if (line["row"], line["column"]) == (row.id, column.id) and key in line["key"].split()}
+        return self.ledgers[artifact.paper].get(key) if told.issuperset(artifact.metrics) else None
+
+    def outdated(self, key: str, made: Mapping[str, Any]) -> bool:
         """Whether a finished run was made by code that has changed since, and that today's was not seen to repeat."""
-        return self.planner.code[key] not in (record.get("sources"), record.get("repeated"))
+        return self.planner.code[key] not in (made.get("sources"), made.get("repeated"))
 
     def stale(self) -> list[tuple[runner.Job, Line]]:
-        """Runs behind the numbers that were asked for which are :meth:`outdated`, with what ``runs.csv`` has of each.
+        """Runs behind the numbers that were asked for which are :meth:`outdated`, with what the list of runs says.
 
-        Their records need not be at hand: a clone has the lists of runs only.
+        Their records need not be at hand.
         """
         found = {}
         for artifact in self.request.artifacts:
-            ledger = {line["key"]: line for line in collect.read(self.folder(artifact) / "runs.csv", RUN_HEADER)}
             for column, row in artifact.cells() if artifact.kind != "statistics" else ():
                 seeds = self.planner.seeds(artifact, self.earlier[artifact.label])
                 keys = self.planner.keys(artifact, column, row, seeds) if self.request.wants(row, column) else {}
                 for seed, key in keys.items():
                     record = self.runs.get(key)
                     done = record is not None and record["status"] == "done"
-                    line = collect.run_line(record) if record and done else ledger.get(key)
+                    line = collect.run_line(record) if record and done else self.ledgers[artifact.paper].get(key)
                     if line and self.outdated(key, line):
                         found[key] = self.planner.job(column, row, seed, key), line
         return list(found.values())

@@ -156,6 +156,28 @@ def test_what_older_code_made_is_verified_by_its_first_epoch_and_loses_its_dagge
     assert "the same" not in tables(tmp_path, "--verify", **variables).stderr
 
 
+def test_a_clone_without_records_repeats_nothing_that_it_reports(tmp_path):
+    variables = spec(tmp_path)
+    assert tables(tmp_path, "--row", "bprmf,clrec", **variables).returncode == 0
+    shutil.rmtree(tmp_path / "runs")
+
+    def planned(*words):
+        return [line.split("model=")[1] for line in tables(
+            tmp_path, "--dry-run", *words, **variables).stdout.splitlines() if "model=" in line]
+
+    assert planned() == ["popularity"]
+    assert sorted(planned("--results", "mine")) == ["bprmf", "clrec", "popularity"]
+    file = tmp_path / "results" / "toy" / "runs.csv"
+    collect.write(file, RUN_HEADER, [line | {"sources": "0" * 16} if line["model"] == "bprmf" else line
+                                     for line in collect.read(file, RUN_HEADER)])
+    assert sorted(planned("--fresh")) == ["bprmf", "popularity"]
+    before = (tmp_path / "results" / "toy" / "table2.csv").read_text()
+    assert tables(tmp_path, "--row", "popularity", **variables).returncode == 0
+    after = (tmp_path / "results" / "toy" / "table2.csv").read_text()
+    assert [line for line in after.splitlines() if ",popularity," not in line] == [
+        line for line in before.splitlines() if ",popularity," not in line]
+
+
 def test_a_clone_without_records_is_verified_by_its_list_of_runs(tmp_path):
     variables = spec(tmp_path)
     assert tables(tmp_path, **variables).returncode == 0
