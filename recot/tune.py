@@ -4,7 +4,8 @@ Hydra's sweep grammar says what is tuned, and optuna's seeded TPE sampler what i
 drawn at random). Each trial is an ordinary run, whose record is addressed by its config, so a study keeps nothing of
 its own: one that was killed and is started again asks the same sampler, gets the same answers, finds the records of
 what was finished, and the unfinished run goes on from its checkpoint. A stored study could not do that: the trial of
-the killed process would stay in it as running for ever.
+the killed process would stay in it as running for ever. Where records are gone, as in a clone, the table of the study
+answers for them.
 
 Records hold test answers too; nothing here reads them.
 """
@@ -147,7 +148,7 @@ def search(space: Space, trials: int, epochs: int | None, seed: int, file: Path,
         study.enqueue_trial(dict(params))
     rows: dict[str, dict[str, Any]] = {}  # by the key of the record
     asked: set[tuple[Any, ...]] = set()
-    data = None
+    data, told = None, reported(file)
     while len(rows) < trials:
         if len(asked) == space.size:
             log.info("these are all the configurations there are: %d, and %d were asked for", len(rows), trials)
@@ -162,7 +163,9 @@ def search(space: Space, trials: int, epochs: int | None, seed: int, file: Path,
         if fresh:
             cap = [] if epochs is None else [f"trainer.max_epochs={config['trainer']['max_epochs']}"]
             whole = ["protocol.refit=false"] * compose.composed(*space.words(params))[0]["protocol"]["refit"]
-            record = outcome(config, choices, command([*space.words(params), *whole, *cap], choices), key)
+            record = told.get(key) if not config["force"] else None
+            if record is None or cache.Runs(config["paths"]["runs"]).get(key):
+                record = outcome(config, choices, command([*space.words(params), *whole, *cap], choices), key)
             rows[key] = entry(record, config, key, {"trial": len(rows) + 1, **params}, trials)
             write_table(file, list(rows.values()))
             report(list(rows.values()), space, record)
@@ -171,6 +174,17 @@ def search(space: Space, trials: int, epochs: int | None, seed: int, file: Path,
         if not fresh and len(asked) < space.size < math.inf:
             study.enqueue_trial(space.untried(asked))  # a sampler that repeats itself may never name the rest of a grid
     return list(rows.values())
+
+
+def reported(file: Path) -> dict[str, dict[str, Any]]:
+    """What the table of a study tells of the records of its finished trials, by their keys."""
+    if not file.exists():
+        return {}
+    with file.open(encoding="utf-8", newline="") as stream:
+        return {row["key"]: {"status": "done", "valid": {row["metric"]: float(row["value"])}, "fresh": False,
+                             "epochs": int(row["epochs"]), "best_epoch": int(row["best_epoch"]),
+                             "seconds": float(row["seconds"])} for row in csv.DictReader(stream)
+                if row["status"] == "done"}
 
 
 def outcome(config: dict[str, Any], choices: dict[str, str], command: str, key: str) -> dict[str, Any]:

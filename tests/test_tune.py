@@ -123,7 +123,8 @@ def test_a_killed_study_goes_on_where_it_was_and_ends_with_the_same_table(tmp_pa
     words = [*REQUEST, "--trials", "3"]
     assert exit_code(monkeypatch, *words) == 0
     whole = table()
-    shutil.rmtree(tmp_path / "runs")
+    for gone in ("runs", "results"):
+        shutil.rmtree(tmp_path / gone)
     real, started, kill = experiment.run, [], True
 
     def run(config, choices, command):
@@ -152,6 +153,17 @@ def test_a_killed_study_goes_on_where_it_was_and_ends_with_the_same_table(tmp_pa
     printed = capsys.readouterr().out
     assert "best: python -m recot.run trainer=smoke" in printed and "test" not in printed + caplog.text
     assert caplog.text.count("s, found") == 4
+
+
+def test_a_clone_without_records_goes_on_by_the_table_of_the_study(tmp_path, monkeypatch, calls):
+    first = tune.tune(REQUEST, 3)
+    assert len(calls) == 3 and not (tmp_path / "runs").exists()
+    before = table()
+    assert tune.tune(REQUEST, 3) == first and len(calls) == 3 and table() == before
+    more = tune.tune(REQUEST, 5)
+    assert [row | {"trials": 3} for row in more[:3]] == first and len(calls) == 5
+    tune.tune([*REQUEST, "force=true"], 5)
+    assert len(calls) == 10
 
 
 def test_a_trial_that_breaks_costs_only_itself_and_diverging_is_not_repeated(tmp_path, monkeypatch, caplog):
