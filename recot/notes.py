@@ -51,8 +51,8 @@ def notes(artifact: Artifact, lines: Sequence[Line], tests: Sequence[Line], ledg
                    f"PAPER={artifact.paper} TABLE={artifact.name} FRESH=1` runs them again"
                    + (", VERIFY=1 their first epochs." if kept else "."))
         if same:
-            yield (f"{len(same)} run{'s were' if len(same) > 1 else ' was'} made by code that has changed since, and today's repeats the first "
-                   "epoch of each, or all of what has none, to the last digit.")
+            yield (f"{len(same)} run{'s were' if len(same) > 1 else ' was'} made by code that has changed since, and "
+                   "today's repeats the first epoch of each, or all of what has none, to the last digit.")
         yield from budgets(artifact, lines, ledger, studies)
     profile = " PROFILE=smoke" if artifact.planted else ""
     yield f"Command: `make tables PAPER={artifact.paper} TABLE={artifact.name}{profile}`."
