@@ -107,15 +107,15 @@ def test_the_preset_is_staged_and_without_restart_it_is_one_network():
 
 PROGRAM = """
     import os, signal, sys
-    from recot import experiment
+    from recot import experiment, outputs
     from commands import composed
     if len(sys.argv) > 2:
-        whole = experiment.cache.write_whole
+        whole = outputs.write_whole
         def dying(file, content):
             whole(file, content)
             if file.name == "epochs.csv" and content.count(b"\\n") == int(sys.argv[2]) + 1:
                 os.kill(os.getpid(), signal.SIGKILL)
-        experiment.cache.write_whole = dying
+        outputs.write_whole = dying
     config, choices = composed("model=ir", "trainer=smoke", "trainer.max_epochs=4", "trainer.checkpoint_seconds=0",
                                "data.n_users=60")
     config["paths"] = {"runs": sys.argv[1], "cache": sys.argv[1]}
