@@ -17,6 +17,7 @@ class Estimates:
     """Of runs that are to start, by the ledgers in ``results`` and the records in ``runs``."""
 
     def __init__(self, results: Path, runs: Runs):
+        self.runs = runs
         self.seen: dict[tuple[str, ...], list[tuple[float, float, float]]] = {}
         known = {line["key"]: line for file in sorted(results.glob("*/runs.csv"))
                  for line in collect.read(file, RUN_HEADER)}
@@ -33,7 +34,7 @@ class Estimates:
         """What runs have to share to take the same time an epoch."""
         return tuple(str(line[name]) for name in ("data", "model", "loss", "denoiser"))
 
-    def seconds(self, job: Job, runs: Runs) -> float | None:
+    def seconds(self, job: Job) -> float | None:
         """Of a run that is to start, or None where none like it was made; what is done already is taken off.
 
         It is taken to stop where those did that were allowed as many epochs; where there are none, not to stop early.
@@ -45,7 +46,8 @@ class Estimates:
         trained = any(n for _, n, _ in earlier)  # a closed form has no epochs
         epochs = statistics.median([n for _, n, allowed in earlier if allowed == cap] or [cap]) if trained else 0
         each = statistics.median(seconds / max(n, 1) for seconds, n, _ in earlier)
-        history = runs.folder(job.key) / "epochs.csv"
-        finished = history.read_text().count("\n") - 1 if (runs.folder(job.key) / "last.ckpt").exists() and (
-            history.exists()) else 0
+        folder = self.runs.folder(job.key)
+        history = folder / "epochs.csv"
+        begun = (folder / "last.ckpt").exists() and history.exists()
+        finished = history.read_text().count("\n") - 1 if begun else 0
         return each * max(epochs - finished, 1) if epochs else each

@@ -134,7 +134,7 @@ def regenerate(options: argparse.Namespace) -> int:
                       tuple(map(int, options.seeds)), results, fetch=not idle)
     runs = Runs(composed()[0]["paths"]["runs"])
     board, estimates = Board(request, runs), Estimates(results, runs)
-    jobs = [replace(job, estimate=estimates.seconds(job, runs)) for job in board.jobs(options.fresh)]
+    jobs = [replace(job, estimate=estimates.seconds(job)) for job in board.jobs(options.fresh)]
     if options.verify:
         return verify(board, options.dry_run)
     if options.dry_run:

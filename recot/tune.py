@@ -163,9 +163,7 @@ def search(space: Space, trials: int, epochs: int | None, seed: int, file: Path,
         if fresh:
             cap = [] if epochs is None else [f"trainer.max_epochs={config['trainer']['max_epochs']}"]
             whole = ["protocol.refit=false"] * compose.composed(*space.words(params))[0]["protocol"]["refit"]
-            record = told.get(key) if not config["force"] else None
-            if record is None or cache.Runs(config["paths"]["runs"]).get(key):
-                record = outcome(config, choices, command([*space.words(params), *whole, *cap], choices), key)
+            record = outcome(config, choices, command([*space.words(params), *whole, *cap], choices), key, told)
             rows[key] = entry(record, config, key, {"trial": len(rows) + 1, **params}, trials)
             write_table(file, list(rows.values()))
             report(list(rows.values()), space, record)
@@ -187,14 +185,19 @@ def reported(file: Path) -> dict[str, dict[str, Any]]:
                 if row["status"] == "done"}
 
 
-def outcome(config: dict[str, Any], choices: dict[str, str], command: str, key: str) -> dict[str, Any]:
-    """The record of a trial, run or found. One that diverged would do so again; one that failed is tried again."""
+def outcome(config: dict[str, Any], choices: dict[str, str], command: str, key: str,
+            told: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """The record of a trial, run, found or, where it is gone, as ``told`` by the table of the study.
+
+    One that diverged would do so again; one that failed is tried again.
+    """
     from recot import experiment
 
     runs = cache.Runs(config["paths"]["runs"])
     earlier = runs.get(key)
-    if earlier and earlier["status"] == "diverged" and not config["force"]:
-        return earlier
+    known = told.get(key) if earlier is None else earlier if earlier["status"] == "diverged" else None
+    if known and not config["force"]:
+        return known
     try:
         return experiment.run(config, choices, command)
     except Exception as error:

@@ -36,15 +36,15 @@ def job(max_epochs: int, **choices: str) -> Job:
     (30, 300),  # nothing was allowed 30 epochs: all of them
 ])
 def test_a_run_takes_as_many_epochs_as_those_that_were_allowed_as_many(estimates, tmp_path, max_epochs, seconds):
-    assert estimates.seconds(job(max_epochs), Runs(tmp_path / "runs")) == seconds
+    assert estimates.seconds(job(max_epochs)) == seconds
 
 
 def test_a_closed_form_takes_what_it_took(estimates, tmp_path):
-    assert estimates.seconds(job(300, model="itemknn", loss="none"), Runs(tmp_path / "runs")) == 7
+    assert estimates.seconds(job(300, model="itemknn", loss="none")) == 7
 
 
 def test_of_what_was_never_run_nothing_is_said(estimates, tmp_path):
-    assert estimates.seconds(job(300, data="ml1m"), Runs(tmp_path / "runs")) is None
+    assert estimates.seconds(job(300, data="ml1m")) is None
 
 
 def test_what_is_done_is_taken_off(estimates, tmp_path):
@@ -53,4 +53,4 @@ def test_what_is_done_is_taken_off(estimates, tmp_path):
     folder.mkdir(parents=True)
     (folder / "epochs.csv").write_text("epoch,loss\n" + "1,1.0\n" * 15)
     (folder / "last.ckpt").write_bytes(b"")
-    assert estimates.seconds(job(20), runs) == 50
+    assert estimates.seconds(job(20)) == 50
