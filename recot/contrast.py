@@ -15,6 +15,42 @@ from recot.nn.gaussian import deviation
 from recot.nn.similarity import unit
 
 Alike = Literal["dot", "cosine", "neg_w2", "inv_w2"]
+PANELS = 8
+"""Of the products of vectors with themselves: what is computed of them is half, and this many small squares more."""
+
+
+class Gram(torch.autograd.Function):
+    """Inner products of vectors with each other; the half above the diagonal is computed, the other copied.
+
+    Flattened histories make this the largest product of a step. Its gradient is one more product in place of two.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, vectors: Tensor) -> Tensor:
+        """(n, n) of (n, d)."""
+        ctx.save_for_backward(vectors)
+        n = len(vectors)
+        found, size = vectors.new_empty(n, n), max(1, -(-n // PANELS))
+        for start in range(0, n, size):
+            panel = found[start:start + size, start:]
+            torch.mm(vectors[start:start + size], vectors[start:].T, out=panel)
+            found[start + size:, start:start + size] = panel[:, size:].T
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        """(n, d)."""
+        (vectors,) = ctx.saved_tensors
+        found: Tensor = (grad + grad.T) @ vectors
+        return found
+
+
+def gram(vectors: Tensor) -> Tensor:
+    """Inner products (n, n) of vectors (n, d) with each other, see :class:`Gram`; of narrow ones as a plain product."""
+    if vectors.shape[1] < len(vectors):
+        return vectors @ vectors.T
+    found: Tensor = Gram.apply(vectors)  # type: ignore[no-untyped-call]  # torch leaves it so
+    return found
 
 
 def two_views(vectors: Tensor, alike: Alike, tau: float) -> Tensor:
@@ -33,7 +69,7 @@ def two_views(vectors: Tensor, alike: Alike, tau: float) -> Tensor:
     """
     if alike == "cosine":
         vectors = unit(vectors)
-    found = vectors @ vectors.T  # (2n, 2n)
+    found = gram(vectors)  # (2n, 2n)
     if alike in ("neg_w2", "inv_w2"):
         norm = vectors.square().sum(1)
         distance = (norm[:, None] + norm - 2 * found).clamp(min=0)  # rounding makes near points negative

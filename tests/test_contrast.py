@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from recot.contrast import Contrast, two_views
+from recot.contrast import Contrast, gram, two_views
 from recot.data.augment import Augmentation, similar_by_users, similar_by_vectors
 from recot.data.interactions import Interactions, Ragged
 from recot.data.split import Query
@@ -55,6 +55,17 @@ def test_only_distances_are_blind_to_a_common_shift(rng):
     vectors, shift = torch.randn(8, 4, generator=rng, dtype=torch.float64), torch.full((4,), 2.0, dtype=torch.float64)
     torch.testing.assert_close(two_views(vectors + shift, "neg_w2", 1.0), two_views(vectors, "neg_w2", 1.0))
     assert not torch.allclose(two_views(vectors + shift, "dot", 1.0), two_views(vectors, "dot", 1.0))
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 16, 33])
+def test_half_of_the_inner_products_make_all_of_them_and_their_gradient(n, rng):
+    vectors = torch.randn(n, 40, generator=rng, dtype=torch.float64, requires_grad=True)
+    found, weight = gram(vectors), torch.randn(n, n, generator=rng, dtype=torch.float64)
+    assert found.grad_fn.name() == "GramBackward"  # wide enough for the short way
+    plain = vectors @ vectors.T
+    torch.testing.assert_close(found, plain)
+    torch.testing.assert_close(torch.autograd.grad((found * weight).sum(), vectors),
+                               torch.autograd.grad((plain * weight).sum(), vectors))
 
 
 @pytest.mark.parametrize(("objective", "network"), [(NextItem, SASRec), (NextGaussian, Stosa)])
