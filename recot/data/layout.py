@@ -25,17 +25,17 @@ class Grid:
     real: Tensor
     filled: bool
 
-    def allowed(self, causal: bool, blank: bool) -> Tensor:
+    def allowed(self, causal: bool) -> Tensor:
         """(g, 1, t, t) bool: what a position may look at, namely real positions, up to itself where ``causal``.
 
         Nobody looks at padding. Padding looks at itself, for a softmax over nothing would be NaN; in a filled order it
-        looks at everything, padding and the future included, or at nothing (``blank``).
+        looks at everything, padding and the future included.
         """
         t = self.real.shape[1]
         seen = self.real[:, None, :].expand(-1, t, t)  # (g, t, t)
         seen = seen.tril() if causal else seen
         if self.filled:
-            seen = torch.where(self.real[:, :, None], seen, not blank)  # (g, t, t)
+            seen = seen | ~self.real[:, :, None]  # (g, t, t)
         else:
             seen = seen | torch.eye(t, dtype=torch.bool, device=seen.device)
         return seen[:, None]  # (g, 1, t, t)
@@ -54,14 +54,22 @@ class Layout:
             nothing else.
 
     Attributes:
+        items: (n,) int64, those of all rows, without padding.
         history: the rows, where filled with the padding, which is item 0.
         places: (nnz,) int64, 0 for the last position of each row, 1 for the one before it.
+        bare: the layout without the padding, and this one where there is none.
+        own: (n,) int64, where the items are in a filled order; else None.
+        real: (nnz,) bool, false at padding, in a filled order; else None.
     """
 
     def __init__(self, history: Ragged, width: int, filled: bool = False):
+        self.items = history.values
+        self.own: Tensor | None = None
         self.real: Tensor | None = None
+        self.bare = Layout(history, width) if filled else self
         if filled:
-            self.real, history = fill(history, width)
+            self.own = history.slots(width)
+            self.real, history = fill(history, self.own, width)
         offsets, device = history.offsets, history.values.device
         self.history = history
         self.grids: list[Grid] = []
@@ -90,13 +98,12 @@ class Layout:
                 yield rows, int(lengths[rows].max())
             low = high
 
-    def attend(self, attention: Callable[..., Tensor], *inputs: Tensor, causal: bool = True,
-               blank: bool = False) -> Tensor:
+    def attend(self, attention: Callable[..., Tensor], *inputs: Tensor, causal: bool = True) -> Tensor:
         """``attention`` of each grid, put end to end again.
 
         Args:
             attention: of one (g, heads, t, d) per input and the mask of :meth:`Grid.allowed`, gives (g, heads, t, e).
-            inputs: (nnz, heads, d) each. causal, blank: see :meth:`Grid.allowed`.
+            inputs: (nnz, heads, d) each. causal: see :meth:`Grid.allowed`.
 
         Returns:
             (nnz, heads, e).
@@ -105,13 +112,22 @@ class Layout:
         for grid in self.grids:
             parts = [part.index_select(0, grid.index.flatten()).unflatten(0, grid.index.shape).transpose(1, 2)
                      for part in inputs]  # (g, heads, t, d)
-            mask = grid.allowed(causal, blank)
+            mask = grid.allowed(causal)
             found.append(attention(*parts, mask).transpose(1, 2).flatten(0, 1))  # (g t, heads, e)
         return torch.cat(found).index_select(0, self.back)
 
-    def cleared(self, vectors: Tensor) -> Tensor:
-        """(nnz, d): ``vectors`` (nnz, d), zero at padding."""
-        return vectors if self.real is None else vectors * self.real[:, None]
+    def laid(self, vectors: Tensor) -> Tensor:
+        """(nnz, d): ``vectors`` (n, d) of the items, and zeros at padding."""
+        if self.own is None:
+            return vectors
+        return vectors.new_zeros(len(self.places), vectors.shape[1]).index_copy(0, self.own, vectors)
+
+    def shared(self) -> Tensor:
+        """(nnz,) int64 of a filled order: the number of its row at padding, and b and more, counted on, at items."""
+        assert self.own is not None
+        found = self.history.rows.clone()  # (nnz,)
+        found[self.own] = torch.arange(len(self.own), device=found.device) + len(self.history)
+        return found
 
     def last(self, states: Tensor) -> Tensor:
         """(b, d): of states (nnz, d) the last one of each row; zeros for an empty row."""
@@ -119,10 +135,13 @@ class Layout:
         return states.index_select(0, ends) * (self.history.lengths > 0)[:, None]  # (b, d)
 
 
-def fill(history: Ragged, width: int) -> tuple[Tensor, Ragged]:
-    """Rows that begin with zeros up to ``width`` values: (b width,) bool, false at these, and the rows."""
-    slots = history.slots(width)
-    real = torch.zeros(len(history) * width, dtype=torch.bool, device=slots.device)
-    real[slots] = True
-    values = history.values.new_zeros(len(real)).index_copy(0, slots, history.values)
+def fill(history: Ragged, own: Tensor, width: int) -> tuple[Tensor, Ragged]:
+    """Rows that begin with zeros up to ``width`` values: (b width,) bool, false at these, and the rows.
+
+    Args:
+        own: (nnz,) int64, where the values stand then.
+    """
+    real = torch.zeros(len(history) * width, dtype=torch.bool, device=own.device)
+    real[own] = True
+    values = history.values.new_zeros(len(real)).index_copy(0, own, history.values)
     return real, Ragged.from_lengths(torch.full_like(history.lengths, width), values)

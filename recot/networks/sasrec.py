@@ -107,7 +107,7 @@ class SASRec(Sequential):
 
     def states(self, layout: Layout) -> Tensor:
         """(nnz, d)."""
-        x = layout.cleared(self.table(layout.history.values)) + self.positions[self.max_length - 1 - layout.places]
+        x = layout.laid(self.table(layout.items)) + self.positions[self.max_length - 1 - layout.places]
         x = self.dropout(self.norm(x))
         for block in self.blocks:
             x = block(x, layout, self.causal)

@@ -28,9 +28,14 @@ class Halves(nn.Module):
         self.widen, self.narrow = nn.Linear(dim, 4 * dim), nn.Linear(4 * dim, dim)
         self.norm, self.dropout = nn.LayerNorm(dim, EPS), nn.Dropout(dropout)
 
-    def after(self, x: Tensor, seen: Tensor, norm: nn.LayerNorm) -> Tensor:
-        """(nnz, d): the stream ``x`` (nnz, d) after it has ``seen`` (nnz, d), normed by the norm both streams share."""
-        x = norm(x + self.dropout(self.outward(seen)))
+    def after(self, x: Tensor, seen: Tensor, norm: nn.LayerNorm, shared: Tensor | None) -> Tensor:
+        """(nnz, d): the stream ``x`` (nnz, d) after it has ``seen`` (nnz, d), normed by the norm both streams share.
+
+        Args:
+            shared: (nnz,) int64, which row of ``seen`` each position has, where not each has its own.
+        """
+        seen = self.outward(seen)
+        x = norm(x + self.dropout(seen if shared is None else seen.index_select(0, shared)))
         y: Tensor = self.norm(x + self.dropout(self.narrow(F.elu(self.widen(x)))))
         return y
 
@@ -51,20 +56,43 @@ class GaussianBlock(nn.Module):
 
     def forward(self, mean: Tensor, spread: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
         """Means and what the variances are made of by :func:`variance`; (nnz, d) each, of (nnz, d) each."""
+        spread, shared = variance(spread), None
+        if layout.own is None:
+            seen = self.near(mean, spread, layout)
+        else:
+            seen = torch.cat([self.alike(mean, spread, len(layout.history)),
+                              self.near(mean[layout.own], spread[layout.own], layout.bare)])  # (b + n, 2 d)
+            shared = layout.shared()
+        seen_mean, seen_spread = seen.chunk(2, 1)
+        spread = self.spread.after(spread, seen_spread, self.norm, shared)
+        return self.mean.after(mean, seen_mean, self.norm, shared) if self.contextual else mean, spread
+
+    def near(self, mean: Tensor, variances: Tensor, layout: Layout) -> Tensor:
+        """(nnz, 2d): what each item sees of itself and those before it, mean and variance, of (nnz, d) each."""
         heads = (len(mean), 3, self.n_heads, -1)
         q, k, v = self.mean.inward(mean).view(heads).unbind(1)  # (nnz, heads, d / heads)
-        qs, ks, vs = self.spread.inward(variance(spread)).view(heads).unbind(1)  # (nnz, heads, d / heads)
+        qs, ks, vs = self.spread.inward(variances).view(heads).unbind(1)  # (nnz, heads, d / heads)
         seen = layout.attend(self.attention, torch.cat([q, deviation(qs)], -1), torch.cat([k, deviation(ks)], -1),
-                             v, variance(vs), blank=True)  # (nnz, heads, 2 d / heads)
-        seen_mean, seen_spread = (half.flatten(1) for half in seen.chunk(2, -1))  # (nnz, d)
-        spread = self.spread.after(variance(spread), seen_spread, self.norm)
-        return self.mean.after(mean, seen_mean, self.norm) if self.contextual else mean, spread
+                             v, variance(vs))  # (nnz, heads, 2 d / heads)
+        return seen.unflatten(-1, (2, -1)).transpose(1, 2).flatten(1)  # (nnz, 2d)
+
+    def alike(self, mean: Tensor, variances: Tensor, n_rows: int) -> Tensor:
+        """(b, 2d): what padding sees, all of its row alike, padding and the future included.
+
+        Args:
+            mean, variances: (b L, d), of filled rows. n_rows: b.
+        """
+        d = mean.shape[1]
+        v = F.linear(mean.view(n_rows, -1, d).mean(1), self.mean.inward.weight[2 * d:],
+                     self.mean.inward.bias[2 * d:])  # (b, d)
+        vs = variance(F.linear(variances, self.spread.inward.weight[2 * d:], self.spread.inward.bias[2 * d:]))
+        vs = vs.view(n_rows, -1, d)  # (b, L, d)
+        return torch.cat([v, vs.mean(1) / vs.shape[1]], 1)
 
     def attention(self, q: Tensor, k: Tensor, v: Tensor, vs: Tensor, allowed: Tensor) -> Tensor:
         """(g, heads, t, 2 d / heads): means and variances of the weighted sums; a variance has their squares.
 
-        Of the distance, the norm of the query is one number per row, which a softmax does not see. What may look at
-        nothing looks at everything alike.
+        Of the distance, the norm of the query is one number per row, which a softmax does not see.
 
         Args:
             q, k: (g, heads, t, 2 d / heads), means and deviations. v, vs: (g, heads, t, d / heads).
@@ -93,7 +121,8 @@ class Stosa(Sequential):
     Source: Fan et al. (WWW 2022), Sequential Recommendation via Stochastic Self-Attention; MStein (WWW 2023), Sec. 4.1.
 
     Departures: the norm after attention is one for both streams, as in the released program; the paper does not say.
-    Padding does not exist here.
+    Padding does not exist here, but where :class:`recot.contrast.Contrast` asks for its states. It sees all of its row
+    alike, as in the released program, whose mask there leaves no difference in float32; attention dropout spares it.
     """
 
     objectives = ("NextGaussian",)
@@ -116,8 +145,8 @@ class Stosa(Sequential):
 
     def states(self, layout: Layout) -> Tensor:
         """(nnz, 2d), means and deviations."""
-        values, places = layout.history.values, self.max_length - 1 - layout.places
-        mean, spread = (layout.cleared(table(values)) for table in (self.means, self.spreads))  # (nnz, d) each
+        places = self.max_length - 1 - layout.places
+        mean, spread = (layout.laid(table(layout.items)) for table in (self.means, self.spreads))  # (nnz, d) each
         mean = F.elu(self.dropout(self.norm(mean + self.mean_positions[places])))
         spread = self.dropout(self.norm(spread + self.spread_positions[places]))
         for block in self.blocks:

@@ -61,10 +61,9 @@ def test_a_filled_order_begins_each_row_with_padding_that_everybody_is_blind_to(
     assert layout.real.tolist() == [False, True, True, True, False, False, False, True]
     assert layout.places.tolist() == [3, 2, 1, 0, 3, 2, 1, 0]
     [grid] = layout.grids
-    looks = grid.allowed(causal=True, blank=False)[:, 0]
+    looks = grid.allowed(causal=True)[:, 0]
     assert looks[0, 1:, 0].tolist() == [False] * 3 and looks[0, 0].all() and looks[1, :3].all()
     assert looks[0, 1:, 1:].equal(torch.ones(3, 3).tril().bool()) and looks[1, 3].tolist() == [False] * 3 + [True]
-    assert not grid.allowed(causal=True, blank=True)[1, 0, :3].any()
 
 
 def test_padding_in_a_filled_order_sees_everything(rng):
@@ -75,4 +74,11 @@ def test_padding_in_a_filled_order_sees_everything(rng):
     torch.testing.assert_close(found[:2], everything[:2])
     alone = F.scaled_dot_product_attention(*(part[2:].transpose(0, 1) for part in (q, k, v)), is_causal=True)
     torch.testing.assert_close(found[2:], alone.transpose(0, 1))
-    assert layout.cleared(torch.ones(5, 3)).sum(1).tolist() == [0, 0, 3, 3, 3]
+    assert layout.laid(torch.ones(3, 3)).sum(1).tolist() == [0, 0, 3, 3, 3]
+
+
+def test_a_filled_order_knows_where_its_items_are():
+    layout = Layout(Ragged.from_lists([[5, 6, 7], [8]]), 4, filled=True)
+    assert layout.own.tolist() == [1, 2, 3, 7] and layout.items.tolist() == [5, 6, 7, 8]
+    assert layout.bare.history.to_lists() == [[5, 6, 7], [8]] and layout.bare.bare is layout.bare
+    assert layout.shared().tolist() == [0, 2, 3, 4, 1, 1, 1, 5]  # two rows, and then four items

@@ -55,12 +55,18 @@ def test_the_state_of_an_item_is_the_same_with_padding_before_it(network):
 
 
 def test_padding_sees_all_of_its_row_alike_where_attention_is_by_distance(rng):
-    block = GaussianBlock(4, 2, 0.0, 0.0, True).eval()
-    layout = Layout(Ragged.from_lists([[5, 6]]), 3, filled=True)
-    parts = [torch.randn(3, 2, 4, generator=rng), torch.randn(3, 2, 4, generator=rng),
-             torch.randn(3, 2, 2, generator=rng), torch.rand(3, 2, 2, generator=rng)]
-    found = layout.attend(block.attention, *parts, blank=True)[0]
-    torch.testing.assert_close(found, torch.cat([parts[2].mean(0), parts[3].sum(0) / 9], 1))
+    block = GaussianBlock(4, 2, 0.0, 0.0, True).double()
+    layout = Layout(Ragged.from_lists([[5, 6], [7]]), 3, filled=True)
+    mean, spread = (torch.randn(6, 4, generator=rng, dtype=torch.float64) for _ in range(2))
+    found = torch.cat(block(mean, spread, layout), 1)
+    v, vs = block.mean.inward(mean)[:, 8:], variance(block.spread.inward(variance(spread))[:, 8:])
+    for place, row in ((0, slice(0, 3)), (3, slice(3, 6)), (4, slice(3, 6))):  # the padding
+        seen = v[row].mean(0, keepdim=True), vs[row].sum(0, keepdim=True) / 9  # the variance of a mean of three
+        expected = (block.mean.after(mean[[place]], seen[0], block.norm, None),
+                    block.spread.after(variance(spread[[place]]), seen[1], block.norm, None))
+        torch.testing.assert_close(found[[place]], torch.cat(expected, 1))
+    alone = torch.cat(block(mean[[1, 2, 5]], spread[[1, 2, 5]], layout.bare), 1)
+    torch.testing.assert_close(found[[1, 2, 5]], alone)
 
 
 def test_only_the_latest_items_are_read_and_nothing_known_is_zero(network):
