@@ -166,5 +166,7 @@ class Contrast:
         if self.pooling == "mean":
             sums = states.new_zeros(len(history), states.shape[1]).index_add(0, history.rows, states)  # (2n, d)
             return sums / history.lengths[:, None]
-        flat = states.new_zeros(len(history) * width, states.shape[1])
-        return flat.index_copy(0, history.slots(width), states).view(len(history), -1)  # (2n, width d)
+        if layout.own is None:
+            empty = states.new_zeros(len(history) * width, states.shape[1])
+            states = empty.index_copy(0, history.slots(width), states)  # (2n width, d)
+        return states.view(len(history), -1)  # (2n, width d)
