@@ -41,6 +41,7 @@ from recot.networks.lightgcn import LightGCN
 from recot.networks.sasrec import SASRec
 from recot.networks.stosa import Stosa
 from recot.networks.tables import Tables
+from recot.nn.dropout import Dropout
 from recot.nn.graph import product
 from recot.nn.table import clear_gradients
 from recot.objectives import BCE, BPR, Bootstrap, DirectAU, InfoNCE, Objective
@@ -274,6 +275,8 @@ def sequence_rows(rounds: int) -> Iterator[Row]:
         ours, filled = (Trainer(train, objective(), Denoiser(), network) for train in sets)
         yield Row(f"{name} step, histories of Beauty's lengths / of 50 places", *interleaved(
             steps(ours.step, 2), steps(filled.step, 2), rounds), "<= 0.25")
+    x = torch.randn(25_600, 64)
+    yield Row("Dropout / torch's", *interleaved(partial(Dropout(0.5), x), partial(nn.Dropout(0.5), x), rounds), "<= 0.5")
 
 
 def six_products(network: LightGCN) -> Callable[[], None]:

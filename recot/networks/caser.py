@@ -9,6 +9,7 @@ from recot.data.interactions import Ragged
 from recot.data.split import Query
 from recot.networks.base import TwoTower
 from recot.nn import similarity
+from recot.nn.dropout import Dropout
 from recot.nn.table import Table
 
 
@@ -53,7 +54,7 @@ class Caser(TwoTower):
         heights = range(1, max_length + 1) if n_horizontal else ()
         self.horizontal = nn.ModuleList(nn.Conv1d(dim, n_horizontal, height) for height in heights)
         self.vertical = nn.Linear(max_length, n_vertical) if n_vertical else None
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.narrow = nn.Linear(n_vertical * dim + n_horizontal * max_length, dim)
 
     def image(self, history: Ragged) -> Tensor:

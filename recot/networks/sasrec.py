@@ -11,6 +11,7 @@ from recot.data.layout import Layout
 from recot.data.split import Query
 from recot.networks.base import TwoTower
 from recot.nn import similarity
+from recot.nn.dropout import Dropout
 from recot.nn.table import Table
 
 EPS = 1e-12
@@ -26,11 +27,11 @@ class Block(nn.Module):
 
     def __init__(self, dim: int, n_heads: int, dropout: float, attention_dropout: float):
         super().__init__()
-        self.n_heads, self.attention_dropout = n_heads, attention_dropout
+        self.n_heads, self.attention_dropout = n_heads, Dropout(attention_dropout)
         self.inward, self.outward = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
         self.widen, self.narrow = nn.Linear(dim, 4 * dim), nn.Linear(4 * dim, dim)
         self.first_norm, self.second_norm = nn.LayerNorm(dim, EPS), nn.LayerNorm(dim, EPS)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, layout: Layout, causal: bool = True) -> Tensor:
         """(nnz, d) of (nnz, d)."""
@@ -42,8 +43,12 @@ class Block(nn.Module):
 
     def attention(self, q: Tensor, k: Tensor, v: Tensor, allowed: Tensor) -> Tensor:
         """Scaled dot products; (g, heads, t, d / heads)."""
-        dropout = self.attention_dropout if self.training else 0.0
-        return F.scaled_dot_product_attention(q, k, v, allowed, dropout)
+        dropout = self.attention_dropout
+        if not dropout.drop or q.device.type != "cpu":
+            return F.scaled_dot_product_attention(q, k, v, allowed, dropout.p if dropout.training else 0.0)
+        near = (q @ k.mT * q.shape[-1] ** -0.5).masked_fill(~allowed, -torch.inf)  # (g, heads, t, t)
+        seen: Tensor = dropout(near.softmax(-1)) @ v
+        return seen
 
 
 class Sequential(TwoTower):
@@ -101,7 +106,7 @@ class SASRec(Sequential):
         self.similarity, self.max_length, self.n_items = similarity.dot, max_length, n_items
         self.table = Table(n_items + 1, dim)  # the last row stands for a masked item
         self.positions = nn.Parameter(torch.empty(max_length, dim))
-        self.norm, self.dropout = nn.LayerNorm(dim, EPS), nn.Dropout(dropout)
+        self.norm, self.dropout = nn.LayerNorm(dim, EPS), Dropout(dropout)
         self.blocks = nn.ModuleList(Block(dim, n_heads, dropout, attention_dropout) for _ in range(n_layers))
         initialise(self, 0.0)
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from recot.data.layout import Layout
 from recot.networks.sasrec import EPS, Sequential, check_sizes, initialise
 from recot.nn import similarity
+from recot.nn.dropout import Dropout
 from recot.nn.gaussian import deviation, variance
 from recot.nn.table import Table
 
@@ -26,7 +27,7 @@ class Halves(nn.Module):
         super().__init__()
         self.inward, self.outward = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
         self.widen, self.narrow = nn.Linear(dim, 4 * dim), nn.Linear(4 * dim, dim)
-        self.norm, self.dropout = nn.LayerNorm(dim, EPS), nn.Dropout(dropout)
+        self.norm, self.dropout = nn.LayerNorm(dim, EPS), Dropout(dropout)
 
     def after(self, x: Tensor, seen: Tensor, norm: nn.LayerNorm, shared: Tensor | None) -> Tensor:
         """(nnz, d): the stream ``x`` (nnz, d) after it has ``seen`` (nnz, d), normed by the norm both streams share.
@@ -52,7 +53,7 @@ class GaussianBlock(nn.Module):
         super().__init__()
         self.n_heads, self.contextual = n_heads, contextual
         self.mean, self.spread = Halves(dim, dropout), Halves(dim, dropout)
-        self.norm, self.attention_dropout = nn.LayerNorm(dim, EPS), nn.Dropout(attention_dropout)
+        self.norm, self.attention_dropout = nn.LayerNorm(dim, EPS), Dropout(attention_dropout)
 
     def forward(self, mean: Tensor, spread: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
         """Means and what the variances are made of by :func:`variance`; (nnz, d) each, of (nnz, d) each."""
@@ -137,7 +138,7 @@ class Stosa(Sequential):
         self.n_items = n_items
         self.mean_positions = nn.Parameter(torch.empty(max_length, dim))
         self.spread_positions = nn.Parameter(torch.empty(max_length, dim))
-        self.norm, self.dropout = nn.LayerNorm(dim, EPS), nn.Dropout(dropout)
+        self.norm, self.dropout = nn.LayerNorm(dim, EPS), Dropout(dropout)
         self.blocks = nn.ModuleList(GaussianBlock(dim, n_heads, dropout, attention_dropout, mean_stream == "contextual")
                                     for _ in range(n_layers))
         initialise(self, 0.01)

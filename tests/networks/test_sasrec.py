@@ -106,6 +106,17 @@ def test_a_block_is_the_layer_of_torch(rng):
     torch.testing.assert_close(block(x[0], Layout(Ragged.from_lists([[0] * 5]), 5)), theirs[0], rtol=1e-4, atol=1e-5)
 
 
+def test_attention_with_dropout_is_the_same_on_average(rng):
+    block = Block(8, 2, 0.0, 0.3)
+    q, k, v = (torch.randn(1, 2, 5, 4, generator=rng) for _ in range(3))
+    allowed = torch.ones(5, 5, dtype=torch.bool).tril()[None, None]
+    torch.manual_seed(0)
+    drawn = torch.stack([block.attention(q, k, v, allowed) for _ in range(4000)])
+    plain = block.eval().attention(q, k, v, allowed)
+    assert drawn.std(0)[0, :, 0].min() > 0.01  # the first position sees itself, or nothing
+    torch.testing.assert_close(drawn.mean(0), plain, rtol=0, atol=5 * float(drawn.std(0).max()) / 4000 ** 0.5)
+
+
 def test_wasserstein_attention_is_the_softmax_of_minus_the_distance(rng):
     block = GaussianBlock(6, 1, 0.0, 0.0, True)
     q, k, v, vs = (torch.randn(1, 1, 4, width, generator=rng, dtype=torch.float64) for width in (6, 6, 3, 3))
