@@ -276,7 +276,8 @@ def sequence_rows(rounds: int) -> Iterator[Row]:
         yield Row(f"{name} step, histories of Beauty's lengths / of 50 places", *interleaved(
             steps(ours.step, 2), steps(filled.step, 2), rounds), "<= 0.25")
     x = torch.randn(25_600, 64)
-    yield Row("Dropout / torch's", *interleaved(partial(Dropout(0.5), x), partial(nn.Dropout(0.5), x), rounds), "<= 0.5")
+    yield Row("Dropout / torch's", *interleaved(partial(Dropout(0.5), x), partial(nn.Dropout(0.5), x), rounds),
+              "<= 0.5")
 
 
 def six_products(network: LightGCN) -> Callable[[], None]:
