@@ -56,9 +56,10 @@ def answer(options: argparse.Namespace) -> None:
 
 def main() -> None:
     """Entry point. Exit codes: 0 done, 1 failed, 2 the request was wrong."""
-    from recot.run import quiet_threads, refuse
+    from recot.process import prepare
+    from recot.run import refuse
 
-    quiet_threads()
+    prepare()
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     logging.getLogger("recot.restore").setLevel(logging.INFO)
     try:

@@ -241,9 +241,10 @@ def execute(board: Board, jobs: Sequence[runner.Job], options: argparse.Namespac
 
 def main() -> None:
     """Entry point. Exit codes: 0 done, 1 a run failed, 2 the request was wrong."""
-    from recot.run import quiet_threads, refuse
+    from recot.process import prepare
+    from recot.run import refuse
 
-    quiet_threads()
+    prepare()
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     logging.getLogger("recot.tables").setLevel(logging.INFO)
     options = arguments().parse_args()
