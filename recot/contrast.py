@@ -10,7 +10,7 @@ from torch import Tensor
 
 from recot.data.augment import Augmentation, similar_by_users, similar_by_vectors
 from recot.data.interactions import Interactions, Ragged
-from recot.data.layout import Layout
+from recot.data.layout import Filled, Layout
 from recot.nn.gaussian import deviation
 from recot.nn.similarity import unit
 
@@ -166,7 +166,7 @@ class Contrast:
         if self.pooling == "mean":
             sums = states.new_zeros(len(history), states.shape[1]).index_add(0, history.rows, states)  # (2n, d)
             return sums / history.lengths[:, None]
-        if layout.own is None:
+        if not isinstance(layout, Filled):
             empty = states.new_zeros(len(history) * width, states.shape[1])
             states = empty.index_copy(0, history.slots(width), states)  # (2n width, d)
         return states.view(len(history), -1)  # (2n, width d)

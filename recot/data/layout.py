@@ -18,12 +18,12 @@ class Grid:
     Attributes:
         index: (g, t) int64, where each position is in the end-to-end order; 0 at padding.
         real: (g, t) bool, false at padding.
-        filled: padding is part of the order; see :class:`Layout`.
+        filled: padding is part of the order; see :class:`Filled`.
     """
 
     index: Tensor
     real: Tensor
-    filled: bool
+    filled: bool = False
 
     def allowed(self, causal: bool) -> Tensor:
         """(g, 1, t, t) bool: what a position may look at, namely real positions, up to itself where ``causal``.
@@ -50,35 +50,23 @@ class Layout:
 
     Args:
         history: b rows. width: of the one grid on a device other than the CPU; no row may be longer.
-        filled: begin each row with padding up to ``width`` and keep a state there as well, as programs do that know
-            nothing else.
 
     Attributes:
-        items: (n,) int64, those of all rows, without padding.
-        history: the rows, where filled with the padding, which is item 0.
+        history: the rows.
+        items: (n,) int64, those of all rows; what each position holds, but at padding.
         places: (nnz,) int64, 0 for the last position of each row, 1 for the one before it.
-        bare: the layout without the padding, and this one where there is none.
-        own: (n,) int64, where the items are in a filled order; else None.
-        real: (nnz,) bool, false at padding, in a filled order; else None.
     """
 
-    def __init__(self, history: Ragged, width: int, filled: bool = False):
-        self.items = history.values
-        self.own: Tensor | None = None
-        self.real: Tensor | None = None
-        self.bare = Layout(history, width) if filled else self
-        if filled:
-            self.own = history.slots(width)
-            self.real, history = fill(history, self.own, width)
+    def __init__(self, history: Ragged, width: int):
         offsets, device = history.offsets, history.values.device
-        self.history = history
+        self.history, self.items = history, history.values
         self.grids: list[Grid] = []
         ends, used = torch.zeros_like(history.lengths), 0  # (b,) where the last position of a row is, grids end to end
         for rows, t in self.groups(history.lengths, width):
             place = torch.arange(-t, 0, device=device) + offsets[1:][rows, None]  # (g, t)
             real = place >= offsets[:-1][rows, None]  # (g, t)
             index = place * real
-            self.grids.append(Grid(index, real if self.real is None else real & self.real[index], filled))
+            self.grids.append(Grid(index, real))
             ends[rows] = used + t * torch.arange(1, len(rows) + 1, device=device) - 1
             used += t * len(rows)
         self.places = offsets[1:][history.rows] - 1 - torch.arange(len(history.values), device=device)
@@ -117,17 +105,8 @@ class Layout:
         return torch.cat(found).index_select(0, self.back)
 
     def laid(self, vectors: Tensor) -> Tensor:
-        """(nnz, d): ``vectors`` (n, d) of the items, and zeros at padding."""
-        if self.own is None:
-            return vectors
-        return vectors.new_zeros(len(self.places), vectors.shape[1]).index_copy(0, self.own, vectors)
-
-    def shared(self) -> Tensor:
-        """(nnz,) int64 of a filled order: the number of its row at padding, and b and more, counted on, at items."""
-        assert self.own is not None
-        found = self.history.rows.clone()  # (nnz,)
-        found[self.own] = torch.arange(len(self.own), device=found.device) + len(self.history)
-        return found
+        """(nnz, d): ``vectors`` (n, d) of the items where they are, and zeros at padding."""
+        return vectors
 
     def last(self, states: Tensor) -> Tensor:
         """(b, d): of states (nnz, d) the last one of each row; zeros for an empty row."""
@@ -135,13 +114,30 @@ class Layout:
         return states.index_select(0, ends) * (self.history.lengths > 0)[:, None]  # (b, d)
 
 
-def fill(history: Ragged, own: Tensor, width: int) -> tuple[Tensor, Ragged]:
-    """Rows that begin with zeros up to ``width`` values: (b width,) bool, false at these, and the rows.
+class Filled(Layout):
+    """Rows that begin with padding up to ``width`` and keep a state there too, as in programs that know nothing else.
 
-    Args:
-        own: (nnz,) int64, where the values stand then.
+    Attributes:
+        history: the rows with their padding, which is item 0.
+        own: (n,) int64, where the items are. real: (nnz,) bool, true there.
+        bare: the layout without padding.
     """
-    real = torch.zeros(len(history) * width, dtype=torch.bool, device=own.device)
-    real[own] = True
-    values = history.values.new_zeros(len(real)).index_copy(0, own, history.values)
-    return real, Ragged.from_lengths(torch.full_like(history.lengths, width), values)
+
+    def __init__(self, history: Ragged, width: int):
+        self.bare, self.own = Layout(history, width), history.slots(width)
+        self.real = torch.zeros(len(history) * width, dtype=torch.bool, device=self.own.device)
+        self.real[self.own] = True
+        values = history.values.new_zeros(len(self.real)).index_copy(0, self.own, history.values)
+        super().__init__(Ragged.from_lengths(torch.full_like(history.lengths, width), values), width)
+        self.items = history.values
+        self.grids = [Grid(grid.index, grid.real & self.real[grid.index], filled=True) for grid in self.grids]
+
+    def laid(self, vectors: Tensor) -> Tensor:
+        """See :meth:`Layout.laid`."""
+        return vectors.new_zeros(len(self.places), vectors.shape[1]).index_copy(0, self.own, vectors)
+
+    def shared(self) -> Tensor:
+        """(nnz,) int64: the number of its row at padding, and at items b and more, counted on."""
+        found = self.history.rows.clone()  # (nnz,)
+        found[self.own] = torch.arange(len(self.own), device=found.device) + len(self.history)
+        return found

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recot.data.interactions import Ragged
-from recot.data.layout import Layout
+from recot.data.layout import Filled, Layout
 from recot.data.split import Query
 from recot.networks.base import TwoTower
 from recot.nn import similarity
@@ -67,8 +67,8 @@ class Sequential(TwoTower):
         raise TypeError(f"{type(self).__name__} reads histories and has to define states(layout)")
 
     def layout(self, history: Ragged, filled: bool = False) -> Layout:
-        """Of histories that are at most ``max_length`` long; ``filled`` up to that, see :class:`Layout`."""
-        return Layout(history, self.max_length, filled)
+        """Of histories that are at most ``max_length`` long; ``filled`` up to that, see :class:`Filled`."""
+        return (Filled if filled else Layout)(history, self.max_length)
 
     def users(self, query: Query) -> Tensor:
         """(b, d), the last state; zero where nothing is known of a user."""

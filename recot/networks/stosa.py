@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recot.data.layout import Layout
+from recot.data.layout import Filled, Layout
 from recot.networks.sasrec import EPS, Sequential, check_sizes, initialise
 from recot.nn import similarity
 from recot.nn.dropout import Dropout
@@ -58,12 +58,12 @@ class GaussianBlock(nn.Module):
     def forward(self, mean: Tensor, spread: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
         """Means and what the variances are made of by :func:`variance`; (nnz, d) each, of (nnz, d) each."""
         spread, shared = variance(spread), None
-        if layout.own is None:
-            seen = self.near(mean, spread, layout)
-        else:
+        if isinstance(layout, Filled):
             seen = torch.cat([self.alike(mean, spread, len(layout.history)),
-                              self.near(mean[layout.own], spread[layout.own], layout.bare)])  # (b + n, 2 d)
+                              self.near(mean[layout.own], spread[layout.own], layout.bare)])  # (b + n, 2d)
             shared = layout.shared()
+        else:
+            seen = self.near(mean, spread, layout)  # (nnz, 2d)
         seen_mean, seen_spread = seen.chunk(2, 1)
         spread = self.spread.after(spread, seen_spread, self.norm, shared)
         return self.mean.after(mean, seen_mean, self.norm, shared) if self.contextual else mean, spread

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from recot.data.interactions import Ragged
-from recot.data.layout import Layout
+from recot.data.layout import Filled, Layout
 
 LENGTHS = [3, 1, 0, 9, 5, 4, 20, 2]
 
@@ -56,7 +56,7 @@ def test_places_count_from_the_end_and_last_takes_the_end(layout):
 
 
 def test_a_filled_order_begins_each_row_with_padding_that_everybody_is_blind_to(rng):
-    layout = Layout(Ragged.from_lists([[5, 6, 7], [8]]), 4, filled=True)
+    layout = Filled(Ragged.from_lists([[5, 6, 7], [8]]), 4)
     assert layout.history.to_lists() == [[0, 5, 6, 7], [0, 0, 0, 8]]
     assert layout.real.tolist() == [False, True, True, True, False, False, False, True]
     assert layout.places.tolist() == [3, 2, 1, 0, 3, 2, 1, 0]
@@ -67,7 +67,7 @@ def test_a_filled_order_begins_each_row_with_padding_that_everybody_is_blind_to(
 
 
 def test_padding_in_a_filled_order_sees_everything(rng):
-    layout = Layout(Ragged.from_lists([[5, 6, 7]]), 5, filled=True)
+    layout = Filled(Ragged.from_lists([[5, 6, 7]]), 5)
     q, k, v = (torch.randn(5, 2, 4, generator=rng, dtype=torch.float64) for _ in range(3))
     found = layout.attend(attention, q, k, v)
     everything = F.scaled_dot_product_attention(*(part.transpose(0, 1) for part in (q, k, v))).transpose(0, 1)
@@ -78,7 +78,7 @@ def test_padding_in_a_filled_order_sees_everything(rng):
 
 
 def test_a_filled_order_knows_where_its_items_are():
-    layout = Layout(Ragged.from_lists([[5, 6, 7], [8]]), 4, filled=True)
+    layout = Filled(Ragged.from_lists([[5, 6, 7], [8]]), 4)
     assert layout.own.tolist() == [1, 2, 3, 7] and layout.items.tolist() == [5, 6, 7, 8]
-    assert layout.bare.history.to_lists() == [[5, 6, 7], [8]] and layout.bare.bare is layout.bare
+    assert layout.bare.history.to_lists() == [[5, 6, 7], [8]]
     assert layout.shared().tolist() == [0, 2, 3, 4, 1, 1, 1, 5]  # two rows, and then four items

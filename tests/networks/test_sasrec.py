@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from recot.data.interactions import Ragged
-from recot.data.layout import Layout
+from recot.data.layout import Filled, Layout
 from recot.data.split import Query
 from recot.networks.sasrec import Block, SASRec
 from recot.networks.stosa import GaussianBlock, Stosa
@@ -56,7 +56,7 @@ def test_the_state_of_an_item_is_the_same_with_padding_before_it(network):
 
 def test_padding_sees_all_of_its_row_alike_where_attention_is_by_distance(rng):
     block = GaussianBlock(4, 2, 0.0, 0.0, True).double()
-    layout = Layout(Ragged.from_lists([[5, 6], [7]]), 3, filled=True)
+    layout = Filled(Ragged.from_lists([[5, 6], [7]]), 3)
     mean, spread = (torch.randn(6, 4, generator=rng, dtype=torch.float64) for _ in range(2))
     found = torch.cat(block(mean, spread, layout), 1)
     v, vs = block.mean.inward(mean)[:, 8:], variance(block.spread.inward(variance(spread))[:, 8:])
