@@ -60,7 +60,7 @@ def notes(artifact: Artifact, lines: Sequence[Line], tests: Sequence[Line], ledg
 
 def budgets(artifact: Artifact, lines: Sequence[Line], ledger: Mapping[str, Line], studies: Path) -> Iterator[str]:
     """How the methods behind these lines were tuned, where they were, and the artifact does not say otherwise."""
-    words = {("row", row.id): row.overrides for row in artifact.rows}
+    words, names = {("row", row.id): row.overrides for row in artifact.rows}, {row.id: row.name for row in artifact.rows}
     words |= {("column", column.id): column.overrides for column in artifact.columns}
     said = {place: {word.partition("=")[0] for word in overrides} for place, overrides in words.items()}
     spent: dict[str, set[str]] = {}
@@ -74,6 +74,6 @@ def budgets(artifact: Artifact, lines: Sequence[Line], ledger: Mapping[str, Line
             if said["row", line["row"]].union(said["column", line["column"]]).isdisjoint(trials[0]):  # its own settings
                 epochs = trials[0].get("max_epochs") or "any number of"
                 spent.setdefault(f"{len(trials)} configurations, at most {epochs} epochs each", set()).add(
-                    f"{run['model']} on {run['data']}")
+                    f"{names[line['row']]} on {run['data']}")
     for budget, methods in spent.items():
-        yield f"Tuned on validation with {budget}: {', '.join(sorted(methods))} (results/tuning)."
+        yield f"Tuned on validation with {budget}: {'; '.join(sorted(methods))} (results/tuning)."
