@@ -45,7 +45,6 @@ from recot.nn.dropout import Dropout
 from recot.nn.graph import product
 from recot.nn.table import clear_gradients
 from recot.objectives import BCE, BPR, Bootstrap, DirectAU, InfoNCE, Objective
-from recot.process import prepare
 from recot.sequential import NextGaussian, NextItem
 from recot.training import Training
 
@@ -325,7 +324,6 @@ def start_rows() -> Iterator[Row]:
 
 def main() -> None:
     """Print the report."""
-    prepare()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=9, help="interleaved measurements of each pair")
     parser.add_argument("--users", type=int, default=8_000, help="users to rank for")

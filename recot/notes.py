@@ -60,7 +60,8 @@ def notes(artifact: Artifact, lines: Sequence[Line], tests: Sequence[Line], ledg
 
 def budgets(artifact: Artifact, lines: Sequence[Line], ledger: Mapping[str, Line], studies: Path) -> Iterator[str]:
     """How the methods behind these lines were tuned, where they were, and the artifact does not say otherwise."""
-    words, names = {("row", row.id): row.overrides for row in artifact.rows}, {row.id: row.name for row in artifact.rows}
+    names = {row.id: row.name for row in artifact.rows}
+    words = {("row", row.id): row.overrides for row in artifact.rows}
     words |= {("column", column.id): column.overrides for column in artifact.columns}
     said = {place: {word.partition("=")[0] for word in overrides} for place, overrides in words.items()}
     spent: dict[str, set[str]] = {}

@@ -56,10 +56,9 @@ def answer(options: argparse.Namespace) -> None:
 
 def main() -> None:
     """Entry point. Exit codes: 0 done, 1 failed, 2 the request was wrong."""
-    from recot.process import prepare
-    from recot.run import refuse
+    from recot.run import quiet_threads, refuse
 
-    prepare()
+    quiet_threads()
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     logging.getLogger("recot.restore").setLevel(logging.INFO)
     try:

@@ -18,7 +18,6 @@ from typing import Any
 from filelock import FileLock
 
 from recot.cache import Runs
-from recot.process import prepare
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +48,6 @@ def serve(connection: Connection) -> None:
         os._exit(1)  # nothing is lost: records and checkpoints appear whole, and the run resumes
 
     threading.Thread(target=follow, daemon=True).start()
-    prepare()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     logging.getLogger("recot").setLevel(logging.WARNING)

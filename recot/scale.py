@@ -17,7 +17,6 @@ from rich.console import Console
 from recot.data.interactions import Interactions
 from recot.data.split import Query
 from recot.denoise.prorec import ProRec
-from recot.process import prepare
 
 N_USERS, N_ITEMS, PER_USER, RANK = 1_948_882, 46_110, 25, 50
 
@@ -51,7 +50,6 @@ def peak() -> float:
 
 def main() -> None:
     """Print the report."""
-    prepare()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--users", type=int, default=5_000, help="users to relabel")
     users = parser.parse_args().users

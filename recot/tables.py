@@ -241,10 +241,9 @@ def execute(board: Board, jobs: Sequence[runner.Job], options: argparse.Namespac
 
 def main() -> None:
     """Entry point. Exit codes: 0 done, 1 a run failed, 2 the request was wrong."""
-    from recot.process import prepare
-    from recot.run import refuse
+    from recot.run import quiet_threads, refuse
 
-    prepare()
+    quiet_threads()
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     logging.getLogger("recot.tables").setLevel(logging.INFO)
     options = arguments().parse_args()

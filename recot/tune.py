@@ -302,10 +302,9 @@ def arguments() -> argparse.ArgumentParser:
 
 def main() -> None:
     """Entry point. Exit codes: 0 done, 1 no trial ended well, 2 the request was wrong, 130 stopped."""
-    from recot.process import prepare
-    from recot.run import refuse
+    from recot.run import quiet_threads, refuse
 
-    prepare()
+    quiet_threads()
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     log.setLevel(logging.INFO)
     options = arguments().parse_intermixed_args()
