@@ -154,7 +154,11 @@ class ProRec(Relabelling):
         log_q = original.activity[users].double().log() - total  # (m,)
         log_p = original.popularity.double().log() - total  # (n,)
         columns = self.columns(kernels, log_q, log_p)
-        found: dict[str, list[Tensor]] = {"rho": [], "gap": [], "noise": [], "rank": []}
+        # Made beforehand: what a block left behind would lie in the middle of the memory that the next one needs.
+        found = {name: torch.empty(len(original), dtype=dtype, device=users.device) for name, dtype in (
+            ("rho", torch.float64), ("gap", torch.float64), ("noise", torch.bool))}
+        found["rank"] = torch.empty_like(users)
+        done = 0
         for place, kernel in kernels():
             history = original.by_user.take(users[place])
             rho = self.distribution(kernel, log_q[place], log_p, columns)  # (b, n)
@@ -164,9 +168,11 @@ class ProRec(Relabelling):
             own = rho[history.rows, history.values]
             gap = own - threshold[history.rows]
             scale = {"none": 1.0, "n": float(rho.shape[1]), "row_max": 1 / ordered[history.rows, 0]}[self.gap_scale]
-            for name, value in (("rho", own), ("gap", gap * scale), ("noise", gap < 0), ("rank", rank)):
-                found[name].append(value)
-        return {name: torch.cat(parts) for name, parts in found.items()}
+            pairs = slice(done, done + len(own))
+            found["rho"][pairs], found["gap"][pairs], found["noise"][pairs] = own, gap * scale, gap < 0
+            found["rank"][place] = rank
+            done += len(own)
+        return found
 
     def kernels(self, original: Interactions, users: Tensor, network: Any) -> Iterator[tuple[Tensor, Tensor]]:
         """One pass over the ``users`` (m,): places (b,) of some, and their log kernel ``s / gamma``, (b, n) float64."""
