@@ -72,7 +72,8 @@ def budgets(artifact: Artifact, lines: Sequence[Line], ledger: Mapping[str, Line
                 continue
             with file.open(encoding="utf-8", newline="") as stream:
                 trials = list(csv.DictReader(stream))
-            if said["row", line["row"]].union(said["column", line["column"]]).isdisjoint(trials[0]):  # its own settings
+            own = said["row", line["row"]] | said["column", line["column"]]  # settings that the artifact names
+            if own.isdisjoint({*trials[0], "tuned"}):
                 epochs = trials[0].get("max_epochs") or "any number of"
                 spent.setdefault(f"{len(trials)} configurations, at most {epochs} epochs each", set()).add(
                     f"{names[line['row']]} on {run['data']}")

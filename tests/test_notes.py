@@ -13,7 +13,8 @@ STUDY = "trial,loss.tau,value,epochs,key,max_epochs\n1,0.1,0.2,9,a,20\n2,0.2,0.3
                         "(results/tuning)."]),
     (("model=clrec", "loss.duplicates=mask"), ["Tuned on validation with 2 configurations, at most 20 epochs each: "
                                                "One on gowalla (results/tuning)."]),
-    (("model=clrec", "loss.tau=0.3"), []), (("model=bprmf",), [])])
+    (("model=clrec", "loss.tau=0.3"), []), (("model=clrec", "tuned=gowalla/bprmf-bpr-none"), []),
+    (("model=bprmf",), [])])
 def test_a_row_counts_as_tuned_unless_it_sets_what_its_study_chose(tmp_path, overrides, told):
     (tmp_path / "gowalla").mkdir()
     (tmp_path / "gowalla" / "clrec-infonce-none.csv").write_text(STUDY)
