@@ -35,6 +35,7 @@ def notes(artifact: Artifact, lines: Sequence[Line], tests: Sequence[Line], ledg
             yield "Data: " + ", ".join(f"{data} (split {split})" for data, split in splits) + "."
         seeds = sorted({int(line["seed"]) for line in behind})
         yield f"Seeds: {', '.join(map(str, seeds))}" + ("; one seed, so no deviation." if len(seeds) == 1 else ".")
+        yield from unfinished(artifact, lines)
         hours = sum(float(line["seconds"]) for line in behind) / 3600
         devices = Counter(f"{line['device']}, {line['threads']} thread{'s' * (line['threads'] != '1')}"
                           for line in behind)
@@ -56,6 +57,15 @@ def notes(artifact: Artifact, lines: Sequence[Line], tests: Sequence[Line], ledg
         yield from budgets(artifact, lines, ledger, studies)
     profile = " PROFILE=smoke" if artifact.planted else ""
     yield f"Command: `make tables PAPER={artifact.paper} TABLE={artifact.name}{profile}`."
+
+
+def unfinished(artifact: Artifact, lines: Sequence[Line]) -> Iterator[str]:
+    """Which cells are means over fewer seeds than the others."""
+    rows, columns = {row.id: row.name for row in artifact.rows}, {column.id: column.name for column in artifact.columns}
+    found = dict.fromkeys(f"{rows[line['row']]}, {columns[line['column']]} ({', '.join(seeds)})" for line in lines
+                          if 0 < len(seeds := line["seeds"].split()) < len(artifact.seeds))  # a cell has many metrics
+    if found:
+        yield f"Of fewer seeds so far: {'; '.join(found)}."
 
 
 def budgets(artifact: Artifact, lines: Sequence[Line], ledger: Mapping[str, Line], studies: Path) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from recot.notes import budgets
+from recot.notes import budgets, unfinished
 from recot.spec import Artifact, Column, Row
 
 STUDY = "trial,loss.tau,value,epochs,key,max_epochs\n1,0.1,0.2,9,a,20\n2,0.2,0.3,9,b,20\n"
@@ -24,3 +24,13 @@ def test_a_row_counts_as_tuned_unless_it_sets_what_its_study_chose(tmp_path, ove
     ledger = {"k": {"data": "gowalla", "model": model, "loss": "infonce", "denoiser": "none"}}
     lines = [{"row": "one", "column": "gowalla", "key": keys} for keys in ("k", "k missing", "")]
     assert list(budgets(artifact, lines, ledger, tmp_path)) == told
+
+
+def test_a_cell_of_fewer_seeds_than_the_others_is_named():
+    rows = tuple(Row(name.lower(), name, (), False) for name in ("One", "Two", "Three"))
+    artifact = Artifact("own", "table", "results", "", "", rows, (Column("gowalla", "gowalla", "Gowalla", ()),),
+                        ("recall@10", "ndcg@10"), (0, 1, 2))
+    lines = [{"row": row, "column": "gowalla", "metric": metric, "seeds": seeds}
+             for row, seeds in (("one", "0 1 2"), ("two", "0 2"), ("three", "")) for metric in artifact.metrics]
+    assert list(unfinished(artifact, lines)) == ["Of fewer seeds so far: Two, Gowalla (0, 2)."]
+    assert not list(unfinished(artifact, lines[:2]))
