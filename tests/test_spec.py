@@ -206,6 +206,16 @@ def test_where_the_preset_is_tried_first_its_settings_are_among_those_of_every_m
     assert composed(f"data={data}", *space.words(space.combination(preset)), "~tuned")[0] == preset
 
 
+@pytest.mark.parametrize(("row", "words"), [
+    pytest.param(row, tuning(paper).rows[row.id], id=f"{paper}-{row.id}")
+    for paper in papers() for artifact in load(paper) if artifact.tests for row in artifact.rows
+    if row.id in tuning(paper).rows])
+def test_a_method_is_tuned_with_what_its_row_of_the_table_says(row, words):
+    tried = {key: value.split(",") for key, value in (word.split("=", 1) for word in words)}
+    for key, value in (word.split("=", 1) for word in row.overrides):
+        assert value in tried.get(key, []), f"the table has {key}={value}"
+
+
 def test_the_cells_about_known_noise_are_read_from_the_runs_of_figure_2():
     wanted = {(*column.overrides, *row.overrides) for column, row in SCLREC["fig2"].cells()}
     assert {(*column.overrides, *row.overrides) for column, row in SCLREC["fig2_truth"].cells()} <= wanted
