@@ -12,7 +12,7 @@ from recot.data.augment import Augmentation, similar_by_users, similar_by_vector
 from recot.data.interactions import Interactions, Ragged
 from recot.data.layout import Filled, Layout
 from recot.nn.gaussian import deviation
-from recot.nn.similarity import unit
+from recot.nn.similarity import minus_distance, nearest, unit
 
 Alike = Literal["dot", "cosine", "neg_w2", "inv_w2"]
 PANELS = 8
@@ -97,14 +97,16 @@ class Contrast:
             more alike of both (``hybrid``). warm_up: epochs in which it is the users in any case.
 
     Raises:
-        ValueError: ``tau`` or ``group`` is not positive, or ``weight`` is negative.
+        ValueError: ``tau`` or ``group`` is not positive, or ``weight`` is negative; states of padding are to be kept
+            where none is looked at, or items masked by padding where it has none.
 
     Source: CL4SRec (Xie et al., ICDE 2022), Sec. 3.1; MStein (Fan et al., WWW 2023), Sec. 4.2.
 
     Departures: the released program of MStein flattens the states at padding too, where a position sees everything, the
     future included; without ``filled`` these are zero here, and with it the vector of padding is, which is random there
-    and never learnt. After its warm-up it compares items by the network's vectors, scaled by bounds taken
-    before there were any, so that arbitrary items replace others; MStein's presets stay with users instead.
+    and never learnt, whether it stands before a history or for a masked item. After its warm-up it compares items by
+    the network's vectors, scaled by bounds taken before there were any, so that arbitrary items replace others;
+    MStein's presets stay with users instead.
     """
 
     def __init__(self, augmentation: Augmentation, weight: float = 0.1, tau: float = 1.0, alike: Alike = "dot",
@@ -120,6 +122,9 @@ class Contrast:
         if filled and pooling != "flatten":
             raise ValueError(f"loss.contrast.filled=true keeps states of padding, and pooling={pooling} looks at none; "
                              "use loss.contrast.pooling=flatten, or filled=false")
+        if augmentation.masked == "padding" and not filled:
+            raise ValueError("loss.contrast.augmentation.masked=padding wants places that keep a state, and "
+                             "filled=false has none; use loss.contrast.filled=true, or masked=item")
         self.alike, self.pooling, self.filled, self.group = alike, pooling, filled, group
         self.halves, self.variance_twice = halves, variance_twice
         self.comparison, self.warm_up = comparison, warm_up
@@ -136,7 +141,8 @@ class Contrast:
         _, by_users, alike = self.compared
         if self.comparison == "users" or epoch < self.warm_up:
             return by_users
-        by_vectors, near = similar_by_vectors(network.items(), network.similarity)
+        compare = minus_distance if network.similarity is nearest else network.similarity
+        by_vectors, near = similar_by_vectors(network.items(), compare)
         return by_vectors if self.comparison == "vectors" else torch.where(near > alike, by_vectors, by_users)
 
     def views(self, history: Ragged, similar: Tensor, n_items: int, rng: torch.Generator) -> tuple[Ragged, Ragged]:
@@ -151,6 +157,9 @@ class Contrast:
                                                     torch.cat([first.values, second.values])), self.filled)
         states = network.states(layout)  # (nnz, d)
         if self.halves or self.variance_twice:
+            if states.shape[1] % 2:
+                raise ValueError(f"loss.contrast.halves=true splits states of width {states.shape[1]} in two; give an "
+                                 "even model.dim")
             mean, spread = states.chunk(2, 1)
             spread = deviation(spread) if self.halves else spread
             states = torch.cat([mean, (1 + spread.square()).sqrt() if self.variance_twice else spread], 1)

@@ -165,7 +165,30 @@ def test_variances_may_be_taken_through_elu_twice(train, rng):
 
 
 @pytest.mark.parametrize("wrong", [{"tau": 0.0}, {"weight": -1.0}, {"group": 0},
-                                   {"filled": True, "pooling": "last"}])
+                                   {"filled": True, "pooling": "last"},
+                                   {"augmentation": Augmentation(["mask"], ratios=RATIOS, masked="padding")}])
 def test_what_is_no_contrast_is_refused(wrong):
     with pytest.raises(ValueError, match=r"loss\.contrast"):
-        Contrast(Augmentation(["crop"], ratios=RATIOS), **wrong)
+        Contrast(**{"augmentation": Augmentation(["crop"], ratios=RATIOS)} | wrong)
+
+
+def test_states_of_an_odd_width_have_no_halves(train, rng):
+    network = SASRec(6, 20, dim=5, n_heads=1, max_length=9).eval()
+    contrast = Contrast(Augmentation(["reorder"], ratios=RATIOS), pooling="last", halves=True)
+    with pytest.raises(ValueError, match="an even model"):
+        contrast(network, contrast.views(train.by_user, train.items[:0], 20, rng))
+
+
+def test_gaussians_are_compared_by_their_distance(rng):
+    users, items = (torch.rand(40, 20, generator=rng) < 0.2).nonzero(as_tuple=True)
+    train = Interactions.from_pairs(users, items, 40, 20, times=torch.arange(len(users)))
+    network = Stosa(40, 20, dim=4, n_heads=2).eval()
+    torch.nn.init.normal_(network.means.weight, generator=rng)
+    contrast = Contrast(Augmentation(["insert"], ratios=RATIOS), comparison="hybrid", warm_up=0)
+    vectors = network.items().double().detach()
+    minus = -torch.cdist(vectors, vectors).square()
+    nearest = minus.clone().fill_diagonal_(-torch.inf).max(1)
+    by_vectors = (nearest.values - minus.min()) / (nearest.values.max() - minus.min())
+    by_users, alike = similar_by_users(train, torch.Generator().manual_seed(0))
+    chosen = torch.where(by_vectors > alike, nearest.indices, by_users)
+    assert contrast.similar(train, network, 0).equal(chosen) and not chosen.equal(by_users)

@@ -18,6 +18,8 @@ from recot.data.interactions import Interactions, Ragged
 
 Operator = Literal["crop", "mask", "reorder", "substitute", "insert"]
 OPERATORS = ("crop", "mask", "reorder", "substitute", "insert")
+PADDING = -1
+"""What a masked item may become: a place that is kept and nobody looks at, see :class:`recot.data.layout.Filled`."""
 
 
 def _noise(history: Ragged, rng: torch.Generator) -> Tensor:
@@ -25,9 +27,9 @@ def _noise(history: Ragged, rng: torch.Generator) -> Tensor:
     return torch.rand(len(history.values), generator=rng, dtype=torch.float64, device=history.values.device)
 
 
-def _block(history: Ragged, count: Tensor, rng: torch.Generator) -> Tensor:
-    """(b,) int64, where a block of ``count`` (b,) values may begin, uniformly."""
-    free = history.lengths - count + 1
+def _block(history: Ragged, count: Tensor, rng: torch.Generator, reach_end: bool) -> Tensor:
+    """(b,) int64, where a block of ``count`` (b,) values may begin, uniformly; ``reach_end`` as in :func:`crop`."""
+    free = (history.lengths - count + reach_end).clamp(min=1)
     return (torch.rand(len(history), generator=rng, dtype=torch.float64, device=count.device) * free).long()
 
 
@@ -48,10 +50,15 @@ def share(history: Ragged, ratio: float, least: int = 0) -> Tensor:
     return (history.lengths.double() * ratio + 1e-9).long().clamp(min=least)  # 0.7 * 10 is 6.9999...
 
 
-def crop(history: Ragged, ratio: float, rng: torch.Generator) -> Ragged:
-    """A share ``ratio`` of each row, at least one item, in one piece."""
-    count = share(history, ratio, 1)
-    place, start = history.place, _block(history, count, rng)[history.rows]
+def crop(history: Ragged, ratio: float, rng: torch.Generator, reach_end: bool = True) -> Ragged:
+    """A share ``ratio`` of each row, at least one item, in one piece.
+
+    Without ``reach_end`` a piece never ends at the last item, but for one that is all of the row, or the one item that
+    is kept where the share is none.
+    """
+    count = share(history, ratio)
+    start = _block(history, count.clamp(min=int(reach_end)), rng, reach_end)[history.rows]
+    place, count = history.place, count.clamp(min=1)
     return Ragged.from_lengths(count, history.values[(place >= start) & (place < start + count[history.rows])])
 
 
@@ -60,10 +67,10 @@ def mask(history: Ragged, ratio: float, rng: torch.Generator, token: int) -> Rag
     return Ragged(history.offsets, history.values.masked_fill(_chosen(history, share(history, ratio), rng), token))
 
 
-def reorder(history: Ragged, ratio: float, rng: torch.Generator) -> Ragged:
-    """A share of the items, in one piece, is shuffled."""
+def reorder(history: Ragged, ratio: float, rng: torch.Generator, reach_end: bool = True) -> Ragged:
+    """A share of the items, in one piece, is shuffled; ``reach_end`` as in :func:`crop`."""
     count = share(history, ratio)
-    place, start = history.place, _block(history, count, rng)[history.rows]
+    place, start = history.place, _block(history, count, rng, reach_end)[history.rows]
     inside = (place >= start) & (place < start + count[history.rows])
     key = torch.where(inside, start + _noise(history, rng) * count[history.rows], place.double())
     longest = int(history.lengths.max()) + 1 if len(history.values) else 1
@@ -154,17 +161,22 @@ class Augmentation:
         short: for the other rows.
         threshold: K, the longest short row.
         ratios: share of a row that an operator keeps (``crop``) or changes (the others).
+        masked: what a masked item becomes: an ``item`` of its own, which is learnt, or ``padding``.
+        reach_end: crop and reorder may take a piece that ends at the last item.
 
     Raises:
-        ValueError: an operator is not known, has no ratio, or its ratio lies outside 0..1; no list for short rows.
+        ValueError: an operator is not known, has no ratio, or its ratio lies outside 0..1; no list for short rows;
+            masks leave nothing.
 
     Source: CL4SRec (Xie et al., ICDE 2022), Sec. 3.2: crop, mask, reorder. CoSeRec (Liu et al., 2021), Sec. 3:
-    substitute, insert, and the choice by length.
+    substitute, insert, and the choice by length. The released program of MStein masks by padding and draws no piece
+    that ends at the last item, an error of one in a range; ``masked`` and ``reach_end`` have both.
     """
 
     def __init__(self, operators: Sequence[Operator] = ("crop", "mask", "reorder"), short: Sequence[Operator] = (),
-                 threshold: int = 0, ratios: Mapping[str, float] | None = None):
-        self.ratios = dict(ratios or {})
+                 threshold: int = 0, ratios: Mapping[str, float] | None = None,
+                 masked: Literal["item", "padding"] = "item", reach_end: bool = True):
+        self.ratios, self.masked, self.reach_end = dict(ratios or {}), masked, reach_end
         for name in (*operators, *short):
             if name not in OPERATORS or not 0 <= self.ratios.get(name, -1) <= 1:
                 raise ValueError(f"the operator {name!r} with the ratio {self.ratios.get(name)} is none; known are "
@@ -172,6 +184,8 @@ class Augmentation:
         if not operators or (threshold > 0 and not short):
             raise ValueError(f"augmentation.operators = {list(operators)} and short = {list(short)} (up to threshold = "
                              f"{threshold} items) leave rows without an operator; name some")
+        if masked == "padding" and self.ratios.get("mask") == 1:
+            raise ValueError("the operator 'mask' with the ratio 1 and masked=padding leaves nothing; give less")
         self.operators, self.short, self.threshold = tuple(operators), tuple(short), threshold
 
     @property
@@ -183,13 +197,18 @@ class Augmentation:
         """Histories of b rows, none of them empty.
 
         Args:
-            token: what a masked item becomes. similar: (n_items,), see :func:`similar_by_users`; not used by others.
+            token: the item that stands for a masked one, where ``masked`` asks for one.
+            similar: (n_items,), see :func:`similar_by_users`; not used by others.
+
+        Returns:
+            b rows, with ``PADDING`` where an item is masked by that.
         """
         device = history.values.device
         drawn = torch.rand(len(history), generator=rng, dtype=torch.float64, device=device)
         is_short = history.lengths <= self.threshold
         apply: dict[str, Callable[..., Ragged]] = {
-            "crop": crop, "mask": partial(mask, token=token), "reorder": reorder,
+            "crop": partial(crop, reach_end=self.reach_end), "reorder": partial(reorder, reach_end=self.reach_end),
+            "mask": partial(mask, token=token if self.masked == "item" else PADDING),
             "substitute": partial(substitute, similar=similar), "insert": partial(insert, similar=similar)}
         parts, taken = [], []
         for group, names in ((is_short, self.short), (~is_short, self.operators)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ class Grid:
 
     Attributes:
         index: (g, t) int64, where each position is in the end-to-end order; 0 at padding.
-        real: (g, t) bool, false at padding.
+        real: (g, t) bool, false where nobody looks: at padding, and at items masked by it.
         filled: padding is part of the order; see :class:`Filled`.
     """
 
@@ -28,16 +28,14 @@ class Grid:
     def allowed(self, causal: bool) -> Tensor:
         """(g, 1, t, t) bool: what a position may look at, namely real positions, up to itself where ``causal``.
 
-        Nobody looks at padding. Padding looks at itself, for a softmax over nothing would be NaN; in a filled order it
-        looks at everything, padding and the future included.
+        Nobody looks at padding. What finds nothing real to look at looks at itself, for a softmax over nothing would be
+        NaN; in a filled order it looks at everything, padding and the future included.
         """
         t = self.real.shape[1]
         seen = self.real[:, None, :].expand(-1, t, t)  # (g, t, t)
         seen = seen.tril() if causal else seen
-        if self.filled:
-            seen = seen | ~self.real[:, :, None]  # (g, t, t)
-        else:
-            seen = seen | torch.eye(t, dtype=torch.bool, device=seen.device)
+        lost = ~seen.any(2, keepdim=True)  # (g, t, 1)
+        seen = seen | (lost if self.filled else lost & torch.eye(t, dtype=torch.bool, device=seen.device))  # (g, t, t)
         return seen[:, None]  # (g, 1, t, t)
 
 
@@ -49,11 +47,12 @@ class Layout:
     there is one grid, since choosing several would wait for the lengths.
 
     Args:
-        history: b rows. width: of the one grid on a device other than the CPU; no row may be longer.
+        history: b rows, below zero where nobody looks. width: of the one grid on a device other than the CPU; no row
+            may be longer.
 
     Attributes:
         history: the rows.
-        items: (n,) int64, those of all rows; what each position holds, but at padding.
+        items: (n,) int64, those of all rows; what each position holds, but for padding.
         places: (nnz,) int64, 0 for the last position of each row, 1 for the one before it.
     """
 
@@ -64,9 +63,9 @@ class Layout:
         ends, used = torch.zeros_like(history.lengths), 0  # (b,) where the last position of a row is, grids end to end
         for rows, t in self.groups(history.lengths, width):
             place = torch.arange(-t, 0, device=device) + offsets[1:][rows, None]  # (g, t)
-            real = place >= offsets[:-1][rows, None]  # (g, t)
-            index = place * real
-            self.grids.append(Grid(index, real))
+            inside = place >= offsets[:-1][rows, None]  # (g, t)
+            index = place * inside
+            self.grids.append(Grid(index, inside & (history.values[index] >= 0)))
             ends[rows] = used + t * torch.arange(1, len(rows) + 1, device=device) - 1
             used += t * len(rows)
         self.places = offsets[1:][history.rows] - 1 - torch.arange(len(history.values), device=device)
@@ -117,27 +116,33 @@ class Layout:
 class Filled(Layout):
     """Rows that begin with padding up to ``width`` and keep a state there too, as in programs that know nothing else.
 
+    An item that is masked by padding keeps its place and a state as well. It looks back at what is real, and like the
+    padding before it at everything where that is nothing.
+
     Attributes:
-        history: the rows with their padding, which is item 0.
+        history: the rows with their padding, which is below zero.
         own: (n,) int64, where the items are. real: (nnz,) bool, true there.
-        bare: the layout without padding.
+        seeing: (m,) int64, where something real is looked at: from the first item of each row on.
+        bare: the layout of these, without padding before them.
     """
 
     def __init__(self, history: Ragged, width: int):
-        self.bare, self.own = Layout(history, width), history.slots(width)
-        self.real = torch.zeros(len(history) * width, dtype=torch.bool, device=self.own.device)
-        self.real[self.own] = True
-        values = history.values.new_zeros(len(self.real)).index_copy(0, self.own, history.values)
+        slots = history.slots(width)  # (n,)
+        values = history.values.new_full((len(history) * width,), -1).index_copy(0, slots, history.values)
         super().__init__(Ragged.from_lengths(torch.full_like(history.lengths, width), values), width)
-        self.items = history.values
-        self.grids = [Grid(grid.index, grid.real & self.real[grid.index], filled=True) for grid in self.grids]
+        self.grids = [replace(grid, filled=True) for grid in self.grids]
+        self.real = values >= 0
+        self.items, self.own = values[self.real], self.real.nonzero().flatten()
+        seeing = self.real.view(-1, width).cummax(1).values  # (b, width)
+        self.seeing = seeing.flatten().nonzero().flatten()
+        self.bare = Layout(Ragged.from_lengths(seeing.sum(1), values[self.seeing]), width)
 
     def laid(self, vectors: Tensor) -> Tensor:
         """See :meth:`Layout.laid`."""
         return vectors.new_zeros(len(self.places), vectors.shape[1]).index_copy(0, self.own, vectors)
 
     def shared(self) -> Tensor:
-        """(nnz,) int64: the number of its row at padding, and at items b and more, counted on."""
+        """(nnz,) int64: the number of its row where nothing real is seen, and b and more, counted on, elsewhere."""
         found = self.history.rows.clone()  # (nnz,)
-        found[self.own] = torch.arange(len(self.own), device=found.device) + len(self.history)
+        found[self.seeing] = torch.arange(len(self.seeing), device=found.device) + len(self.history)
         return found

@@ -60,7 +60,7 @@ class GaussianBlock(nn.Module):
         spread, shared = variance(spread), None
         if isinstance(layout, Filled):
             seen = torch.cat([self.alike(mean, spread, len(layout.history)),
-                              self.near(mean[layout.own], spread[layout.own], layout.bare)])  # (b + n, 2d)
+                              self.near(mean[layout.seeing], spread[layout.seeing], layout.bare)])  # (b + m, 2d)
             shared = layout.shared()
         else:
             seen = self.near(mean, spread, layout)  # (nnz, 2d)

@@ -30,6 +30,11 @@ def nearest(z: Tensor, v: Tensor) -> Tensor:
     return z @ v.mT - v.square().sum(-1)[..., None, :] / 2
 
 
+def minus_distance(z: Tensor, v: Tensor) -> Tensor:
+    """``-|z - v|^2 / 2``, the same for either of the two; :func:`nearest` has another offset for each ``z``."""
+    return nearest(z, v) - z.square().sum(-1)[..., None] / 2
+
+
 def named(name: str) -> Similarity:
     """The similarity called ``name`` in a config.
 

@@ -12,7 +12,7 @@ from recot.data.augment import Augmentation, similar_by_users, similar_by_vector
 from recot.data.interactions import Interactions, Ragged
 from recot.nn import similarity
 
-HISTORIES = st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=20), min_size=1, max_size=6)
+HISTORIES = st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=60), min_size=1, max_size=6)
 RATIOS = st.sampled_from([0.0, 0.1, 0.3, 0.5, 0.7, 1.0])
 TOKEN, SIMILAR = 10, torch.arange(10).roll(1)
 UNHURRIED = settings(deadline=None, max_examples=200)
@@ -79,6 +79,49 @@ def test_every_start_of_a_piece_is_drawn():
     assert found == {(0, 1), (1, 2), (2, 3)}
 
 
+@pytest.mark.parametrize(("ratio", "kept"), [(0.5, {(0, 1), (1, 2)}), (0.1, {(0,), (1,), (2,), (3,)}),
+                                             (1.0, {(0, 1, 2, 3)})])
+def test_as_released_no_piece_ends_at_the_last_item(ratio, kept):
+    """But for one item that is kept where the share would be none, and for all of the row."""
+    rng = torch.Generator().manual_seed(0)
+    history = Ragged.from_lists([[0, 1, 2, 3]] * 200)
+    assert {tuple(row) for row in augment.crop(history, ratio, rng, reach_end=False).to_lists()} == kept
+    shuffled = augment.reorder(Ragged.from_lists([[0, 1, 2, 3]] * 200), 0.5, rng, reach_end=False).to_lists()
+    assert {tuple(row) for row in shuffled} == {(0, 1, 2, 3), (1, 0, 2, 3), (0, 2, 1, 3)}
+
+
+def test_the_switches_of_the_released_program_reach_the_operators():
+    history = Ragged.from_lists([[0, 1, 2, 3]] * 200)
+    for released, token, last in ((True, augment.PADDING, {1, 2}), (False, TOKEN, {1, 2, 3})):
+        switches = {"masked": "padding", "reach_end": False} if released else {}
+        kept = Augmentation(["crop"], ratios={"crop": 0.5}, **switches)
+        found = kept(history, torch.Generator().manual_seed(0), TOKEN, SIMILAR).to_lists()
+        assert {row[-1] for row in found} == last
+        shuffled = Augmentation(["reorder"], ratios={"reorder": 0.5}, **switches)
+        found = shuffled(history, torch.Generator().manual_seed(0), TOKEN, SIMILAR).to_lists()
+        assert {row[-1] for row in found} == ({3} if released else {2, 3})
+        hidden = Augmentation(["mask"], ratios={"mask": 0.5}, **switches)
+        found = hidden(history, torch.Generator().manual_seed(0), TOKEN, SIMILAR).to_lists()
+        assert all(row.count(token) == 2 for row in found)
+
+
+def test_items_similar_by_users_are_those_of_a_double_loop(rng):
+    users, items = (torch.rand(20, 12, generator=rng) < 0.4).nonzero(as_tuple=True)
+    times = torch.randperm(len(users), generator=rng)
+    train = Interactions.from_pairs(users, items, 20, 12, times=times)
+    histories = [set(row[:-1]) for row in train.by_user.to_lists()]  # no history holds the last item
+    value = torch.zeros(12, 12, dtype=torch.float64)
+    for i in range(12):
+        for j in range(12):
+            having = [sum(item in history for history in histories) for item in (i, j)]
+            common = sum(1 / math.log(1 + len(history)) for history in histories if {i, j} <= history)
+            value[i, j] = common / math.sqrt(having[0] * having[1]) if i != j and common else 0.0
+    found, alike = similar_by_users(train, torch.Generator().manual_seed(0))
+    best, least = value.amax(1), value[value > 0].min()
+    assert (best > 0).all() and value[torch.arange(12), found].equal(best)
+    torch.testing.assert_close(alike, (best - least) / (best.max() - least))
+
+
 def test_items_similar_by_users_by_hand():
     """Users {1, 2} and {1, 2, 3}, and a last item each that does not count."""
     train = Interactions.from_pairs(torch.tensor([0, 0, 0, 1, 1, 1, 1]), torch.tensor([1, 2, 5, 1, 2, 3, 6]), 2, 7,
@@ -126,7 +169,8 @@ def test_operators_are_equally_likely():
 
 
 @pytest.mark.parametrize("wrong", [{"operators": ["twist"]}, {"operators": []}, {"threshold": 3},
-                                   {"ratios": {"crop": 0.2}}, {"ratios": RATIO | {"mask": 1.5}}])
+                                   {"ratios": {"crop": 0.2}}, {"ratios": RATIO | {"mask": 1.5}},
+                                   {"ratios": RATIO | {"mask": 1.0}, "masked": "padding"}])
 def test_what_is_no_augmentation_is_refused(wrong):
     with pytest.raises(ValueError, match="operator"):
         Augmentation(**{"ratios": RATIO} | wrong)

@@ -57,7 +57,7 @@ def test_places_count_from_the_end_and_last_takes_the_end(layout):
 
 def test_a_filled_order_begins_each_row_with_padding_that_everybody_is_blind_to(rng):
     layout = Filled(Ragged.from_lists([[5, 6, 7], [8]]), 4)
-    assert layout.history.to_lists() == [[0, 5, 6, 7], [0, 0, 0, 8]]
+    assert layout.history.to_lists() == [[-1, 5, 6, 7], [-1, -1, -1, 8]]
     assert layout.real.tolist() == [False, True, True, True, False, False, False, True]
     assert layout.places.tolist() == [3, 2, 1, 0, 3, 2, 1, 0]
     [grid] = layout.grids
@@ -82,3 +82,17 @@ def test_a_filled_order_knows_where_its_items_are():
     assert layout.own.tolist() == [1, 2, 3, 7] and layout.items.tolist() == [5, 6, 7, 8]
     assert layout.bare.history.to_lists() == [[5, 6, 7], [8]]
     assert layout.shared().tolist() == [0, 2, 3, 4, 1, 1, 1, 5]  # two rows, and then four items
+
+
+def test_an_item_that_padding_masks_is_seen_by_nobody_and_looks_back_at_what_is_real():
+    layout = Filled(Ragged.from_lists([[5, -1, 7], [-1, 8]]), 4)
+    assert layout.real.tolist() == [False, True, False, True, False, False, False, True]
+    assert layout.items.tolist() == [5, 7, 8] and layout.own.tolist() == [1, 3, 7]
+    [grid] = layout.grids
+    looks = grid.allowed(causal=True)[:, 0]
+    assert looks[0].tolist() == [[True] * 4, [False, True, False, False], [False, True, False, False],
+                                 [False, True, False, True]]
+    assert looks[1, :3].all() and looks[1, 3].tolist() == [False] * 3 + [True]  # a mask that comes first is as blind
+    assert layout.bare.history.to_lists() == [[5, -1, 7], [8]] and layout.seeing.tolist() == [1, 2, 3, 7]
+    assert layout.shared().tolist() == [0, 2, 3, 4, 1, 1, 1, 5]
+    assert layout.laid(torch.ones(3, 1)).flatten().tolist() == [0, 1, 0, 1, 0, 0, 0, 1]

@@ -4,6 +4,7 @@ from functools import partial
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from recot.data.interactions import Ragged
 from recot.data.layout import Filled, Layout
@@ -67,6 +68,40 @@ def test_padding_sees_all_of_its_row_alike_where_attention_is_by_distance(rng):
         torch.testing.assert_close(found[[place]], torch.cat(expected, 1))
     alone = torch.cat(block(mean[[1, 2, 5]], spread[[1, 2, 5]], layout.bare), 1)
     torch.testing.assert_close(found[[1, 2, 5]], alone)
+
+
+def padded(network, row):
+    """(L, d): the states of a row in one grid of L places, where nobody looks at -1 and all look at everything else."""
+    ids = torch.tensor([-1] * (network.max_length - len(row)) + row)
+    real = (ids >= 0)[:, None]
+    allowed = real.T.expand(len(ids), -1).tril()
+    if isinstance(network, SASRec):  # its scores stay where all are shut off; by distance they drown, and all is alike
+        x = network.norm(network.table(ids.clamp(min=0)) * real + network.positions)
+        for block in network.blocks:
+            q, k, v = block.inward(x).view(len(ids), 3, block.n_heads, -1).permute(1, 2, 0, 3)
+            seen = block.attention(q, k, v, allowed | ~allowed.any(1, keepdim=True)).transpose(0, 1).flatten(1)
+            x = block.first_norm(x + block.outward(seen))
+            x = block.second_norm(x + block.narrow(F.gelu(block.widen(x))))
+        return x
+    mean, spread = (network.norm(table(ids.clamp(min=0)) * real + positions) for table, positions in (
+        (network.means, network.mean_positions), (network.spreads, network.spread_positions)))
+    mean = F.elu(mean)
+    for block in network.blocks:
+        spread = variance(spread)
+        heads = (len(ids), 3, block.n_heads, -1)
+        q, k, v = block.mean.inward(mean).view(heads).permute(1, 2, 0, 3)
+        qs, ks, vs = variance(block.spread.inward(spread)).view(heads).permute(1, 2, 0, 3)
+        seen = block.attention(torch.cat([q, qs.sqrt()], -1), torch.cat([k, ks.sqrt()], -1), v, vs, allowed)
+        seen, seen_spread = seen.transpose(0, 1).unflatten(-1, (2, -1)).transpose(1, 2).flatten(2).unbind(1)
+        spread = block.spread.after(spread, seen_spread, block.norm, None)
+        mean = block.mean.after(mean, seen, block.norm, None) if block.contextual else mean
+    return torch.cat([mean, deviation(spread)], -1)
+
+
+def test_padding_before_a_history_and_for_its_items_is_that_of_one_padded_grid(network):
+    rows = [[1, 2, -1, 4, 5], [-1, 6], [3, -1, -1, 7, 8, -1], [9]]
+    found = network.states(network.layout(Ragged.from_lists(rows), filled=True))
+    torch.testing.assert_close(found, torch.cat([padded(network, row) for row in rows]), atol=1e-5, rtol=1e-4)
 
 
 def test_only_the_latest_items_are_read_and_nothing_known_is_zero(network):
