@@ -85,7 +85,8 @@ def budgets(artifact: Artifact, lines: Sequence[Line], ledger: Mapping[str, Line
             own = said["row", line["row"]] | said["column", line["column"]]  # settings that the artifact names
             if own.isdisjoint({*trials[0], "tuned"}):
                 epochs = trials[0].get("max_epochs") or "any number of"
-                spent.setdefault(f"{len(trials)} configurations, at most {epochs} epochs each", set()).add(
+                ends = ", the first of them to the end" if any(trial.get("final") for trial in trials) else ""
+                spent.setdefault(f"{len(trials)} configurations, at most {epochs} epochs each{ends}", set()).add(
                     f"{names[line['row']]} on {run['data']}")
     for budget, methods in spent.items():
         yield f"Tuned on validation with {budget}: {'; '.join(sorted(methods))} (results/tuning)."

@@ -147,12 +147,14 @@ class Tuning:
     Attributes:
         rows: id -> overrides in Hydra's sweep grammar, without the data set; those of ``base`` in the spec come first.
         preset_first: whether the first trial has the settings of the preset.
+        finals: so many of the best trials, and the preset, are run without the cap on epochs as well.
     """
 
     trials: int
     epochs: int
     rows: dict[str, tuple[str, ...]]
     preset_first: bool = False
+    finals: int = 0
 
 
 @cache
@@ -184,10 +186,10 @@ def tuning(paper: str) -> Tuning:
     node = _read(paper).get("tuning")
     if node is None:
         raise RequestError(f"experiments/{paper}.yaml has no `tuning`; use python -m recot.tune for a single method")
-    _refuse_unknown(node, {"trials", "epochs", "base", "preset_first", "rows"}, f"{paper}.yaml, tuning")
+    _refuse_unknown(node, {"trials", "epochs", "base", "preset_first", "finals", "rows"}, f"{paper}.yaml, tuning")
     base = node.get("base", "")
     rows = {str(id_): tuple(shlex.split(f"{base} {run}")) for id_, run in node["rows"].items()}
-    return Tuning(node["trials"], node["epochs"], rows, node.get("preset_first", False))
+    return Tuning(node["trials"], node["epochs"], rows, node.get("preset_first", False), node.get("finals", 0))
 
 
 def _read(paper: str) -> dict[str, Any]:

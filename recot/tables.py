@@ -205,12 +205,12 @@ def tune_rows(options: argparse.Namespace) -> int:
     requests = [[f"data={data}", *plan.rows[name]] for data in options.data for name in options.row or plan.rows]
     if options.dry_run:
         budget = ["--trials", str(plan.trials), "--epochs", str(plan.epochs), "--write",
-                  *["--preset-first"] * plan.preset_first]
+                  *["--preset-first"] * plan.preset_first, *["--finals", str(plan.finals)] * bool(plan.finals)]
         sys.stdout.writelines(shlex.join(["python", "-m", "recot.tune", *words, *budget]) + "\n" for words in requests)
         return 0
     logging.getLogger("recot.tune").setLevel(logging.INFO)
     trials = [tune(words, plan.trials, plan.epochs, results=options.results, write=True,
-                   preset_first=plan.preset_first) for words in requests]
+                   preset_first=plan.preset_first, finals=plan.finals) for words in requests]
     return 1 if any(best(rows) is None for rows in trials) else 0
 
 

@@ -33,6 +33,8 @@ from recot import cache, compose
 from recot.schema import RequestError
 from recot.space import METHOD, Space, setting
 
+FINAL = ("final", "final_epochs", "final_best_epoch", "final_seconds", "final_status", "final_key")
+"""Of a row: what a run without the cap on epochs came to."""
 log = logging.getLogger("recot.tune")  # __name__ is __main__ under python -m
 
 
@@ -84,7 +86,8 @@ def command(words: Sequence[str], choices: Mapping[str, str]) -> str:
 
 
 def tune(overrides: Sequence[str], trials: int, epochs: int | None = None, seed: int = 0,
-         results: Path = Path("results"), write: bool = False, preset_first: bool = False) -> list[dict[str, Any]]:
+         results: Path = Path("results"), write: bool = False, preset_first: bool = False,
+         finals: int = 0) -> list[dict[str, Any]]:
     """Try ``trials`` different configurations, or all there are; found records count.
 
     ``<results>/tuning/<data>/<model>-<loss>-<denoiser>.csv`` is written after every trial, in place of what was there.
@@ -94,9 +97,12 @@ def tune(overrides: Sequence[str], trials: int, epochs: int | None = None, seed:
         epochs: cap of each trial's ``trainer.max_epochs``. seed: of the sampler.
         write: put the best values into ``conf/tuned``, where they apply to every run of the method on these data.
         preset_first: the first trial has the settings of the preset, so that no winner is worse.
+        finals: so many of the best trials, and the preset where it came first, are run without the cap as well, and
+            these decide: what is ahead early need not be at the end.
 
     Returns:
-        One row per trial, in order; ``value`` is the validation metric, None where the trial did not end well.
+        One row per trial, in order; ``value`` is the validation metric, None where the trial did not end well, and
+        ``final`` that of a run without the cap.
 
     Raises:
         RequestError, HydraException: the request is wrong; nothing was run.
@@ -104,6 +110,9 @@ def tune(overrides: Sequence[str], trials: int, epochs: int | None = None, seed:
     for name, number in (("--trials", trials), ("--epochs", 1 if epochs is None else epochs)):
         if number < 1:
             raise RequestError(f"{name} {number} leaves nothing to run; give 1 or more")
+    if finals < 0 or (finals and epochs is None):
+        raise RequestError(f"--finals {finals} has trials run again without their cap on epochs; give --epochs "
+                           "as well, and 0 or more")
     space = Space(overrides)
     groups = [key for key in space.sweeps if "." not in key]
     if write and groups:
@@ -123,20 +132,23 @@ def tune(overrides: Sequence[str], trials: int, epochs: int | None = None, seed:
         if hidden.exists():
             log.info("left out of the trials: %s", hidden)
     start = [space.combination(configured(space.fixed(), epochs)[0])] if preset_first else []
-    rows = search(space, trials, epochs, seed, file, start)
+    told = reported(file)
+    rows = search(space, trials, epochs, seed, file, start, told)
+    if finals:
+        finish(space, rows, finals, preset_first, file, told)
     log.info("written to %s", file)
     if write and (winner := best(rows)):
         config, choices = configured(space.words(winner), epochs)
         title = (f"Best of {len(rows)} configurations by validation {winner['metric']}, at most {winner['max_epochs']} "
-                 f"epochs each; see {file.as_posix()}.")
+                 f"epochs each{', then the first of them to the end' if finals else ''}; see {file.as_posix()}.")
         options = ["--trials", trials, *([] if epochs is None else ["--epochs", epochs]), "--sampler-seed", seed,
-                   *["--preset-first"] * preset_first]
+                   *["--preset-first"] * preset_first, *["--finals", finals] * bool(finals)]
         keep(space, config, tuned_file(choices), title, [str(option) for option in options])
     return rows
 
 
 def search(space: Space, trials: int, epochs: int | None, seed: int, file: Path,
-           start: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+           start: Sequence[Mapping[str, Any]], told: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
     """Ask, run, tell, until there are enough rows or no combinations left; those in ``start`` first."""
     import optuna
 
@@ -148,7 +160,7 @@ def search(space: Space, trials: int, epochs: int | None, seed: int, file: Path,
         study.enqueue_trial(dict(params))
     rows: dict[str, dict[str, Any]] = {}  # by the key of the record
     asked: set[tuple[Any, ...]] = set()
-    data, told = None, reported(file)
+    data = None
     while len(rows) < trials:
         if len(asked) == space.size:
             log.info("these are all the configurations there are: %d, and %d were asked for", len(rows), trials)
@@ -162,8 +174,7 @@ def search(space: Space, trials: int, epochs: int | None, seed: int, file: Path,
         asked.add(tuple(params.values()))
         if fresh:
             cap = [] if epochs is None else [f"trainer.max_epochs={config['trainer']['max_epochs']}"]
-            whole = ["protocol.refit=false"] * compose.composed(*space.words(params))[0]["protocol"]["refit"]
-            record = outcome(config, choices, command([*space.words(params), *whole, *cap], choices), key, told)
+            record = outcome(config, choices, command([*unrefitted(space, params), *cap], choices), key, told)
             rows[key] = entry(record, config, key, {"trial": len(rows) + 1, **params}, trials)
             write_table(file, list(rows.values()))
             report(list(rows.values()), space, record)
@@ -174,15 +185,45 @@ def search(space: Space, trials: int, epochs: int | None, seed: int, file: Path,
     return list(rows.values())
 
 
+def unrefitted(space: Space, params: Mapping[str, Any]) -> list[str]:
+    """The overrides of a trial, whose model is not fitted again on what validates it."""
+    words = space.words(params)
+    return [*words, *["protocol.refit=false"] * compose.composed(*words)[0]["protocol"]["refit"]]
+
+
+def finish(space: Space, rows: Sequence[dict[str, Any]], count: int, preset_first: bool, file: Path,
+           told: Mapping[str, dict[str, Any]]) -> None:
+    """Run the best ``count`` trials, and the preset, without their cap, and write it into their rows."""
+    from recot import experiment
+
+    for row in rows:
+        row.update(dict.fromkeys(FINAL))
+    ranked = sorted((row for row in rows if row["value"] is not None), key=lambda row: row["value"], reverse=True)
+    chosen = {row["trial"]: row for row in (*rows[:preset_first], *ranked[:count])}
+    for row in chosen.values():
+        config, choices = configured(space.words(row), None)
+        key = cache.key(config, experiment.make(config["data"]).digest())
+        record = outcome(config, choices, command(unrefitted(space, row), choices), key, told)
+        done = record["status"] == "done"
+        row.update({"final": record["valid"][row["metric"]] if done else None, "final_epochs": record.get("epochs"),
+                    "final_best_epoch": record.get("best_epoch"), "final_seconds": record.get("seconds"),
+                    "final_status": record["status"], "final_key": key})
+        write_table(file, rows)
+        log.info("trial %d to the end: %s, %s epochs%s", row["trial"],
+                 f"{row['metric']} {row['final']:.4f}" if done else f"{record['status']}: {record.get('error')}",
+                 row["final_epochs"], "" if record.get("fresh", True) else ", found")
+
+
 def reported(file: Path) -> dict[str, dict[str, Any]]:
     """What the table of a study tells of the records of its finished trials, by their keys."""
     if not file.exists():
         return {}
     with file.open(encoding="utf-8", newline="") as stream:
-        return {row["key"]: {"status": "done", "valid": {row["metric"]: float(row["value"])}, "fresh": False,
-                             "epochs": int(row["epochs"]), "best_epoch": int(row["best_epoch"]),
-                             "seconds": float(row["seconds"])} for row in csv.DictReader(stream)
-                if row["status"] == "done"}
+        return {row[f"{kind}key"]: {
+            "status": "done", "valid": {row["metric"]: float(row[value])}, "fresh": False,
+            "epochs": int(row[f"{kind}epochs"]), "best_epoch": int(row[f"{kind}best_epoch"]),
+            "seconds": float(row[f"{kind}seconds"])} for row in csv.DictReader(stream)
+            for kind, value in (("", "value"), ("final_", "final")) if row.get(f"{kind}status") == "done"}
 
 
 def outcome(config: dict[str, Any], choices: dict[str, str], command: str, key: str,
@@ -216,8 +257,9 @@ def entry(record: Mapping[str, Any], config: Mapping[str, Any], key: str, start:
 
 
 def best(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """The row with the highest value, the first of equals; None where no trial ended well."""
-    return max((row for row in rows if row["value"] is not None), key=lambda row: row["value"], default=None)
+    """The row of highest final value, or of highest value before finals; the first of equals, None where none ended."""
+    by = "final" if any(row.get("final") is not None for row in rows) else "value"
+    return max((row for row in rows if row[by] is not None), key=lambda row: row[by], default=None)
 
 
 def write_table(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -266,12 +308,14 @@ def show(rows: Sequence[Mapping[str, Any]], overrides: Sequence[str], write: boo
     ranked = sorted(rows, key=lambda row: -math.inf if row["value"] is None else row["value"], reverse=True)
     table = Table(title=f"the best of {len(rows)} trials, validation {rows[0]['metric']}, at most "
                         f"{rows[0]['max_epochs']} epochs each")
-    for name in ("trial", *space.sweeps, rows[0]["metric"], "epochs", "seconds"):
-        table.add_column(name, justify="right")
+    ends = ("final", "final_epochs") if "final" in rows[0] else ()
+    for name in ("trial", *space.sweeps, rows[0]["metric"], "epochs", "seconds", *ends):
+        table.add_column(name.replace("final_", "its ").replace("final", "to the end"), justify="right")
     for row in ranked[:10]:
         value = row["status"] if row["value"] is None else f"{row['value']:.4f}"
-        table.add_row(*(str("" if cell is None else cell) for cell in (
-            row["trial"], *(row[key] for key in space.sweeps), value, row["epochs"], row["seconds"])))
+        table.add_row(*("" if cell is None else f"{cell:.4f}" if name == "final" else str(cell) for name, cell in (
+            ("trial", row["trial"]), *((key, row[key]) for key in space.sweeps), ("value", value),
+            *((name, row[name]) for name in ("epochs", "seconds", *ends)))))
     console = Console()
     console.print(table)
     if winner:
@@ -294,6 +338,8 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--sampler-seed", type=int, default=0, help="another order of trials (default 0)")
     parser.add_argument("--preset-first", action="store_true", help="the first trial has the settings of the preset, "
                         "which have to be among those tried")
+    parser.add_argument("--finals", type=int, default=0, metavar="N", help="run the best N, and the preset where it "
+                        "came first, without the cap on epochs as well, and let these decide")
     parser.add_argument("--results", type=Path, default=Path("results"), metavar="DIR",
                         help="where tuning/<data>/<model>-<loss>-<denoiser>.csv is written (default results)")
     parser.add_argument("--write", action="store_true", help="put the best values into conf/tuned")
@@ -310,7 +356,7 @@ def main() -> None:
     options = arguments().parse_intermixed_args()
     try:
         rows = tune(options.overrides, options.trials, options.epochs, options.sampler_seed, options.results,
-                    options.write, options.preset_first)
+                    options.write, options.preset_first, options.finals)
         show(rows, options.overrides, options.write)
     except (RequestError, HydraException) as error:
         raise SystemExit(refuse(compose.explain(error))) from None

@@ -26,6 +26,19 @@ def test_a_row_counts_as_tuned_unless_it_sets_what_its_study_chose(tmp_path, ove
     assert list(budgets(artifact, lines, ledger, tmp_path)) == told
 
 
+def test_a_study_with_finals_says_so(tmp_path):
+    (tmp_path / "gowalla").mkdir()
+    header, first, second = STUDY.splitlines()
+    study = f"{header},final,final_epochs\n{first},0.4,90\n{second},,\n"
+    (tmp_path / "gowalla" / "clrec-infonce-none.csv").write_text(study)
+    artifact = Artifact("own", "table", "results", "", "", (Row("one", "One", ("model=clrec",), False),),
+                        (Column("gowalla", "gowalla", "Gowalla", ("data=gowalla",)),), ("recall@10",), (0,))
+    ledger = {"k": {"data": "gowalla", "model": "clrec", "loss": "infonce", "denoiser": "none"}}
+    [told] = budgets(artifact, [{"row": "one", "column": "gowalla", "key": "k"}], ledger, tmp_path)
+    assert told == ("Tuned on validation with 2 configurations, at most 20 epochs each, the first of them to the end: "
+                    "One on gowalla (results/tuning).")
+
+
 def test_a_cell_of_fewer_seeds_than_the_others_is_named():
     rows = tuple(Row(name.lower(), name, (), False) for name in ("One", "Two", "Three"))
     artifact = Artifact("own", "table", "results", "", "", rows, (Column("gowalla", "gowalla", "Gowalla", ()),),

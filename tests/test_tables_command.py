@@ -311,6 +311,8 @@ def test_tuning_has_a_dry_run_that_runs_nothing(tmp_path):
         ["python", "-m", "recot.tune", f"data={data}"] for data in ("gowalla", "ml1m")]
     assert "loss.gamma=0.2,0.5" in done.stdout and "--trials 6 --epochs 20 --write" in done.stdout
     assert "trainer.learning_rate=4e-3" in done.stdout  # of the base
+    done = tables(tmp_path, "--tune", "--paper", "mstein", "--data", "office", "--row", "stosa", "--dry-run")
+    assert done.stdout.rstrip().endswith("--trials 8 --epochs 40 --write --preset-first --finals 2")
     assert not list(tmp_path.iterdir())
 
 

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from commands import TINY, composed, python
 
-from recot import compose, experiment, tune
+from recot import cache, compose, experiment, tune
 from recot.schema import RequestError
 
 REQUEST = (*TINY, "model=clrec", "loss.batch_size=64", "loss.tau=0.05,0.1,0.2", "trainer.weight_decay=0,1e-6")
@@ -117,6 +117,61 @@ def test_the_table_has_a_row_per_trial_and_says_what_its_numbers_are(calls):
     row = next(csv.DictReader(table().decode().splitlines()))
     assert [row[name] for name in ("trial", "epochs", "best_epoch", "seconds", "status", "metric", "trials",
                                    "max_epochs")] == ["1", "3", "2", "1.5", "done", "ndcg@20", "2", "2"]
+
+
+@pytest.fixture
+def slow(monkeypatch):
+    """What ran, by a stand-in in which the smaller tau is ahead early and behind at the end."""
+    seen = []
+
+    def run(config, choices, command):
+        tau, early = config["loss"]["tau"], config["trainer"]["max_epochs"] == 1
+        seen.append((tau, config["trainer"]["max_epochs"]))
+        return {"status": "done", "valid": {"ndcg@20": 1 - tau if early else tau}, "epochs": 1 if early else 2,
+                "best_epoch": 1, "seconds": 1.5, "fresh": True}
+
+    monkeypatch.setattr(experiment, "run", run)
+    return seen
+
+
+def test_the_best_and_the_preset_are_run_to_the_end_and_that_decides(slow, monkeypatch, capsys, caplog):
+    caplog.set_level("INFO", "recot.tune")
+    words = (*TINY, "model=clrec", "loss.tau=0.05,0.1,0.15,0.2,0.3", "--trials", "5", "--epochs", "1",
+             "--preset-first", "--finals", "2", "--write")
+    assert exit_code(monkeypatch, *words) == 0
+    assert slow[:1] == [(0.2, 1)] and sorted(slow[5:]) == [(0.05, 2), (0.1, 2), (0.2, 2)]
+    rows = {float(row["loss.tau"]): row for row in csv.DictReader(table().decode().splitlines())}
+    assert {tau: (row["value"], row["final"], row["final_status"]) for tau, row in rows.items()} == {
+        0.05: ("0.95", "0.05", "done"), 0.1: ("0.9", "0.1", "done"), 0.2: ("0.8", "0.2", "done"),
+        0.15: ("0.85", "", ""), 0.3: ("0.7", "", "")}
+    file = compose.CONF / "tuned" / "planted" / "clrec-infonce-none.yaml"
+    assert yaml.safe_load(file.read_text()) == {"loss": {"tau": 0.2}}
+    assert "at most 1 epochs each, then the first of them to the end" in file.read_text()
+    assert "--preset-first --finals 2" in file.read_text().splitlines()[2]
+    assert "best: python -m recot.run trainer=smoke" in (said := capsys.readouterr().out) and "loss.tau=0.2" in said
+    assert "trial 1 to the end: ndcg@20 0.2000, 2 epochs" in caplog.text
+    before = table()
+    assert exit_code(monkeypatch, *words) == 0 and len(slow) == 8 and table() == before  # the table answers for all
+
+
+def test_a_final_that_breaks_leaves_the_others(slow, monkeypatch):
+    real = experiment.run
+
+    def run(config, *rest):
+        if config["trainer"]["max_epochs"] > 1 and config["loss"]["tau"] == 0.1:
+            raise ArithmeticError("no luck")
+        return real(config, *rest)
+
+    monkeypatch.setattr(experiment, "run", run)
+    rows = tune.tune([*TINY, "model=clrec", "loss.tau=0.05,0.1,0.3"], 3, 1, finals=2)
+    assert tune.best(rows)["loss.tau"] == "0.05"
+    assert {row["loss.tau"]: row["final_status"] for row in rows} == {"0.05": "done", "0.1": "failed", "0.3": None}
+
+
+def test_the_key_of_a_final_is_that_of_the_run_with_these_settings(slow, tmp_path):
+    row = tune.best(tune.tune([*TINY, "model=clrec", "loss.tau=0.1,0.2"], 2, 1, finals=1))
+    config, _ = composed(*TINY, "model=clrec", f"loss.tau={row['loss.tau']}")
+    assert row["final_key"] == cache.key(config, experiment.make(config["data"]).digest()) != row["key"]
 
 
 def test_a_killed_study_goes_on_where_it_was_and_ends_with_the_same_table(tmp_path, monkeypatch, capsys, caplog):
@@ -257,6 +312,7 @@ def test_models_can_be_compared_and_the_table_is_named_after_all_of_them(calls, 
     (["loss.tau=0.1,0.2", "metrics=[hr@5]"], "metrics leaves out ndcg@20"),
     (["loss.tau=0.1,0.2", "--trials", "0"], "--trials 0 leaves nothing to run; give 1 or more"),
     (["loss.tau=0.1,0.2", "--epochs", "0"], "--epochs 0 leaves nothing to run; give 1 or more"),
+    (["loss.tau=0.1,0.2", "--finals", "1"], "--finals 1 has trials run again without their cap on epochs"),
     (["loss.tau=0.1,(0.2"], "loss.tau=0.1,(0.2"),
 ])
 def test_a_wrong_request_is_refused_with_what_would_work_and_nothing_is_run(calls, monkeypatch, capsys, words, reason):
