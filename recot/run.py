@@ -6,6 +6,7 @@ import logging
 import os
 import shlex
 import sys
+from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -25,10 +26,14 @@ def run(cfg: DictConfig) -> None:
     """One job, of one or of a sweep."""
     settings = HydraConfig.get()
     choices = {group: str(choice) for group, choice in settings.runtime.choices.items()}
-    typed = OmegaConf.to_container(settings.overrides.task, resolve=False)  # resolving could copy a secret
-    command = shlex.join(["python", "-m", "recot.run", *typed])  # type: ignore[misc]  # a list of words, as they came
+    typed: Any = OmegaConf.to_container(settings.overrides.task, resolve=False)  # resolving could copy a secret
+    command = shlex.join(["python", "-m", "recot.run", *typed])
     try:
         config = checked(cfg, choices)
+        asked = any(word.startswith("tuned=") for word in typed)
+        if asked and not (CONF / "tuned" / f"{choices['tuned']}.yaml").exists():
+            log.warning("conf/tuned has no %s, so the settings of the preset apply; recot.tune --write makes one",
+                        choices["tuned"])
         from recot import experiment
         from recot.report import show
 

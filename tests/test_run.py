@@ -239,6 +239,13 @@ def test_a_constructor_that_refuses_a_number_makes_it_a_wrong_request(tmp_path, 
     assert "refused: tau is a temperature and has to be positive, got 0.0" in capsys.readouterr().err
 
 
+def test_tuned_settings_that_are_asked_for_and_are_not_there_are_missed(tmp_path, monkeypatch, capsys, caplog):
+    monkeypatch.setenv("RECOT_RUNS", str(tmp_path))
+    assert exit_code(monkeypatch, *TINY, "model=popularity") == 0 and "conf/tuned" not in caplog.text
+    assert exit_code(monkeypatch, *TINY, "model=popularity", "tuned=${data}/nothing") == 0
+    assert "conf/tuned has no planted/nothing, so the settings of the preset apply" in caplog.text
+
+
 def test_a_variable_named_on_the_command_line_is_kept_by_its_name(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("RECOT_RUNS", str(tmp_path))
     monkeypatch.setenv("MY_WAY", "pair")
