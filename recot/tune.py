@@ -200,9 +200,11 @@ def finish(space: Space, rows: Sequence[dict[str, Any]], count: int, preset_firs
         row.update(dict.fromkeys(FINAL))
     ranked = sorted((row for row in rows if row["value"] is not None), key=lambda row: row["value"], reverse=True)
     chosen = {row["trial"]: row for row in (*rows[:preset_first], *ranked[:count])}
+    data = None
     for row in chosen.values():
         config, choices = configured(space.words(row), None)
-        key = cache.key(config, experiment.make(config["data"]).digest())
+        data = data or experiment.make(config["data"]).digest()
+        key = cache.key(config, data)
         record = outcome(config, choices, command(unrefitted(space, row), choices), key, told)
         done = record["status"] == "done"
         row.update({"final": record["valid"][row["metric"]] if done else None, "final_epochs": record.get("epochs"),
