@@ -122,19 +122,24 @@ def style(artifact: Artifact) -> None:
                             "axes.spines.right": False}
 
 
+def colour(artifact: Artifact, row: Row) -> str:
+    """The same for a method in every panel and every figure of a paper, whichever rows they have."""
+    return f"C{(artifact.colours or tuple(row.id for row in artifact.rows)).index(row.id)}"
+
+
 def draw_lines(panel: Any, artifact: Artifact, columns: Sequence[Column], lines: Lines, metric: str) -> None:
     """One metric of one data set along the axis: a line for every row, crosses where the paper prints a number."""
-    for number, row in enumerate(artifact.rows):
+    for row in artifact.rows:
         found = [(place if column.group else column.value, lines[row.id, column.id, metric])
                  for place, column in enumerate(columns)]
         ours = [(value, float(line["mean"]), float(line["std"] or 0.0)) for value, line in found if line["mean"]]
         if ours:
             values, means, errors = zip(*ours, strict=True)
-            panel.errorbar(values, means, errors if any(errors) else None, color=f"C{number}", marker="o",
+            panel.errorbar(values, means, errors if any(errors) else None, color=colour(artifact, row), marker="o",
                            markersize=4, label=row.name)
         printed = [(value, float(line["paper"])) for value, line in found if line["paper"]]
         if printed:
-            panel.plot(*zip(*printed, strict=True), color=f"C{number}", marker="x", linestyle="")
+            panel.plot(*zip(*printed, strict=True), color=colour(artifact, row), marker="x", linestyle="")
     panel.set(ylabel=metric, xticks=[column.value for column in columns])
 
 
@@ -166,12 +171,11 @@ def draw(above: Any, below: Any, artifact: Artifact, rows: Sequence[Row], column
                 errors.append(float(line["std"] or 0.0))
         if not places:
             continue
-        color = f"C{artifact.rows.index(row)}"  # the same in every panel, whichever rows it has
-        above.bar([place + (number - (len(rows) - 1) / 2) * width for place in places], values, width, color=color,
-                  label=row.name, yerr=errors if any(errors) else None)
+        above.bar([place + (number - (len(rows) - 1) / 2) * width for place in places], values, width,
+                  color=colour(artifact, row), label=row.name, yerr=errors if any(errors) else None)
         if places[0] == 0 and values[0]:
             changes = [100 * (value / values[0] - 1) for value in values]
-            below.plot(places, changes, color=color, marker="o", markersize=4)
+            below.plot(places, changes, color=colour(artifact, row), marker="o", markersize=4)
     above.set(title=columns[0].name, ylabel=metric, xlim=(-0.6, len(columns) - 0.4))
     below.set(xticks=range(len(columns)), xticklabels=[f"{column.value:.0%}" for column in columns],
               xlabel=artifact.axis[1] if artifact.axis else "", ylabel="change in %")

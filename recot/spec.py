@@ -108,6 +108,7 @@ class Artifact:
         improvement: ids of rows the best of which is compared with the best of the paper's other rows, or none.
         plot: how a figure is drawn, or None. axis: name and label of the x axis, or None.
         planted: the real data gave way to planted ones (a profile).
+        colours: ids of the rows of all figures of the paper; the place of a row there is its colour.
     """
 
     paper: str
@@ -127,6 +128,7 @@ class Artifact:
     plot: str | None = None
     axis: tuple[str, str] | None = None
     planted: bool = False
+    colours: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:
@@ -173,8 +175,11 @@ def load(paper: str, profile: str | None = None) -> tuple[Artifact, ...]:
         RequestError: there is no such paper or profile, or the spec says something nothing reads.
     """
     spec = _read(paper)
-    artifacts = tuple(_artifact(paper, name, node, spec) for name, node in spec["artifacts"].items())
-    return tuple(_on_planted(artifact, profile) for artifact in artifacts) if profile else artifacts
+    artifacts = [_artifact(paper, name, node, spec) for name, node in spec["artifacts"].items()]
+    colours = tuple(dict.fromkeys(row.id for artifact in artifacts if artifact.kind == "figure"
+                                  for row in artifact.rows))
+    artifacts = [replace(artifact, colours=colours) for artifact in artifacts]
+    return tuple(_on_planted(artifact, profile) if profile else artifact for artifact in artifacts)
 
 
 def tuning(paper: str) -> Tuning:

@@ -115,6 +115,17 @@ def test_crosses_stand_where_the_paper_prints_a_number(panels):
     assert [(line.get_xdata().tolist(), line.get_ydata().tolist()) for line in crosses] == [([0.2], [0.25])]
 
 
+@pytest.mark.parametrize("artifact", [FIGURE, LINES])
+def test_a_method_has_the_colour_of_its_place_among_all_figures_of_the_paper(panels, artifact):
+    values = {(row.id, "gowalla noise=0"): mean(0.2) for row in artifact.rows}
+    drawn = panels(replace(artifact, colours=("other", "full", "another", "bprmf")), csv_rows(artifact, values))
+    handles, labels = drawn.axes[0].get_legend_handles_labels()
+    colours = {label: to_rgba(handle.patches[0].get_facecolor() if artifact is FIGURE else handle.lines[0].get_color())
+               for handle, label in zip(handles, labels, strict=True)}
+    assert [colours[row.name] for row in artifact.rows] == [
+        to_rgba({"bprmf": "C3", "full": "C1"}[row.id]) for row in artifact.rows]
+
+
 PAIRS = pd.DataFrame({"user": np.repeat(np.arange(20), 3), "item": [*range(3)] * 20, "weight": 0.7,
                       "rho": np.linspace(0.001, 0.5, 60), "noise": [True, True, False] * 20})
 LISTS = pd.DataFrame({"user": np.repeat(np.arange(20), 2), "place": [1, 2] * 20, "before": [7, 8] * 20,

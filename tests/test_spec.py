@@ -40,7 +40,7 @@ def toy(tmp_path, monkeypatch):
     monkeypatch.setattr(spec, "EXPERIMENTS", tmp_path)
 
     def write(changed="table2", profile=None, numbers=(), **changes):
-        artifacts = TOY["artifacts"] | {changed: TOY["artifacts"][changed] | changes}
+        artifacts = TOY["artifacts"] | {changed: TOY["artifacts"].get(changed, {}) | changes}
         (tmp_path / "toy.yaml").write_text(yaml.safe_dump(TOY | {"artifacts": artifacts}, sort_keys=False))
         (tmp_path / "profiles").mkdir(exist_ok=True)
         (tmp_path / "profiles" / "smoke.yaml").write_text(
@@ -321,3 +321,10 @@ def test_a_second_reading_of_a_method_is_compared_with_the_number_of_the_first(t
     table = toy(numbers=numbers, rows=rows)["table2"]
     found = [printed(table, row, table.columns[0], "recall@20") for row in table.rows if not row.beyond]
     assert found == [0.5, 0.5, None]
+
+
+def test_the_figures_of_a_paper_agree_on_the_colours_of_its_methods(toy):
+    rows = {id_: {"name": id_, "run": "model=bprmf"} for id_ in ("c", "b")}
+    for profile in (None, "smoke"):
+        artifacts = toy("fig2", profile, **TOY["artifacts"]["fig1"] | {"rows": rows | TOY["artifacts"]["fig1"]["rows"]})
+        assert artifacts["fig1"].colours == artifacts["fig2"].colours == ("a", "c", "b")
