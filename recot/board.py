@@ -26,6 +26,7 @@ class Board:
         self.ledgers = {a.paper: {line["key"]: line for line in collect.read(self.folder(a) / "runs.csv", RUN_HEADER)}
                         for a in request.artifacts}
         self.known: dict[str, list[Cell]] = {}  # cells of the artifacts that were written
+        self.refused: dict[str, str] = {}  # artifacts that cannot be written, and why
 
     def folder(self, artifact: Artifact) -> Path:
         """Where an artifact is written."""
@@ -118,19 +119,22 @@ class Board:
                 self.write(artifact)
 
     def write(self, artifact: Artifact) -> None:
-        """Bring the files of an artifact up to date."""
+        """Bring the files of an artifact up to date; where its runs are of different splits, they stay as they were."""
         folder = self.folder(artifact)
         folder.mkdir(parents=True, exist_ok=True)
+        cells = [] if artifact.kind == "statistics" else self.cells(artifact)
+        self.known[artifact.label] = cells
+        self.refused.pop(artifact.label, None)
+        try:
+            collect.same_questions(cells)
+        except ValueError as error:  # until the other one is made again as well, by the very command that found it
+            self.refused[artifact.label] = str(error)
+            return
         with FileLock(folder / ".lock"):
             file, tests_file = folder / f"{artifact.name}.csv", folder / f"{artifact.name}_tests.csv"
             earlier = collect.read(file, HEADER)
-            if artifact.kind == "statistics":
-                lines = list(self.statistics(artifact, earlier))
-                cells: list[Cell] = []
-            else:
-                cells = self.known[artifact.label] = self.cells(artifact)
-                collect.same_questions(cells)
-                lines = collect.lines(artifact, cells, earlier)
+            lines = (list(self.statistics(artifact, earlier)) if artifact.kind == "statistics" else
+                     collect.lines(artifact, cells, earlier))
             collect.write(file, HEADER, lines)
             tests = []
             if artifact.tests:

@@ -255,4 +255,4 @@ def same_questions(cells: Iterable[Cell]) -> None:
             other = seen.setdefault((cell.column.id, seed), (split, cell.row.id))
             if other[0] != split:
                 raise ValueError(f"{cell.row.id} and {other[1]} of {cell.column.id} were run on different splits "
-                                 f"({split}, {other[0]}); run one of them again with FRESH=1")
+                                 f"({split}, {other[0]}); what is older is made again with FRESH=1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import statistics
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +12,8 @@ from recot import collect
 from recot.cache import Runs
 from recot.collect import RUN_HEADER
 from recot.runner import Job
+
+log = logging.getLogger(__name__)
 
 
 class Estimates:
@@ -22,7 +25,11 @@ class Estimates:
         known = {line["key"]: line for file in sorted(results.glob("*/runs.csv"))
                  for line in collect.read(file, RUN_HEADER)}
         for file in sorted(runs.root.glob("*/record.json")):
-            record = runs.get(file.parent.name)
+            try:
+                record = runs.get(file.parent.name)
+            except ValueError as error:
+                log.warning("%s", error)
+                continue
             if record and record["status"] == "done":
                 known[record["key"]] = collect.run_line(record)
         for line in known.values():

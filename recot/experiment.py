@@ -26,7 +26,7 @@ from recot.data.interactions import Interactions
 from recot.data.split import EvalSet, Split, joined, validate
 from recot.denoise.base import Denoiser
 from recot.evaluate import Recommender, evaluate
-from recot.learn import Diverged, Gradient, History
+from recot.learn import Diverged, Gradient, History, write_whole
 from recot.networks.base import TwoTower
 from recot.report import Bar
 from recot.staged import Relabelled
@@ -44,7 +44,15 @@ def make(node: Mapping[str, Any], **given: Any) -> Any:
 
 
 def ask_questions(config: Mapping[str, Any], dataset: Dataset) -> Split:
-    """The split of a data set under the config's protocol, with its noise, checked for leaks."""
+    """The split of a data set under the config's protocol, with its noise, checked for leaks.
+
+    Raises:
+        ValueError: the model reads histories in order, and the data have no times.
+    """
+    if getattr(hydra.utils.get_class(config["model"]["_target_"]), "ordered", False) and (
+            dataset.interactions.times is None):
+        raise ValueError("the model reads histories in order, and these data have no times; name their column, as in "
+                         "data.time=timestamp, or use a model that reads histories as sets, such as model=sclrec")
     split = make(config["noise"])(make(config["protocol"]["split"])(dataset.interactions))
     validate(split)
     return split
@@ -106,6 +114,7 @@ def run(config: dict[str, Any], choices: Mapping[str, str], command: str) -> dic
         Exception: whatever the run raised, after a record of it was written.
     """
     build(config)  # a constructor may refuse its values, and does so before anything is read or recorded
+    commit, today = sources.commit(), source_digest(config)  # of the code that is loaded; files may change meanwhile
     source = make(config["data"])
     key, runs = cache.key(config, source.digest()), cache.Runs(config["paths"]["runs"])
     with runs.lock(key):
@@ -114,25 +123,34 @@ def run(config: dict[str, Any], choices: Mapping[str, str], command: str) -> dic
             return {**earlier, "fresh": False}
         folder = runs.folder(key)
         code = folder / "code"
-        if config["force"] and not (code.exists() and code.read_text() == source_digest(config)):
+        used = code.read_text() if code.exists() and resumable(folder) else today
+        if config["force"] and used != today:
             forget(folder)  # but a forced run by this very code that was interrupted resumes
-        elif code.exists() and code.read_text() != source_digest(config):
+            used = today
+        if used != today:
             log.warning("%s was begun by code that has changed since; force=true begins anew", folder)
-        cache.write_whole(code, source_digest(config).encode())
+            used += f"+{today}" * (not used.endswith(today))
+        cache.write_whole(code, used.encode())
+        made = {"commit": commit, "sources": used}
         record = {"key": key, **{group: choices.get(group) for group in (
             "model", "loss", "denoiser", "data", "protocol", "noise")}, "seed": config["seed"], "status": "running",
             "command": command, "config": cache.relevant(config)}
         try:
-            record |= attempt(config, source, key, folder)
+            record |= attempt(config, source, key, folder) | made
             runs.put(key, record)
         except (Exception, KeyboardInterrupt) as error:
             status = {Diverged: "diverged", KeyboardInterrupt: "interrupted"}.get(type(error), "failed")
             if not earlier or earlier["status"] != "done":  # a failed attempt at force=true costs no good record
                 runs.put(key, record | {"status": status, "error": f"{type(error).__name__}: {error}",
-                                        "traceback": traceback.format_exc()} | provenance(config))
+                                        "traceback": traceback.format_exc()} | provenance(config) | made)
             raise
         forget(folder)
         return {**record, "fresh": True}
+
+
+def resumable(folder: Path) -> bool:
+    """Whether there is something that a run would resume from."""
+    return any(folder.glob("**/last.ckpt")) or any(folder.glob("**/fitted.pt"))
 
 
 def forget(folder: Path) -> None:
@@ -157,7 +175,7 @@ def attempt(config: dict[str, Any], source: Any, key: str, folder: Path) -> dict
 
         def observe(history: History) -> None:
             outputs.save_history(folder / "epochs.csv", history)
-            tracker.log(history[-1])
+            tracker.log(history[-1], len(history))
             bar.show(history)
 
         first = model = build(config, folder, observe)
@@ -177,20 +195,23 @@ def attempt(config: dict[str, Any], source: Any, key: str, folder: Path) -> dict
     for questions in (split.valid, *whole.test):
         outputs.save_answers(folder / f"{questions.name}.parquet", dataset, whole.train, questions,
                              values[questions.name])
-    if isinstance(model, Gradient | Relabelled):
-        model.save(folder / "weights.pt")
+    if isinstance(model.model if isinstance(model, Relabelled) else model, Gradient):
+        write_whole(folder / "weights.pt", model.save)
     if isinstance(model, Relabelled) or (isinstance(model, Gradient) and model.selection.best_pairs):
         outputs.save_pairs(folder / "pairs.parquet", dataset, model)
+    else:
+        (folder / "pairs.parquet").unlink(missing_ok=True)  # of an earlier run; it would be taken for this one's
     if isinstance(model, Relabelled):
         outputs.save_lists(folder / "lists.parquet", dataset, whole.test[0], whole.train.n_items, model)
     history: History = getattr(first, "history", [])
+    told = next((row for row in history if config["protocol"]["monitor"] in row), {})  # see repeat.departure
     spent = sum(row["seconds"] for row in history) or fitted - start  # an interrupted run has spent more than this one
     return {
         "status": "done", **means, **about_noise(model, whole.train),
         **({"rounds": model.rounds} if isinstance(model, Relabelled) else {}),
         "floor": {name: average(found) for name, found in floor.items()}, "digest": digest(values),
         "split": split.fingerprint, "sizes": sizes(split), "dropped": dataset.dropped, "epochs": len(history),
-        "first_epoch": {name: value for name, value in history[0].items() if name != "seconds"} if history else {},
+        "first_epoch": {name: value for name, value in told.items() if name != "seconds"},
         "best_epoch": getattr(first, "best_epoch", 0), "fit_seconds": round(fit_seconds, 3),
         "seconds": round(spent + time.monotonic() - fitted, 3), "wall_seconds": round(time.monotonic() - start, 3),
         **provenance(config)}
@@ -253,10 +274,17 @@ def descends(config: Mapping[str, Any]) -> bool:
     return config["loss"].get("_target_") is not None
 
 
+def relabels(config: Mapping[str, Any]) -> bool:
+    """Whether the denoiser says between two fits what is trained on next."""
+    return hasattr(hydra.utils.get_class(config["denoiser"]["_target_"]), "relabel")
+
+
 def source_digest(config: Mapping[str, Any]) -> str:
     """Digest of the code that the result of ``config`` depends on."""
     roots = [("recot.evaluate", "evaluate"), ("recot.metrics", "METRICS"),
-             *([("recot.learn", "Gradient")] * descends(config))]
+             *([("recot.learn", "Gradient")] * descends(config)),
+             *([("recot.staged", "Relabelled")] * relabels(config)),
+             *([(__name__, "ask_again"), (__name__, "refitted")] * config["protocol"].get("refit", False))]
     return sources.digest(cache.relevant(config), roots)
 
 

@@ -76,7 +76,7 @@ class Planner:
             if at_hand(data) or (self.request.fetch and (not self.request.data or name in self.request.data)):
                 try:
                     self.digests[settings] = make(data).digest()
-                except OSError as error:
+                except (OSError, ValueError) as error:  # nothing that is wrong with one data set stops the others
                     log.warning("%s", error)
         return self.digests[settings]
 
@@ -90,7 +90,7 @@ class Planner:
         overrides = (*column.overrides, *row.overrides)
         config, choices = self.config(overrides, seed)
         words = ["python", "-m", "recot.run", *overrides, *([f"seed={seed}"] if seed else [])]
-        return runner.Job(key, shlex.join(words), config, choices)
+        return runner.Job(key, shlex.join(words), config, choices, sources=self.code.get(key))
 
     def keys(self, artifact: Artifact, column: Column, row: Row, seeds: Iterable[int]) -> dict[int, str]:
         """Seed -> key of the run; empty where the data are not at hand."""

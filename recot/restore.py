@@ -16,12 +16,14 @@ import yaml
 from torch import Tensor
 
 from recot import cache, experiment
+from recot.compose import composed
 from recot.data.dataset import Dataset
 from recot.data.interactions import Interactions
 from recot.data.split import Query, Split
 from recot.evaluate import Recommender, recommended
 from recot.learn import Gradient
-from recot.schema import RequestError
+from recot.schema import RequestError, check_target, targets
+from recot.signature import describe
 from recot.staged import Relabelled
 
 log = logging.getLogger(__name__)
@@ -103,10 +105,11 @@ def restore(folder: str | Path, words: Sequence[str] = ()) -> Finished:
     again.
 
     Args:
-        words: where things lie now, such as ``data.root=...``; see :data:`PLACES`.
+        words: where things lie now, such as ``data.root=...``, and what may run; see :func:`settings`.
 
     Raises:
-        RequestError: there is no finished run, or what is there now is not what it was made with.
+        RequestError: there is no finished run, what is there now is not what it was made with, or the record names code
+            outside recot that its words do not trust.
     """
     folder = Path(folder)
     record = cache.Runs(folder.parent).get(folder.name)
@@ -134,17 +137,25 @@ def settings(record: Mapping[str, Any], words: Sequence[str] = ()) -> dict[str, 
     """The config of a run, as far as building it again takes one, with :data:`PLACES` as its command and ``words`` say.
 
     Raises:
-        RequestError: a word says something else; what was run cannot be changed now.
+        RequestError: a word says something else, for what was run cannot be changed now; or the record names code
+            outside recot, and no word trusts its package (``plugins=[my_package]``).
     """
     for word in words:
-        if word.partition("=")[0] not in PLACES:
-            raise RequestError(f"{word} would change what was run; all that can be said now is {', '.join(PLACES)}")
+        if word.partition("=")[0] not in (*PLACES, "plugins"):
+            raise RequestError(f"{word} would change what was run; all that can be said now is "
+                               f"{', '.join((*PLACES, 'plugins'))}")
     config = {name: dict(node) if isinstance(node, Mapping) else node for name, node in record["config"].items()}
-    for word in (*shlex.split(record["command"]), *words):
-        name, _, value = word.partition("=")
+    typed = dict(word.partition("=")[::2] for word in (*shlex.split(record["command"]), *words))
+    for name, value in typed.items():
         if name in PLACES:
             group, _, key = name.partition(".")
             config[group][key] = yaml.safe_load(value)
+    trusted = [yaml.safe_load(word.partition("=")[2]) for word in words if word.startswith("plugins=")]
+    for path, node in targets(config):  # the record may be anybody's
+        check_target(path, node, [name for names in trusted for name in ([names] if isinstance(names, str) else names)])
+    read = describe(config["data"]["_target_"])
+    if read and "cache" in read.parameters:
+        config["data"].setdefault("cache", typed.get("paths.cache") or composed()[0]["paths"]["cache"])
     return config
 
 

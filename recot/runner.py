@@ -30,6 +30,7 @@ class Job:
         key: of its record. command: what a user types for it.
         config: checked. choices: preset of each config group.
         estimate: seconds it will take, or None where nothing like it was run yet.
+        sources: digest of the code it depends on; one that is forced is not started where that has made it meanwhile.
     """
 
     key: str
@@ -37,6 +38,7 @@ class Job:
     config: dict[str, Any]
     choices: dict[str, str]
     estimate: float | None = None
+    sources: str | None = None
 
 
 def serve(connection: Connection) -> None:
@@ -143,7 +145,7 @@ class Crew:
                 return
             if self.runs.busy(job.key):
                 continue
-            if self.runs.finished(job.key) and not job.config["force"]:
+            if self.made(job):
                 self.done(Outcome(job, 0.0, None))  # by another process, meanwhile
             elif self.remaining() <= (job.estimate or 0):
                 self.left.append(job)
@@ -155,6 +157,12 @@ class Crew:
             else:
                 continue
             self.waiting.remove(job)
+
+    def made(self, job: Job) -> bool:
+        """Whether there is no need to start a job: it is done, and by the code that it is to be made again with."""
+        record = self.runs.get(job.key)
+        return record is not None and record["status"] == "done" and (
+            not job.config["force"] or record.get("sources") == job.sources)
 
     def collect(self) -> None:
         """Wait a second for a process to finish, and see to those that did or whose time is up."""
@@ -180,7 +188,7 @@ class Crew:
         else:
             worker.stop()
         if outcome.error:
-            note_failure(self.runs, outcome.job, outcome.error)
+            note_failure(self.runs, outcome.job, outcome.error, time.time() - outcome.seconds)
         self.done(outcome)
 
     def stop(self) -> None:
@@ -225,10 +233,11 @@ def carry_out(jobs: Sequence[Job], runs: Runs, *, workers: int = 1, keep: bool =
     return [*crew.left, *crew.waiting]
 
 
-def note_failure(runs: Runs, job: Job, error: str) -> None:
-    """Leave a record of a run whose process could not write one itself."""
+def note_failure(runs: Runs, job: Job, error: str, begun: float) -> None:
+    """Leave a record of a run whose process could not write one itself since it was ``begun`` (seconds since 1970)."""
     with runs.lock(job.key):
-        record = runs.get(job.key)
-        if record is None or record["status"] in ("running", "interrupted"):
+        record, file = runs.get(job.key), runs.folder(job.key) / "record.json"
+        told = record is not None and (record["status"] in ("done", "diverged") or file.stat().st_mtime >= begun)
+        if not told:  # or what stopped an earlier attempt would be taken for what stopped this one
             runs.put(job.key, {"key": job.key, "status": "failed", "error": error, "command": job.command,
                                "seed": job.config["seed"]})

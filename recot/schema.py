@@ -95,6 +95,9 @@ def check_keys(config: Mapping[str, Any]) -> None:
     """
     for path, known in KEYS.items():
         found = config[path] if path else config
+        if not isinstance(found, Mapping):
+            raise RequestError(f"{path} = {found!r} says nothing; leave {path} out, or give its parts like "
+                               f"{path}.{sorted(known)[0]}=...")
         for name in found:
             if name not in known:
                 raise RequestError(f"{f'{path}.' if path else ''}{name}: nothing reads this key. "
@@ -104,10 +107,14 @@ def check_keys(config: Mapping[str, Any]) -> None:
     for group in ("data", "noise", "trainer", "denoiser", "model", "logger"):
         if "_target_" not in (config[group] or {}):
             raise RequestError(f"{group} names nothing to run; give {group}=NAME, or leave out ~{group}")
+    if not (isinstance(config["protocol"]["split"], Mapping) and "_target_" in config["protocol"]["split"]):
+        raise RequestError(f"protocol.split = {config['protocol']['split']!r} names nothing to run; give protocol=NAME")
     for name, kind, example in (("seed", int, "0"), ("force", bool, "true"), ("metrics", list, "[recall@20,ndcg@20]"),
                                 ("plugins", list, "[my_package]")):
         if not isinstance(config[name], kind) or (kind is int and isinstance(config[name], bool)):
             raise RequestError(f"{name} = {config[name]!r} does not fit; give it like {name}={example}")
+    if not 0 <= config["seed"] < 2**63:
+        raise RequestError(f"seed = {config['seed']} is out of range; give 0 or more, below 2**63")
     if not config["metrics"]:
         raise RequestError("metrics = [] leaves nothing to report; give it like metrics=[recall@20,ndcg@20]")
 
@@ -142,14 +149,20 @@ def check_combination(config: Mapping[str, Any], choices: Mapping[str, str]) -> 
         raise RequestError(f"loss={named['loss']} trains what only {fitting} has; use {fitting}, or another loss")
 
 
-def check_portion(config: Mapping[str, Any], choices: Mapping[str, str]) -> None:
-    """Refuse a model with a vector for each user where some users do not train.
+def check_protocol(config: Mapping[str, Any], choices: Mapping[str, str]) -> None:
+    """Refuse a model with a vector for each user where some users do not train, and one that reads histories in order
+    where pairs are joined for a second fit, which have no times.
 
     Raises:
-        RequestError: with models that read histories instead.
+        RequestError: with what would work instead.
     """
     portion, model = config["protocol"]["split"].get("portion", 1), describe(config["model"].get("_target_", ""))
-    if portion != 1 and model and not model.constants.get("inductive"):
+    constants = model.constants if model else {}
+    if config["protocol"]["refit"] and constants.get("ordered"):
+        raise RequestError(f"protocol.refit=true joins pairs without their times, and model={choices.get('model')} "
+                           "reads histories in order; use protocol.refit=false")
+    inductive = constants.get("inductive") or config["model"].get("user_vector") == "none"
+    if portion != 1 and model and not inductive:
         raise RequestError(f"protocol.split.portion = {portion} leaves users without a vector in "
                            f"model={choices.get('model')}; use protocol.split.portion=1, or a model that reads "
                            "histories, such as model=sasrec")
@@ -193,6 +206,6 @@ def check(config: dict[str, Any], choices: Mapping[str, str]) -> dict[str, Any]:
     for path, node in targets(config):
         check_target(path, node, config["plugins"])
     check_combination(config, choices)
-    check_portion(config, choices)
+    check_protocol(config, choices)
     check_metrics(config)
     return canonical(config)

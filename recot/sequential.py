@@ -129,14 +129,14 @@ class DuoRec:
     Source: Qiu et al. (WSDM 2022), Contrastive Learning for Representation Degeneration Problem in Sequential
     Recommendation.
 
-    Departures: ``dropout_same`` is the default of the authors' code, where the paper adds the other two. The authors
-    predict by a softmax over all items; MStein says that its table was made with one negative, which is taken here for
-    binary cross entropy, as in the other rows.
+    Departures: ``dropout_same`` is the default of the authors' code, where the paper adds the other two. MStein says
+    that its table was made with one negative in place of the softmax over all items, which is taken for binary cross
+    entropy there, as in its other rows.
     """
 
     networks = ("SASRec",)
 
-    def __init__(self, batch_size: int = 256, negatives: int = 1, against: Literal["sampled", "all"] = "sampled",
+    def __init__(self, batch_size: int = 256, negatives: int = 0, against: Literal["sampled", "all"] = "all",
                  views: Literal["dropout_same", "dropout", "same"] = "dropout_same", weight: float = 0.1,
                  tau: float = 1.0, prefixes: Literal["all", "one"] = "all"):
         self.next = NextItem(batch_size, negatives, against)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import re
 import shlex
 import sys
@@ -144,10 +145,13 @@ def regenerate(options: argparse.Namespace) -> int:
         return 0
     board.write_all()  # first: a killed run of this program may have left a record that no table shows yet
     failures = [] if options.render else execute(board, jobs, options)
-    log.info("written to %s: %s", results, ", ".join(artifact.label for artifact in request.artifacts))
+    written = [artifact.label for artifact in request.artifacts if artifact.label not in board.refused]
+    log.info("written to %s: %s", results, ", ".join(written))
     for outcome in failures:
         log.error("failed: %s\n  %s", outcome.job.command, outcome.error)
-    return 1 if failures else 0
+    for label, reason in board.refused.items():
+        log.error("%s is left as it was: %s", label, reason)
+    return 1 if failures or board.refused else 0
 
 
 def verify(board: Board, dry: bool) -> int:
@@ -254,6 +258,11 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.stderr.write("stopped; the same command goes on where it was\n")
         raise SystemExit(130) from None
+    except Exception as error:
+        if os.environ.get("RECOT_TRACEBACK"):
+            raise
+        sys.stderr.write(f"{type(error).__name__}: {error}\n(RECOT_TRACEBACK=1 shows where)\n")
+        raise SystemExit(1) from error
 
 
 if __name__ == "__main__":

@@ -21,8 +21,8 @@ class Tracker(Protocol):
     def start(self, key: str, config: Mapping[str, Any], folder: Path) -> None:
         """Open the run ``key``."""
 
-    def log(self, row: Mapping[str, float]) -> None:
-        """Take one row."""
+    def log(self, row: Mapping[str, float], step: int) -> None:
+        """Take one row; ``step`` counts on where a second fit begins with epoch 1 again."""
 
     def finish(self, summary: Mapping[str, float]) -> None:
         """Close the run with its final metrics."""
@@ -34,7 +34,7 @@ class Csv:
     def start(self, key: str, config: Mapping[str, Any], folder: Path) -> None:
         """Nothing to open."""
 
-    def log(self, row: Mapping[str, float]) -> None:
+    def log(self, row: Mapping[str, float], step: int) -> None:
         """Nothing to send."""
 
     def finish(self, summary: Mapping[str, float]) -> None:
@@ -70,9 +70,9 @@ class Wandb:
         self.run = wandb.init(project=self.project, id=key, name=key, config=dict(config), dir=str(folder),
                               mode=self.mode, resume="allow", reinit="finish_previous", settings=settings)
 
-    def log(self, row: Mapping[str, float]) -> None:
+    def log(self, row: Mapping[str, float], step: int) -> None:
         """Send one row."""
-        self.run.log(dict(row), step=int(row["epoch"]))
+        self.run.log(dict(row), step=step)
 
     def finish(self, summary: Mapping[str, float]) -> None:
         """Send the final metrics and close."""
@@ -97,11 +97,11 @@ class TensorBoard:
 
         self.writer = SummaryWriter(str(folder / "tensorboard"))
 
-    def log(self, row: Mapping[str, float]) -> None:
+    def log(self, row: Mapping[str, float], step: int) -> None:
         """Write one row."""
         for name, value in row.items():
             if name != "epoch":
-                self.writer.add_scalar(name.replace("@", "_at_"), value, int(row["epoch"]))
+                self.writer.add_scalar(name.replace("@", "_at_"), value, step)
 
     def finish(self, summary: Mapping[str, float]) -> None:
         """Write the final metrics and close."""
@@ -130,9 +130,9 @@ class Guarded:
         """See :class:`Tracker`."""
         self.call(lambda: self.tracker.start(key, config, folder))
 
-    def log(self, row: Mapping[str, float]) -> None:
+    def log(self, row: Mapping[str, float], step: int) -> None:
         """See :class:`Tracker`."""
-        self.call(lambda: self.tracker.log(row))
+        self.call(lambda: self.tracker.log(row, step))
 
     def finish(self, summary: Mapping[str, float]) -> None:
         """See :class:`Tracker`."""

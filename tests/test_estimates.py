@@ -54,3 +54,10 @@ def test_what_is_done_is_taken_off(estimates, tmp_path):
     (folder / "epochs.csv").write_text("epoch,loss\n" + "1,1.0\n" * 15)
     (folder / "last.ckpt").write_bytes(b"")
     assert estimates.seconds(job(20)) == 50
+
+
+def test_a_file_that_is_no_record_is_passed_over(estimates, tmp_path, caplog):
+    (tmp_path / "runs" / "zz").mkdir(parents=True)
+    (tmp_path / "runs" / "zz" / "record.json").write_text("{")
+    again = Estimates(tmp_path / "results", Runs(tmp_path / "runs"))
+    assert again.seconds(job(20)) == estimates.seconds(job(20)) and "is not a record" in caplog.text

@@ -20,8 +20,8 @@ def asked(runs, *words):
     return config | {"paths": {"runs": str(runs), "cache": str(runs)}}, run_line(record)
 
 
-@pytest.mark.parametrize("words", [("model=clrec",), ("model=ir",), ("model=popularity",),
-                                   ("model=nce", "protocol=denoise", "denoiser=prorec")])
+@pytest.mark.parametrize("words", [("model=clrec",), ("model=clrec", "trainer.eval_every=2"),
+                                   ("model=popularity",), ("model=nce", "protocol=denoise", "denoiser=prorec")])
 def test_the_same_code_repeats_a_run(runs, words):
     config, line = asked(runs, *words)
     assert departure(config, line) == ""
@@ -52,6 +52,18 @@ def test_a_line_that_does_not_tell_cannot_be_judged(runs, model, lost):
         departure(config, line | {lost: ""})
 
 
-def test_only_what_was_validated_in_the_first_epoch_is_compared(runs):
+def test_what_is_compared_was_validated(runs):
     config, line = asked(runs, "model=clrec", "trainer.eval_every=2")
-    assert "ndcg" not in line["first_epoch"] and departure(config, line) == ""
+    assert line["first_epoch"].startswith("epoch=2 loss=") and " ndcg@20=" in line["first_epoch"]
+    other = line | {"first_epoch": line["first_epoch"].replace("ndcg@20=", "ndcg@20=1")}
+    assert departure(config, other).startswith("ndcg@20 is ")
+    with pytest.raises(LookupError, match="was not validated"):
+        departure(config, line | {"first_epoch": "epoch=1 loss=0.5"})
+
+
+@pytest.mark.parametrize("words", [("model=ir",), ("model=bprmf", "protocol=denoise")])
+def test_of_a_fit_on_other_pairs_the_first_epoch_says_nothing(runs, words):
+    config, line = asked(runs, *words)
+    assert line["first_epoch"]
+    with pytest.raises(LookupError, match="come from a later fit"):
+        departure(config, line)

@@ -169,3 +169,43 @@ def test_the_command_refuses_in_one_line(tmp_path, words, said):
     process = python(tmp_path, "-m", "recot.recommend", *words)
     assert process.returncode == 2 and process.stderr.startswith("refused: ") and said in process.stderr
     assert len(process.stderr.splitlines()) == 1
+
+
+def test_a_record_from_elsewhere_runs_nothing_that_is_not_trusted(runs, tmp_path):
+    folder = folder_of(runs, "model=popularity")
+    record = json.loads((folder / "record.json").read_text())
+    trap = tmp_path / "sprung"
+    record["config"]["data"] = {"_target_": "os.mkdir", "path": str(trap)}
+    foreign = changed(folder, tmp_path / "a", **record)
+    with pytest.raises(RequestError, match=r"data\._target_ = 'os.mkdir' lies outside recot.*plugins=\[os\]"):
+        restore(foreign)
+    assert not trap.exists()
+
+
+def test_what_a_plugin_made_is_brought_back_where_its_package_is_trusted(tmp_path, monkeypatch):
+    (tmp_path / "floors.py").write_text("from recot.closed.popularity import Popularity\n\n"
+                                        "class Mine(Popularity):\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    folder = folder_of(tmp_path, "model=popularity", "model._target_=floors.Mine", "plugins=[floors]")
+    with pytest.raises(RequestError, match=r"name its package: plugins=\[floors\]"):
+        restore(folder)
+    for trusted in ("plugins=[floors]", "plugins=floors"):
+        assert type(restore(folder, [trusted]).model).__name__ == "Mine"
+
+
+def test_prepared_data_are_looked_for_where_the_cache_is(tmp_path, monkeypatch):
+    table = tmp_path / "pairs.csv"
+    table.write_text("user,item\n" + "".join(f"u{n % 40},i{n * 7 % 29}\n" for n in range(400)))
+    monkeypatch.setenv("RECOT_CACHE", str(tmp_path / "here"))
+    config, choices = composed("data=csv", f"data.path={table}", "model=popularity", "metrics=[recall@10]")
+    config["paths"]["runs"] = str(tmp_path / "runs")
+    record = experiment.run(config, choices, f"python -m recot.run data=csv data.path={table}")
+
+    def prepared():
+        return {file: file.stat().st_mtime_ns for file in (tmp_path / "here" / "prepared").glob("csv-*/*")}
+
+    before = prepared()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    restore(tmp_path / "runs" / record["key"])
+    assert before and prepared() == before
+    assert not (tmp_path / "home").exists()

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from commands import TINY, composed, execute, typed
 
-from recot import report, run
+from recot import experiment, report, run
 from recot.cache import Runs, key
 
 FILES = {".lock", "epochs.csv", "record.json", "test.parquet", "valid.parquet", "weights.pt"}
@@ -109,6 +109,57 @@ def test_the_second_time_nothing_is_trained_and_force_trains_again(tmp_path):
     third = execute(tmp_path, "force=true")
     assert third["fresh"] and third["seconds"] > 0
     assert (third["key"], third["digest"]) == (first["key"], first["digest"])
+
+
+def test_a_forced_run_leaves_nothing_of_the_one_before(tmp_path):
+    first = execute(tmp_path, "model=bprmf")
+    left = tmp_path / first["key"] / "pairs.parquet"
+    left.write_bytes(b"of an older version, whose pairs changed")
+    execute(tmp_path, "model=bprmf", "force=true")
+    assert not left.exists()
+
+
+def test_a_run_that_goes_on_by_other_code_names_both(tmp_path, monkeypatch):
+    words, steps = ("model=bprmf", "trainer.checkpoint_seconds=0", "trainer.max_epochs=4"), []
+
+    class Stopped(Exception):
+        pass
+
+    def stop(file, history):
+        steps.append(len(history))
+        if len(steps) == 3:
+            raise Stopped
+
+    with monkeypatch.context() as patch:
+        patch.setattr(experiment.outputs, "save_history", stop)
+        patch.setattr(experiment, "source_digest", lambda config: "old")
+        with pytest.raises(Stopped):
+            execute(tmp_path, *words)
+    today = execute(tmp_path / "other", *words)["sources"]
+    assert execute(tmp_path, *words)["sources"] == f"old+{today}"
+    assert execute(tmp_path, *words, "force=true")["sources"] == today
+
+
+def test_the_commit_of_a_record_is_the_one_it_was_begun_with(tmp_path, monkeypatch):
+    commits = iter(["begun", "later", "later still"])
+    monkeypatch.setattr(experiment.sources, "commit", lambda: next(commits))
+    assert execute(tmp_path, "model=popularity")["commit"] == "begun"
+
+
+@pytest.mark.parametrize("model", ["sasrec", "caser", "markov"])
+def test_what_reads_histories_in_order_refuses_data_without_times(tmp_path, model):
+    table = tmp_path / "pairs.csv"
+    table.write_text("user,item,at\n" + "".join(f"u{n % 40},i{n * 7 % 29},{n}\n" for n in range(400)))
+    words = ("data=csv", f"data.path={table}", f"model={model}", "trainer=smoke", "trainer.max_epochs=1")
+
+    def attempted(*more):
+        config, choices = composed(*words, *more)
+        config["paths"] = {"runs": str(tmp_path), "cache": str(tmp_path)}
+        return experiment.run(config, choices, "python -m recot.run")
+
+    with pytest.raises(ValueError, match="reads histories in order, and these data have no times.*data.time="):
+        attempted()
+    assert attempted("data.time=at")["status"] == "done"
 
 
 REFIT = ("protocol=denoise", "noise=flip", "noise.ratio=0.2")

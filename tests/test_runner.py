@@ -4,6 +4,7 @@ import os
 import signal
 import textwrap
 import time
+from dataclasses import replace
 from multiprocessing import get_context
 
 import pytest
@@ -126,6 +127,24 @@ def test_a_job_that_another_process_finished_meanwhile_is_not_run_again(jobs, ru
     outcomes = []
     carry_out([job], runs, done=outcomes.append, started=started.append)
     assert started == [] and outcomes[0].error is None and runs.get(job.key) == {"status": "done", "key": job.key}
+
+
+def test_a_job_that_another_crew_has_made_again_by_the_same_code_is_not_made_a_third_time(jobs, runs):
+    job = jobs("good")
+    again = replace(job, config=job.config | {"force": True}, sources="today")
+    for sources, times in (("today", 0), ("before", 1)):
+        runs.put(job.key, {"status": "done", "key": job.key, "sources": sources})
+        started = []
+        carry_out([again], runs, started=started.append)
+        assert len(started) == times
+
+
+def test_a_job_that_dies_is_not_told_to_have_failed_for_an_older_reason(jobs, runs):
+    job = jobs("Dies")
+    file = runs.put(job.key, {"status": "failed", "key": job.key, "error": "OSError: the disk is full"})
+    os.utime(file, (1.0, 1.0))
+    carry_out([job], runs)
+    assert "SIGKILL" in runs.get(job.key)["error"]
 
 
 def test_a_budget_starts_nothing_that_would_not_fit_and_stops_what_it_misjudged(jobs, runs, enough):

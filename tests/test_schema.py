@@ -182,6 +182,10 @@ CHANGES = [
     (lambda c: c.update(force="no"), "force = 'no' does not fit; give it like force=true"),
     (lambda c: c.update(plugins="os"), "plugins = 'os' does not fit; give it like plugins=[my_package]"),
     (lambda c: c.update(metrics="recall@20"), "metrics = 'recall@20' does not fit; give it like metrics=[recall@20"),
+    (lambda c: c.update(seed=-1), "seed = -1 is out of range; give 0 or more"),
+    (lambda c: c.update(seed=2**64), "is out of range; give 0 or more, below 2**63"),
+    (lambda c: c["protocol"].update(split=None), "protocol.split = None names nothing to run; give protocol=NAME"),
+    (lambda c: c.update(paths=None), "paths = None says nothing; leave paths out, or give its parts like paths.cache"),
     (lambda c: c.update(metrics=[]), "metrics = [] leaves nothing to report; give it like metrics=[recall@20"),
     (lambda c: c.update(metrics=["recal@20"]), "metrics: there is no metric 'recal'. Did you mean 'recall'?"),
     (lambda c: c.update(metrics=["recall"]), "metrics: 'recall' needs a whole cut-off above 0, for example recall@20"),
@@ -196,8 +200,16 @@ CHANGES = [
 def test_users_who_do_not_train_are_for_models_that_read_histories():
     composed("protocol=sequence", "protocol.split.portion=0.4", "model=sasrec")
     composed("protocol=sequence", "protocol.split.portion=0.4", "model=markov")
+    composed("protocol=sequence", "protocol.split.portion=0.4", "model=vae", "model.user_vector=none")
     with pytest.raises(RequestError, match=r"protocol\.split\.portion = 0\.4 .* model=sclrec; .* such as model=sasrec"):
         composed("protocol=sequence", "protocol.split.portion=0.4")
+
+
+@pytest.mark.parametrize("model", ["sasrec", "caser", "markov"])
+def test_what_reads_histories_in_order_is_not_refitted_on_pairs_without_times(model):
+    composed("protocol=sequence", f"model={model}")
+    with pytest.raises(RequestError, match=rf"model={model} reads histories in order; use protocol.refit=false"):
+        composed("protocol=denoise", f"model={model}")
 
 
 @pytest.mark.parametrize(("change", "remedy"), CHANGES, ids=[remedy[:30] for _, remedy in CHANGES])

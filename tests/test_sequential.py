@@ -80,7 +80,7 @@ def read(network, rows):
 @pytest.mark.parametrize("views", ["dropout_same", "dropout", "same"])
 def test_duorec_is_two_cross_entropies_at_the_last_place_and_a_weighted_contrast(ordered, rng, views):
     network = SASRec(2, 15, dim=4, max_length=8).eval()  # no dropout: both readings are the same
-    plain, whole = (DuoRec(9, views=views, weight=weight, tau=0.5) for weight in (0.0, 0.3))
+    plain, whole = (DuoRec(9, 1, "sampled", views, weight, 0.5) for weight in (0.0, 0.3))
     batch = next(whole.batches(ordered, rng, None, 0))
     loss, _ = whole(network, batch)
     own, other = (read(network, rows.to_lists()) for rows in (batch.query.history, batch.partners))

@@ -216,6 +216,15 @@ def test_only_what_is_trained_by_gradient_depends_on_the_training_loop(monkeypat
     assert loop not in source_digest(composed("model=popularity")[0])
 
 
+def test_what_is_fitted_more_than_once_depends_on_how(monkeypatch):
+    monkeypatch.setattr(sources, "digest", lambda config, also: set(also))
+    rounds, again = ("recot.staged", "Relabelled"), ("recot.experiment", "refitted")
+    for words, fits in ((("model=clrec",), set()), (("model=ir",), {rounds}),
+                        (("model=nce", "protocol=denoise"), {again}),
+                        (("model=nce", "protocol=denoise", "denoiser=prorec"), {rounds, again})):
+        assert source_digest(composed(*words)[0]) & {rounds, again} == fits
+
+
 def test_methods_differ_in_their_code_and_settings_of_one_method_do_not():
     assert source_digest(composed("model=clrec")[0]) == source_digest(composed("model=clrec", "loss.tau=0.3")[0])
     names = ("clrec", "sclrec", "bprmf", "popularity")

@@ -289,6 +289,21 @@ def test_row_25_runs_by_other_code_are_marked_and_fresh_runs_them_again(finished
     assert "†" not in (tmp_path / "results" / "toy" / "table2.md").read_text()
 
 
+def test_runs_of_different_splits_leave_their_table_as_it_was_until_they_are_made_again(tmp_path):
+    variables = spec(tmp_path)
+    assert tables(tmp_path, **variables).returncode == 0
+    before = files(tmp_path)
+    [old] = [path for path in (tmp_path / "runs").glob("*/record.json")
+             if json.loads(path.read_text())["model"] == "bprmf"]
+    old.write_text(json.dumps(json.loads(old.read_text()) | {"sources": "other", "split": "0" * 16}))
+    refused = tables(tmp_path, "--render", **variables)
+    assert refused.returncode == 1 and "toy/table2 is left as it was: " in refused.stderr
+    assert "were run on different splits" in refused.stderr and "Traceback" not in refused.stderr
+    assert files(tmp_path) == before
+    assert tables(tmp_path, "--fresh", **variables).returncode == 0
+    assert tables(tmp_path, "--render", **variables).returncode == 0
+
+
 @pytest.mark.parametrize(("words", "message"), [
     (["--paper", "tow"], "refused: no paper is called 'tow'. Did you mean 'toy'?"),
     (["--table", "table9"], "refused: 'table9' is in none of these artifacts. Did you mean 'table2'?"),

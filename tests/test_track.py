@@ -21,8 +21,8 @@ class Recorder:
     def start(self, key, config, folder):
         self.heard.append(("start", key, folder.name))
 
-    def log(self, row):
-        self.heard.append(("log", row["epoch"]))
+    def log(self, row, step):
+        self.heard.append(("log", row["epoch"], step))
 
     def finish(self, summary):
         self.heard.append(("finish", summary))
@@ -54,8 +54,8 @@ def story(tracker, folder):
     """A run as a tracker sees it."""
     guarded = track.Guarded(tracker)
     guarded.start("k", {}, folder)
-    guarded.log({"epoch": 1, "loss": 0.5})
-    guarded.log({"epoch": 2, "loss": 0.4})
+    guarded.log({"epoch": 1, "loss": 0.5}, 1)
+    guarded.log({"epoch": 1, "loss": 0.4}, 2)
     guarded.finish({"test/ndcg@20": 0.1})
 
 
@@ -66,7 +66,8 @@ def warnings(caplog):
 def test_a_tracker_hears_the_start_each_epoch_and_the_end(tmp_path, caplog):
     tracker = Recorder()
     story(tracker, tmp_path)
-    assert tracker.heard == [("start", "k", tmp_path.name), ("log", 1), ("log", 2), ("finish", {"test/ndcg@20": 0.1})]
+    assert tracker.heard == [("start", "k", tmp_path.name), ("log", 1, 1), ("log", 1, 2),
+                             ("finish", {"test/ndcg@20": 0.1})]
     assert not warnings(caplog)
 
 
@@ -113,7 +114,7 @@ WANDB = textwrap.dedent("""
     folder.mkdir()
     guarded = track.Guarded(track.Wandb(mode=sys.argv[1]))
     guarded.start("k", {"seed": 0}, folder)
-    guarded.log({"epoch": 1, "loss": 0.5})
+    guarded.log({"epoch": 1, "loss": 0.5}, 1)
     guarded.finish({"test/ndcg@20": 0.1})
     assert "torch" not in sys.modules
     sys.stdout.write("reached the end")

@@ -20,16 +20,19 @@ ENTRIES = 2**22  # of the gathered vectors of a batch of least-squares problems:
 class Factors:
     """Scores by the inner product of a user's and an item's vector.
 
-    A user of the training set is scored by the vector fitted to their weighted pairs, user -1 by one computed in the
-    same way from the history, every item in it counting one. So the user id matters only once pairs have weights.
+    A user with training pairs is scored by the vector fitted to them with their weights, every other one (-1 too) by
+    one computed in the same way from the history, every item in it counting one. So the user id matters only once pairs
+    have weights.
 
     Attributes:
+        fitted: (n_users,) bool, who has training pairs.
         user_vectors: (n_users, r) float32. item_vectors: (n_items, r) float32.
         weighted: pairs count by their weight, so that a denoiser may give some less than one.
     """
 
     inductive = True
     weighted = True
+    fitted: Tensor
     user_vectors: Tensor
     item_vectors: Tensor
 
@@ -42,8 +45,9 @@ class Factors:
         """(b, r) vectors of users with the rows ``rows``, (b, n_items)."""
         raise TypeError(f"{type(self).__name__} has to define fold_in(rows)")
 
-    def keep(self, users: np.ndarray, items: np.ndarray) -> None:
-        """Take the vectors of users (n_users, r) and items (n_items, r)."""
+    def keep(self, train: Interactions, users: np.ndarray, items: np.ndarray) -> None:
+        """Take the vectors of users (n_users, r) and items (n_items, r) that were fitted to ``train``."""
+        self.fitted = train.activity.cpu() > 0  # (n_users,)
         self.user_vectors, self.item_vectors = (torch.from_numpy(np.ascontiguousarray(vectors, np.float32))
                                                 for vectors in (users, items))
 
@@ -51,7 +55,7 @@ class Factors:
         """(b, n_items) float32, on the CPU."""
         users = query.users.cpu()
         vectors = self.user_vectors[users.clamp(min=0)]  # (b, r)
-        unseen = users < 0
+        unseen = (users < 0) | ~self.fitted[users]  # -1 is the last user there, and unseen in any case
         if bool(unseen.any()):
             history = query.history.to("cpu").take(unseen.nonzero().flatten())
             rows = sparse.csr_array((np.ones(len(history.values)), history.values.numpy(), history.offsets.numpy()),
@@ -84,7 +88,7 @@ class SVD(Factors):
         x = matrix(split.train)
         _, self.directions = decomposed(x, self.rank)
         rows = x if self.projected == "weighted" else matrix(split.train, ones=True)
-        self.keep(self.fold_in(rows), self.directions)
+        self.keep(split.train, self.fold_in(rows), self.directions)
         return self
 
     def fold_in(self, rows: sparse.csr_array) -> np.ndarray:
@@ -131,7 +135,7 @@ class NCE(Factors):
         self.directions = directions * np.sqrt(strength)  # (n_items, r)
         q = self.fold_in(x)  # (n_users, r)
         gram = q.T @ q + self.ridge * np.eye(q.shape[1])
-        self.keep(q, linalg.cho_solve(linalg.cho_factor(gram), (x.T @ q).T).T)
+        self.keep(split.train, q, linalg.cho_solve(linalg.cho_factor(gram), (x.T @ q).T).T)
         return self
 
     def fold_in(self, rows: sparse.csr_array) -> np.ndarray:
@@ -176,7 +180,7 @@ class WRMF(Factors):
             self.fixed = items
             users = self.solved(x, items)
             items = self.solved(columns, users)
-        self.keep(users, items)
+        self.keep(split.train, users, items)
         return self
 
     def fold_in(self, rows: sparse.csr_array) -> np.ndarray:

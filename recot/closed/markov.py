@@ -22,6 +22,7 @@ class Markov:
     """
 
     inductive = True
+    ordered = True
     weighted = True
 
     def fit(self, split: Split) -> Self:

@@ -98,6 +98,9 @@ def sequences(train: Interactions, batch_size: int, rng: torch.Generator, *, neg
     Args:
         train: on the device where training happens, like ``rng``; a user's pairs are in order of time.
         negatives: items drawn per predicted item by :func:`uniform_negatives`, all before the first batch.
+
+    Raises:
+        ValueError: no user has two training pairs.
     """
     index = torch.arange(len(train), device=train.users.device)
     ends = train.by_user.offsets
@@ -105,6 +108,7 @@ def sequences(train: Interactions, batch_size: int, rng: torch.Generator, *, neg
     first[ends[:-1][train.activity > 0]] = False
     last[ends[1:][train.activity > 0] - 1] = False
     users = (train.activity > 1).nonzero().flatten()
+    predictable(users)
     users = users[torch.randperm(len(users), generator=rng, device=users.device)]
     before = Ragged.from_lengths((train.activity - 1).clamp(min=0), index[last])  # (n_users,) rows of training pairs
     after = Ragged(before.offsets, index[first])
@@ -127,9 +131,13 @@ def prefixes(train: Interactions, batch_size: int, rng: torch.Generator, *, nega
         train: on the device where training happens, like ``rng``; a user's pairs are in order of time.
         negatives: items drawn per pair by :func:`uniform_negatives`, all before the first batch.
         one: one pair of each user only, drawn uniformly.
+
+    Raises:
+        ValueError: no user has two training pairs.
     """
     device, place, starts = train.users.device, train.by_user.place, train.by_user.offsets[:-1]
     asked = (place > 0).nonzero().flatten()
+    predictable(asked)
     order = train.items[asked].argsort(stable=True)  # equal items side by side
     sizes = torch.bincount(train.items[asked], minlength=train.n_items)
     size, first = (value[train.items[asked[order]]] for value in (sizes, sizes.cumsum(0) - sizes))
@@ -151,6 +159,17 @@ def prefixes(train: Interactions, batch_size: int, rng: torch.Generator, *, nega
         pair = asked[batch]
         yield Prefixes(Query(train.users[pair], earlier(train, pair)), train.items[pair], drawn[pair],
                        None if weights is None else weights[pair], partners=earlier(train, partner[batch]))
+
+
+def predictable(asked: Tensor) -> None:
+    """Refuse an epoch without any question.
+
+    Raises:
+        ValueError: ``asked`` is empty.
+    """
+    if not len(asked):
+        raise ValueError("no user has two training pairs, so that nothing comes after anything; use data with longer "
+                         "histories")
 
 
 def earlier(train: Interactions, pair: Tensor) -> Ragged:

@@ -36,6 +36,7 @@ class Caser(TwoTower):
     learnt, and is an item that can be recommended.
     """
 
+    ordered = True
     objectives = ("NextItems",)
 
     def __init__(self, n_users: int, n_items: int, dim: int = 64, max_length: int = 5, n_vertical: int = 4,

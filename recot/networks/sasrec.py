@@ -55,10 +55,12 @@ class Sequential(TwoTower):
     """What is common to networks that read a history in order.
 
     Attributes:
+        ordered: data without times are refused.
         max_length: items of a history that are read, its latest.
     """
 
     inductive = True
+    ordered = True
     objectives = ("NextItem", "DuoRec")
     max_length: int
 

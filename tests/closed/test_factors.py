@@ -179,6 +179,15 @@ class TestAll:
         mixed = Query(torch.where(users % 2 == 0, users, -1), train.by_user)
         torch.testing.assert_close(model.score(mixed), model.score(Query(users, train.by_user)), atol=1e-5, rtol=1e-4)
 
+    def test_a_user_who_does_not_train_is_served_by_the_history_whatever_the_number(self, make):
+        x = random()
+        train = train_of(np.where(np.arange(30)[:, None] < 20, x, 0))
+        model, history = make().fit(split_of(train)), train_of(x).by_user
+        known, unknown = (model.score(Query(users, history))[20:]
+                          for users in (torch.arange(30), torch.full((30,), -1)))
+        torch.testing.assert_close(known, unknown)
+        assert known.abs().max() > 1e-3
+
     def test_a_fit_twice_is_the_same(self, make):
         x = random()
         np.testing.assert_array_equal(fitted(make(), x), fitted(make(), x))

@@ -156,3 +156,11 @@ def test_weights_of_windows_are_those_of_their_targets(rng):
     found = sorted(slid(train, 2, 2, rng))
     assert [asked for _, _, asked, _ in found] == [[1, 0], [0, 2]]
     assert [weights for *_, weights in found] == [pytest.approx([0.3, 0.4]), pytest.approx([0.4, 0.5])]
+
+
+@pytest.mark.parametrize("draw", [sequences, prefixes])
+def test_an_epoch_without_a_question_is_refused(draw, rng):
+    users = torch.arange(5)
+    train = Interactions.from_pairs(users, users, 5, 9, times=users)
+    with pytest.raises(ValueError, match="no user has two training pairs"):
+        next(draw(train, 4, rng))
