@@ -9,11 +9,12 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException, InstantiationException, MissingConfigException
+from hydra.errors import HydraException, InstantiationException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from recot.schema import check, nearest
+from recot.signature import describe
 
 HERE = Path(__file__).parent
 CONF = HERE / "conf" if (HERE / "conf").is_dir() else HERE.parent / "conf"
@@ -22,8 +23,22 @@ CONF = HERE / "conf" if (HERE / "conf").is_dir() else HERE.parent / "conf"
 
 def checked(cfg: DictConfig, choices: dict[str, str]) -> dict[str, Any]:
     """The resolved, complete and checked form of a composed config."""
-    content = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
-    return check(content, choices)  # type: ignore[arg-type]  # a dictionary, since cfg is one
+    content: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    leave_out(content, choices)
+    return check(content, choices)
+
+
+def leave_out(content: dict[str, Any], choices: dict[str, str]) -> None:
+    """Take out what a preset says of its own loss or denoiser where another one was chosen, which does not take it."""
+    file = CONF / "model" / f"{choices.get('model')}.yaml"
+    preset: Any = OmegaConf.to_container(OmegaConf.load(file)) if file.exists() else {}
+    own = {key: value for default in preset.get("defaults", ()) for key, value in default.items()}
+    for group in ("loss", "denoiser"):
+        taken = describe(str((content.get(group) or {}).get("_target_", "")))
+        if taken and own.get(f"override /{group}") not in (None, choices.get(group)):
+            for name, value in (preset.get(group) or {}).items():
+                if name not in taken.parameters and content[group].get(name) == value:
+                    del content[group][name]
 
 
 def layered(*overrides: str) -> tuple[DictConfig, dict[str, str]]:
@@ -86,6 +101,10 @@ def explain(error: BaseException) -> str:
             known = [str(name) for name in parent] if isinstance(parent, DictConfig) else []
             hint = f" {nearest(str(cause.key), known)}" if "not in struct" in str(cause) else ""
             return f"{cause.full_key}: {str(cause).splitlines()[0]}.{hint}"
+    if isinstance(error, OverrideParseException):
+        name, _, value = error.override.partition("=")
+        return (f"{error.override}: Hydra cannot read this value; put it in quotes of its own, as in "
+                f"'{name}=\"{value}\"' with the outer ones for the shell")
     unknown = re.search(r"Could not override '([^']+)'", str(error))
     hint = f" {nearest(unknown.group(1), groups)}" if unknown else ""
     return " ".join(line.strip() for line in str(error).splitlines() if "http" not in line and line.strip(" ^")) + hint

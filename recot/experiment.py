@@ -120,6 +120,8 @@ def run(config: dict[str, Any], choices: Mapping[str, str], command: str) -> dic
     with runs.lock(key):
         earlier = runs.get(key)
         if earlier and earlier["status"] == "done" and not config["force"]:
+            if today not in (earlier.get("sources"), earlier.get("repeated")):
+                log.warning("%s was made by code that has changed since; force=true makes it again", runs.folder(key))
             return {**earlier, "fresh": False}
         folder = runs.folder(key)
         code = folder / "code"
@@ -195,8 +197,9 @@ def attempt(config: dict[str, Any], source: Any, key: str, folder: Path) -> dict
     for questions in (split.valid, *whole.test):
         outputs.save_answers(folder / f"{questions.name}.parquet", dataset, whole.train, questions,
                              values[questions.name])
-    if isinstance(model.model if isinstance(model, Relabelled) else model, Gradient):
-        write_whole(folder / "weights.pt", model.save)
+    chosen = model.model if isinstance(model, Relabelled) else model
+    if isinstance(chosen, Gradient):
+        write_whole(folder / "weights.pt", chosen.save)
     if isinstance(model, Relabelled) or (isinstance(model, Gradient) and model.selection.best_pairs):
         outputs.save_pairs(folder / "pairs.parquet", dataset, model)
     else:

@@ -42,8 +42,10 @@ def answer(options: argparse.Namespace) -> None:
     if out and not out.absolute().parent.is_dir():
         raise RequestError(f"--out {out}: there is no folder {out.absolute().parent}")
     folder = Path(options.run)
+    if folder.name == "record.json":  # the path that recot.run prints
+        folder = folder.parent
     if not folder.is_dir():
-        folder = Path(composed()[0]["paths"]["runs"]) / options.run
+        folder = Path(composed()[0]["paths"]["runs"]) / folder
     from recot.restore import restore
 
     finished = restore(folder, options.words)
@@ -56,7 +58,7 @@ def answer(options: argparse.Namespace) -> None:
 
 def main() -> None:
     """Entry point. Exit codes: 0 done, 1 failed, 2 the request was wrong."""
-    from recot.run import quiet_threads, refuse
+    from recot.run import quiet_threads, refuse, seen_enough
 
     quiet_threads()
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
@@ -65,8 +67,8 @@ def main() -> None:
         answer(arguments().parse_intermixed_args())
     except (RequestError, HydraException, OmegaConfBaseException) as error:
         raise SystemExit(refuse(explain(error))) from None
-    except BrokenPipeError:  # the reader, such as head, has seen enough; what is still buffered has nowhere to go
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:
+        seen_enough()
     except Exception as error:
         if os.environ.get("RECOT_TRACEBACK"):
             raise

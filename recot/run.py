@@ -27,7 +27,9 @@ def run(cfg: DictConfig) -> None:
     settings = HydraConfig.get()
     choices = {group: str(choice) for group, choice in settings.runtime.choices.items()}
     typed: Any = OmegaConf.to_container(settings.overrides.task, resolve=False)  # resolving could copy a secret
-    command = shlex.join(["python", "-m", "recot.run", *typed])
+    places = [f"--config-dir={source.path}" for source in settings.runtime.config_sources
+              if source.provider == "command-line"]
+    command = shlex.join(["python", "-m", "recot.run", *places, *typed])
     try:
         config = checked(cfg, choices)
         asked = any(word.startswith("tuned=") for word in typed)
@@ -59,8 +61,11 @@ def main() -> None:
         raise SystemExit(refuse(str(error))) from None
     except (HydraException, OmegaConfBaseException) as error:
         raise SystemExit(refuse(explain(error))) from None
+    except BrokenPipeError:
+        seen_enough()
     except KeyboardInterrupt:
-        sys.stderr.write("stopped; the same command goes on from the last checkpoint\n")
+        sys.stderr.write("stopped; the same command goes on from the last checkpoint, where there is one yet (one is "
+                         "written every trainer.checkpoint_seconds)\n")
         raise SystemExit(130) from None
     except Exception as error:
         if full:
@@ -70,6 +75,11 @@ def main() -> None:
         sys.stderr.write(f"{type(error).__name__}: {error}\n(RECOT_TRACEBACK=1 shows where; the record of a run that "
                          "was started holds it too)\n")
         raise SystemExit(1) from error
+
+
+def seen_enough() -> None:
+    """The reader of what is printed, such as head, is gone: what is still buffered has nowhere to go."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def quiet_threads() -> None:

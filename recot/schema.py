@@ -17,6 +17,9 @@ from recot.signature import defined_in, describe, fits, parse, resolved
 SUPPLIED = {"model": {"n_users", "n_items"}, "protocol.split": {"interactions"}, "noise": {"split"}}
 """Parameters that the run itself gives to a target."""
 
+SIZES = {"batch_size", "dim", "n_heads", "max_length", "max_epochs", "eval_every"}
+"""Parameters that are 1 or more wherever they occur; others are refused by their constructors."""
+
 KEYS = {"": {"protocol", "data", "noise", "trainer", "loss", "denoiser", "model", "logger", "seed", "metrics", "force",
              "plugins", "paths"},
         "protocol": {"split", "metrics", "monitor", "refit"}, "paths": {"runs", "cache"}}
@@ -29,8 +32,9 @@ class RequestError(ValueError):
 
 def nearest(name: str, known: list[str]) -> str:
     """A sentence that names the closest of the ``known`` names, or all of them."""
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(sorted(known))}."
+    lower = {other.lower(): other for other in known}
+    close = difflib.get_close_matches(name.lower(), list(lower), n=1, cutoff=0.5)
+    return f"Did you mean {lower[close[0]]!r}?" if close else f"Known: {', '.join(sorted(known))}."
 
 
 def targets(config: dict[str, Any] | list[Any], prefix: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
@@ -68,6 +72,8 @@ def check_target(path: str, node: Mapping[str, Any], plugins: list[str]) -> None
             raise RequestError(f"{path}.{name} = {value} is nothing to compute with; give a finite number")
         if not isinstance(value, Mapping) or "_target_" not in value:
             annotation = found.parameters[name]
+            if name in SIZES and isinstance(value, int) and value < 1:
+                raise RequestError(f"{path}.{name} = {value} holds nothing; give 1 or more")
             if not fits(value, annotation, found.module):
                 wanted = ast.unparse(resolved(annotation, found.module)) if annotation else "anything"
                 raise RequestError(f"{path}.{name} = {value!r} does not fit: {found.name} takes {wanted}")
@@ -109,6 +115,9 @@ def check_keys(config: Mapping[str, Any]) -> None:
             raise RequestError(f"{group} names nothing to run; give {group}=NAME, or leave out ~{group}")
     if not (isinstance(config["protocol"]["split"], Mapping) and "_target_" in config["protocol"]["split"]):
         raise RequestError(f"protocol.split = {config['protocol']['split']!r} names nothing to run; give protocol=NAME")
+    for name, place in config["paths"].items():
+        if place == "":
+            raise RequestError(f"paths.{name} = {place!r} names no folder; leave it out, or unset RECOT_{name.upper()}")
     for name, kind, example in (("seed", int, "0"), ("force", bool, "true"), ("metrics", list, "[recall@20,ndcg@20]"),
                                 ("plugins", list, "[my_package]")):
         if not isinstance(config[name], kind) or (kind is int and isinstance(config[name], bool)):

@@ -50,7 +50,7 @@ def parse(module: str) -> ast.Module | None:
     spec = locate(module)
     if spec is None or not spec.origin or not spec.origin.endswith(".py"):
         return None
-    return ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+    return ast.parse(Path(spec.origin).read_text(encoding="utf-8"), spec.origin)
 
 
 def definition(module: str, name: str) -> tuple[str, ast.ClassDef | ast.FunctionDef] | None:

@@ -162,7 +162,11 @@ class Tuning:
 @cache
 def papers() -> tuple[str, ...]:
     """Names of the papers there is a spec for."""
-    return tuple(sorted(path.stem for path in EXPERIMENTS.glob("*.yaml")))
+    found = tuple(sorted(path.stem for path in EXPERIMENTS.glob("*.yaml")))
+    if not found:
+        raise RequestError(f"{EXPERIMENTS} holds no spec; RECOT_EXPERIMENTS names a folder of yaml files, one for each "
+                           "paper")
+    return found
 
 
 def load(paper: str, profile: str | None = None) -> tuple[Artifact, ...]:
@@ -200,7 +204,13 @@ def tuning(paper: str) -> Tuning:
 def _read(paper: str) -> dict[str, Any]:
     if paper not in papers():
         raise RequestError(f"no paper is called {paper!r}. {nearest(paper, list(papers()))}")
-    spec = yaml.safe_load((EXPERIMENTS / f"{paper}.yaml").read_text(encoding="utf-8"))
+    file = EXPERIMENTS / f"{paper}.yaml"
+    try:
+        spec = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise RequestError(f"{file} is no yaml: {' '.join(str(error).split())}") from error
+    if missing := {"title", "seeds", "data", "artifacts"} - set(spec or {}):
+        raise RequestError(f"{file} lacks {', '.join(sorted(missing))}")
     _refuse_unknown(spec, {"title", "seeds", "data", "stand_ins", "tuning", "artifacts"}, f"{paper}.yaml")
     return spec
 

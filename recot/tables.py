@@ -167,6 +167,8 @@ def verify(board: Board, dry: bool) -> int:
         sys.stdout.writelines(f"{job.command}\n" for job, _ in stale)
         sys.stdout.write(f"{len(stale)} runs of which the first epoch would be repeated, or all of a closed form\n")
         return 0
+    if not stale:
+        log.info("nothing to verify: what is there was made, or seen to be repeated, by today's code")
     for job, line in stale:
         try:
             found = departure(job.config, line)
@@ -245,7 +247,7 @@ def execute(board: Board, jobs: Sequence[runner.Job], options: argparse.Namespac
 
 def main() -> None:
     """Entry point. Exit codes: 0 done, 1 a run failed, 2 the request was wrong."""
-    from recot.run import quiet_threads, refuse
+    from recot.run import quiet_threads, refuse, seen_enough
 
     quiet_threads()
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
@@ -255,6 +257,8 @@ def main() -> None:
         raise SystemExit(regenerate(options))
     except RequestError as error:
         raise SystemExit(refuse(str(error))) from None
+    except BrokenPipeError:
+        seen_enough()
     except KeyboardInterrupt:
         sys.stderr.write("stopped; the same command goes on where it was\n")
         raise SystemExit(130) from None

@@ -175,6 +175,9 @@ def search(space: Space, trials: int, epochs: int | None, seed: int, file: Path,
         if fresh:
             cap = [] if epochs is None else [f"trainer.max_epochs={config['trainer']['max_epochs']}"]
             record = outcome(config, choices, command([*unrefitted(space, params), *cap], choices), key, told)
+            if not rows and told and key not in told:
+                aside = file.replace(file.with_suffix(".before.csv"))
+                log.warning("the study that was there begins otherwise and is kept as %s", aside)
             rows[key] = entry(record, config, key, {"trial": len(rows) + 1, **params}, trials)
             write_table(file, list(rows.values()))
             report(list(rows.values()), space, record)
@@ -307,7 +310,8 @@ def show(rows: Sequence[Mapping[str, Any]], overrides: Sequence[str], write: boo
     from rich.table import Table
 
     space, winner = Space(overrides), best(rows)
-    ranked = sorted(rows, key=lambda row: -math.inf if row["value"] is None else row["value"], reverse=True)
+    ranked = sorted(rows, reverse=True, key=lambda row: tuple(
+        -math.inf if row.get(name) is None else row[name] for name in ("final", "value")))
     table = Table(title=f"the best of {len(rows)} trials, validation {rows[0]['metric']}, at most "
                         f"{rows[0]['max_epochs']} epochs each")
     ends = ("final", "final_epochs") if "final" in rows[0] else ()

@@ -7,9 +7,10 @@ import hydra.utils
 import pytest
 import yaml
 from commands import composed
+from hydra.errors import HydraException
 
 from recot.cache import relevant
-from recot.compose import CONF
+from recot.compose import CONF, explain
 from recot.experiment import build, make
 from recot.learn import Gradient
 from recot.networks.sasrec import Sequential
@@ -181,3 +182,26 @@ def test_the_metrics_of_the_protocol_are_reported_unless_others_are_asked_for():
     config = composed()[0]
     assert config["metrics"] == config["protocol"]["metrics"]
     assert composed("metrics=[hr@5]")[0]["metrics"] == ["hr@5"]
+
+
+def test_another_loss_or_denoiser_takes_what_it_knows_of_the_preset_and_leaves_the_rest():
+    config, _ = composed("model=lightgcn", "loss=infonce")
+    assert config["loss"]["batch_size"] == 2048 and "penalty" not in config["loss"]
+    assert composed("model=lightgcn")[0]["loss"]["penalty"] == 1e-4
+    with pytest.raises(RequestError, match="loss.penalty is not a parameter of InfoNCE"):
+        composed("model=lightgcn", "loss=infonce", "loss.penalty=0.5")
+
+
+@pytest.mark.parametrize("word", ["data.path=/tmp/données.csv", "data.path=my file (1).csv", "data.path=a=b.csv"])
+def test_a_value_that_hydra_cannot_read_is_told_to_be_quoted(word):
+    name, _, value = word.partition("=")
+    with pytest.raises(HydraException) as error:
+        composed("data=csv", word)
+    assert f"{word}: Hydra cannot read this value; put it in quotes of its own" in explain(error.value)
+    assert composed("data=csv", f'{name}="{value}"', "model=popularity")[0]["data"]["path"] == value
+
+
+def test_a_name_in_other_letters_is_found():
+    with pytest.raises(HydraException) as error:
+        composed("model=SCLRec")
+    assert explain(error.value) == "model=SCLRec: there is no such choice. Did you mean 'sclrec'?"

@@ -24,7 +24,7 @@ BELOW = {  # unit -> units it may import besides itself; the order is that of th
     "experiment": {"cache", "sources", "report", "track", "outputs", "learn", "staged", "evaluate", "truth", "closed",
                    "networks", "denoise", "data"},
     "compare": set(),
-    "compose": {"schema"},
+    "compose": {"schema", "signature"},
     "restore": {"cache", "compose", "experiment", "learn", "staged", "evaluate", "schema", "signature", "data"},
     "spec": {"schema"}, "runner": {"cache", "experiment"},
     "collect": {"cache", "compare", "spec"}, "repeat": {"collect", "experiment"},

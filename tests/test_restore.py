@@ -153,6 +153,12 @@ def test_the_command_prints_and_writes_lists(runs, tmp_path):
     assert pd.read_parquet(file).equals(restore(folder).lists(3))
 
 
+def test_the_path_that_a_run_prints_names_the_run(runs, tmp_path):
+    folder = folder_of(runs, "model=popularity")
+    done = python(tmp_path, "-m", "recot.recommend", str(folder / "record.json"), "--k", "1")
+    assert done.returncode == 0 and done.stdout.startswith("user,place,item,score\n"), done.stderr
+
+
 def test_a_reader_that_has_seen_enough_is_no_error(runs, tmp_path):
     folder = folder_of(runs, "model=popularity")
     process = subprocess.Popen([sys.executable, "-m", "recot.recommend", str(folder), "--k", "250"], text=True,

@@ -140,6 +140,27 @@ def test_a_run_that_goes_on_by_other_code_names_both(tmp_path, monkeypatch):
     assert execute(tmp_path, *words, "force=true")["sources"] == today
 
 
+def test_a_finished_run_says_that_its_code_has_changed(tmp_path, monkeypatch, caplog):
+    record = execute(tmp_path, "model=popularity")
+    assert not execute(tmp_path, "model=popularity")["fresh"] and "has changed since" not in caplog.text
+    monkeypatch.setattr(experiment, "source_digest", lambda config: "edited")
+    assert execute(tmp_path, "model=popularity")["digest"] == record["digest"]
+    assert "was made by code that has changed since; force=true makes it again" in caplog.text
+
+
+def test_a_command_with_a_folder_of_its_own_presets_can_be_typed_again(tmp_path):
+    (tmp_path / "mine" / "model").mkdir(parents=True)
+    (tmp_path / "mine" / "model" / "floor.yaml").write_text(
+        "# @package _global_\ndefaults:\n  - override /loss: none\n  - override /denoiser: none\n"
+        "model:\n  _target_: recot.closed.popularity.Popularity\n")
+    done = typed(tmp_path, "--config-dir", "mine", *TINY, "model=floor")
+    assert done.returncode == 0, done.stderr
+    record = json.loads(next(tmp_path.glob("runs/*/record.json")).read_text())
+    assert f"--config-dir={tmp_path / 'mine'}" in record["command"]
+    again = typed(tmp_path, *record["command"].split()[3:], cwd=tmp_path / "runs")
+    assert again.returncode == 0 and "finished before" in again.stdout, again.stderr
+
+
 def test_the_commit_of_a_record_is_the_one_it_was_begun_with(tmp_path, monkeypatch):
     commits = iter(["begun", "later", "later still"])
     monkeypatch.setattr(experiment.sources, "commit", lambda: next(commits))
@@ -315,7 +336,7 @@ def test_ctrl_c_ends_with_130_and_says_how_to_go_on(tmp_path, monkeypatch, capsy
     monkeypatch.setenv("RECOT_RUNS", str(tmp_path))
     monkeypatch.setattr("recot.learn.Gradient.fit", stop)
     assert exit_code(monkeypatch, *TINY) == 130
-    assert capsys.readouterr().err.endswith("stopped; the same command goes on from the last checkpoint\n")
+    assert "stopped; the same command goes on from the last checkpoint, where there is" in capsys.readouterr().err
     assert json.loads(next(tmp_path.glob("*/record.json")).read_text())["status"] == "interrupted"
 
 

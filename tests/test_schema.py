@@ -182,6 +182,8 @@ CHANGES = [
     (lambda c: c.update(force="no"), "force = 'no' does not fit; give it like force=true"),
     (lambda c: c.update(plugins="os"), "plugins = 'os' does not fit; give it like plugins=[my_package]"),
     (lambda c: c.update(metrics="recall@20"), "metrics = 'recall@20' does not fit; give it like metrics=[recall@20"),
+    (lambda c: c["loss"].update(batch_size=0), "loss.batch_size = 0 holds nothing; give 1 or more"),
+    (lambda c: c["paths"].update(runs=""), "paths.runs = '' names no folder; leave it out, or unset RECOT_RUNS"),
     (lambda c: c.update(seed=-1), "seed = -1 is out of range; give 0 or more"),
     (lambda c: c.update(seed=2**64), "is out of range; give 0 or more, below 2**63"),
     (lambda c: c["protocol"].update(split=None), "protocol.split = None names nothing to run; give protocol=NAME"),

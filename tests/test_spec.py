@@ -328,3 +328,17 @@ def test_the_figures_of_a_paper_agree_on_the_colours_of_its_methods(toy):
     for profile in (None, "smoke"):
         artifacts = toy("fig2", profile, **TOY["artifacts"]["fig1"] | {"rows": rows | TOY["artifacts"]["fig1"]["rows"]})
         assert artifacts["fig1"].colours == artifacts["fig2"].colours == ("a", "c", "b")
+
+
+def test_a_folder_without_specs_and_a_file_that_is_none_are_refused(toy, tmp_path):
+    with pytest.raises(RequestError, match="holds no spec; RECOT_EXPERIMENTS names a folder"):
+        papers()
+    papers.cache_clear()
+    toy()
+    papers.cache_clear()
+    (tmp_path / "toy.yaml").write_text("title: [oops")
+    with pytest.raises(RequestError, match=r"toy\.yaml is no yaml: "):
+        load("toy")
+    (tmp_path / "toy.yaml").write_text("title: Toy\nseeds: [0]")
+    with pytest.raises(RequestError, match=r"toy\.yaml lacks artifacts, data"):
+        load("toy")

@@ -338,3 +338,14 @@ def test_the_command_is_typed_in_any_order_and_help_loads_neither_torch_nor_optu
     code = ("import sys; from recot import tune; sys.argv = ['tune', '--help']\ntry: tune.main()\n"
             "finally: print({'torch', 'optuna'} & set(sys.modules))")
     assert python(tmp_path, "-c", code).stdout.endswith("set()\n")
+
+
+def test_a_study_that_begins_otherwise_leaves_the_earlier_one_beside_it(calls, tmp_path, caplog):
+    tune.tune(REQUEST, 2)
+    first = table()
+    tune.tune(REQUEST, 3)
+    kept = tmp_path / "results" / "tuning" / "planted" / "clrec-infonce-none.before.csv"
+    assert not kept.exists() and table().startswith(first.splitlines(keepends=True)[0]), "the same study goes on"
+    longer = table()
+    tune.tune([*REQUEST, "seed=1"], 2)
+    assert kept.read_bytes() == longer and table() != longer and "is kept as" in caplog.text
