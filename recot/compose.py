@@ -101,7 +101,7 @@ def explain(error: BaseException) -> str:
             known = [str(name) for name in parent] if isinstance(parent, DictConfig) else []
             hint = f" {nearest(str(cause.key), known)}" if "not in struct" in str(cause) else ""
             return f"{cause.full_key}: {str(cause).splitlines()[0]}.{hint}"
-    if isinstance(error, OverrideParseException):
+    if isinstance(error, OverrideParseException) and "=" in error.override:
         name, _, value = error.override.partition("=")
         return (f"{error.override}: Hydra cannot read this value; put it in quotes of its own, as in "
                 f"'{name}=\"{value}\"' with the outer ones for the shell")
