@@ -138,7 +138,7 @@ def summary(cell: Cell, metric: str, paper: float | None) -> Line:
 def run_line(record: Mapping[str, Any]) -> Line:
     """What a results folder keeps of a run besides its numbers."""
     trainer = record["config"].get("trainer", {})
-    values = {**record, "max_epochs": trainer.get("max_epochs", ""), "commit": record["commit"] or "unknown",
+    values = {**record, "max_epochs": trainer.get("max_epochs", ""), "commit": record.get("commit") or "unknown",
               "first_epoch": " ".join(f"{name}={value!r}" for name, value in record.get("first_epoch", {}).items())}
     if not record["epochs"]:
         values["max_epochs"] = 0

@@ -292,12 +292,11 @@ def source_digest(config: Mapping[str, Any]) -> str:
 
 
 def provenance(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What a result may depend on besides its config."""
+    """What a result may depend on besides its config and its code."""
     cuda = descends(config) and config["trainer"]["device"] != "cpu" and torch.cuda.is_available()
     return {
         "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         "peak_cuda_memory_mb": round(torch.cuda.max_memory_allocated() / 2**20) if cuda else 0,
         "device": torch.cuda.get_device_name() if cuda else platform.machine(), "threads": torch.get_num_threads(),
         "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in LIBRARIES}},
-        "commit": sources.commit(), "sources": source_digest(config),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import sys
 from pathlib import Path
 
@@ -58,7 +57,7 @@ def answer(options: argparse.Namespace) -> None:
 
 def main() -> None:
     """Entry point. Exit codes: 0 done, 1 failed, 2 the request was wrong."""
-    from recot.run import quiet_threads, refuse, seen_enough
+    from recot.run import failed, quiet_threads, refuse, seen_enough
 
     quiet_threads()
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
@@ -70,10 +69,7 @@ def main() -> None:
     except BrokenPipeError:
         seen_enough()
     except Exception as error:
-        if os.environ.get("RECOT_TRACEBACK"):
-            raise
-        sys.stderr.write(f"{type(error).__name__}: {error}\n(RECOT_TRACEBACK=1 shows where)\n")
-        raise SystemExit(1) from error
+        raise SystemExit(failed(error)) from error
 
 
 if __name__ == "__main__":

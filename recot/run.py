@@ -68,13 +68,17 @@ def main() -> None:
                          "written every trainer.checkpoint_seconds)\n")
         raise SystemExit(130) from None
     except Exception as error:
-        if full:
-            raise
-        if str(error).startswith("Config group override must be"):  # Hydra's answer to denoiser=null
+        if not full and str(error).startswith("Config group override must be"):  # Hydra's answer to denoiser=null
             raise SystemExit(refuse("a group takes the name of a choice, not null; write denoiser=none")) from None
-        sys.stderr.write(f"{type(error).__name__}: {error}\n(RECOT_TRACEBACK=1 shows where; the record of a run that "
-                         "was started holds it too)\n")
-        raise SystemExit(1) from error
+        raise SystemExit(failed(error, "; the record of a run that was started holds it too")) from error
+
+
+def failed(error: Exception, more: str = "") -> int:
+    """Say in one line what went wrong, or raise it where the traceback is asked for; the exit code for it."""
+    if os.environ.get("RECOT_TRACEBACK"):
+        raise error
+    sys.stderr.write(f"{type(error).__name__}: {error}\n(RECOT_TRACEBACK=1 shows where{more})\n")
+    return 1
 
 
 def seen_enough() -> None:

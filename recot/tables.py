@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import re
 import shlex
 import sys
@@ -247,7 +246,7 @@ def execute(board: Board, jobs: Sequence[runner.Job], options: argparse.Namespac
 
 def main() -> None:
     """Entry point. Exit codes: 0 done, 1 a run failed, 2 the request was wrong."""
-    from recot.run import quiet_threads, refuse, seen_enough
+    from recot.run import failed, quiet_threads, refuse, seen_enough
 
     quiet_threads()
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
@@ -263,10 +262,7 @@ def main() -> None:
         sys.stderr.write("stopped; the same command goes on where it was\n")
         raise SystemExit(130) from None
     except Exception as error:
-        if os.environ.get("RECOT_TRACEBACK"):
-            raise
-        sys.stderr.write(f"{type(error).__name__}: {error}\n(RECOT_TRACEBACK=1 shows where)\n")
-        raise SystemExit(1) from error
+        raise SystemExit(failed(error)) from error
 
 
 if __name__ == "__main__":

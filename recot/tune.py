@@ -17,7 +17,6 @@ import csv
 import io
 import logging
 import math
-import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -354,7 +353,7 @@ def arguments() -> argparse.ArgumentParser:
 
 def main() -> None:
     """Entry point. Exit codes: 0 done, 1 no trial ended well, 2 the request was wrong, 130 stopped."""
-    from recot.run import quiet_threads, refuse
+    from recot.run import failed, quiet_threads, refuse
 
     quiet_threads()
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
@@ -370,10 +369,7 @@ def main() -> None:
         sys.stderr.write("stopped; the same command goes on where it was\n")
         raise SystemExit(130) from None
     except Exception as error:
-        if os.environ.get("RECOT_TRACEBACK"):
-            raise
-        sys.stderr.write(f"{type(error).__name__}: {error}\n(RECOT_TRACEBACK=1 shows where)\n")
-        raise SystemExit(1) from error
+        raise SystemExit(failed(error)) from error
     raise SystemExit(0 if best(rows) else 1)
 
 
