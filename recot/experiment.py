@@ -134,15 +134,19 @@ def run(config: dict[str, Any], choices: Mapping[str, str], command: str) -> dic
             used += f"+{today}" * (not used.endswith(today))
         cache.write_whole(code, used.encode())
         made = {"commit": commit, "sources": used}
+        kept = earlier is not None and earlier["status"] == "done"  # a failed force=true costs no good record
+        epochs = "again.csv" if kept else "epochs.csv"
         record = {"key": key, **{group: choices.get(group) for group in (
             "model", "loss", "denoiser", "data", "protocol", "noise")}, "seed": config["seed"], "status": "running",
             "command": command, "config": cache.relevant(config)}
         try:
-            record |= attempt(config, source, key, folder) | made
+            record |= attempt(config, source, key, folder, epochs) | made
+            if kept and (folder / epochs).exists():
+                (folder / epochs).replace(folder / "epochs.csv")
             runs.put(key, record)
         except (Exception, KeyboardInterrupt) as error:
             status = {Diverged: "diverged", KeyboardInterrupt: "interrupted"}.get(type(error), "failed")
-            if not earlier or earlier["status"] != "done":  # a failed attempt at force=true costs no good record
+            if not kept:
                 runs.put(key, record | {"status": status, "error": f"{type(error).__name__}: {error}",
                                         "traceback": traceback.format_exc()} | provenance(config) | made)
             raise
@@ -157,14 +161,15 @@ def resumable(folder: Path) -> bool:
 
 def forget(folder: Path) -> None:
     """Remove what a run would resume from."""
-    for name in ("last.ckpt", "fitted.pt", "code"):
+    for name in ("last.ckpt", "fitted.pt", "code", "again.csv"):
         (folder / name).unlink(missing_ok=True)
     for stage in (*folder.glob("round*"), *folder.glob("refit")):
         shutil.rmtree(stage)
 
 
-def attempt(config: dict[str, Any], source: Any, key: str, folder: Path) -> dict[str, Any]:
-    """Train and evaluate; the parts of the record that come out of it.
+def attempt(config: dict[str, Any], source: Any, key: str, folder: Path,
+            epochs: str = "epochs.csv") -> dict[str, Any]:
+    """Train and evaluate; the parts of the record that come out of it. The file ``epochs`` gets a line per epoch.
 
     Where the protocol says ``refit``, validation answers come from the first fit, and all else from the second.
     """
@@ -176,7 +181,7 @@ def attempt(config: dict[str, Any], source: Any, key: str, folder: Path) -> dict
         tracker.start(key, config, folder)
 
         def observe(history: History) -> None:
-            outputs.save_history(folder / "epochs.csv", history)
+            outputs.save_history(folder / epochs, history)
             tracker.log(history[-1], len(history))
             bar.show(history)
 
@@ -190,6 +195,7 @@ def attempt(config: dict[str, Any], source: Any, key: str, folder: Path) -> dict
             whole, began = ask_again(config, dataset), time.monotonic()
             model = refitted(config, first, whole, folder / "refit")
         fit_seconds = (time.monotonic() if model is not first else fitted) - began
+        fit_seconds = max(fit_seconds, elapsed(model))  # a run that went on has spent more than this process knows
         values |= answers(model, whole.test, config)
         means = {name: average(found) for name, found in values.items()}
         tracker.finish({f"{name}/{metric}": mean for name in means for metric, mean in means[name].items()})
@@ -208,7 +214,7 @@ def attempt(config: dict[str, Any], source: Any, key: str, folder: Path) -> dict
         outputs.save_lists(folder / "lists.parquet", dataset, whole.test[0], whole.train.n_items, model)
     history: History = getattr(first, "history", [])
     told = next((row for row in history if config["protocol"]["monitor"] in row), {})  # see repeat.departure
-    spent = sum(row["seconds"] for row in history) or fitted - start  # an interrupted run has spent more than this one
+    spent = elapsed(first) or fitted - start
     return {
         "status": "done", **means, **about_noise(model, whole.train),
         **({"rounds": model.rounds} if isinstance(model, Relabelled) else {}),
@@ -218,6 +224,11 @@ def attempt(config: dict[str, Any], source: Any, key: str, folder: Path) -> dict
         "best_epoch": getattr(first, "best_epoch", 0), "fit_seconds": round(fit_seconds, 3),
         "seconds": round(spent + time.monotonic() - fitted, 3), "wall_seconds": round(time.monotonic() - start, 3),
         **provenance(config)}
+
+
+def elapsed(model: Recommender) -> float:
+    """Seconds that the epochs of a fit have taken, those before an interruption too; 0 where it has none."""
+    return sum(row["seconds"] for row in getattr(model, "history", []))
 
 
 def answers(model: Recommender, questions: EvalSet | tuple[EvalSet, ...],

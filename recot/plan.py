@@ -13,7 +13,7 @@ from typing import Any
 from recot import cache, runner
 from recot.collect import Line
 from recot.compose import composed, explain, layered, seeded
-from recot.schema import RequestError
+from recot.schema import RequestError, metric_names
 from recot.spec import Artifact, Column, Row
 
 log = logging.getLogger(__name__)
@@ -100,6 +100,11 @@ class Planner:
             return {}
         if artifact.kind == "statistics":
             return {0: cache.key({"statistics": config["data"]}, digest)}
+        for metric in artifact.metrics:
+            if ("@" in metric or metric in metric_names()) and metric not in config["metrics"]:
+                raise RequestError(f"{artifact.label} asks for {metric}, and its runs answer "
+                                   f"{', '.join(config['metrics'])}; name one of these, or add it by metrics=[...] in "
+                                   "the base")
         from recot.experiment import source_digest
 
         found = {}

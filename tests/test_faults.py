@@ -1,5 +1,6 @@
 """What goes wrong around a run, and what its user sees; rows are those of the project's list of faults."""
 
+import csv
 import errno
 import json
 import logging
@@ -240,6 +241,8 @@ def test_row_18_a_killed_run_goes_on_to_the_numbers_of_an_undisturbed_one(tmp_pa
     assert again.returncode == 0 and "going on from" in again.stderr
     assert (record["key"], record["epochs"]) == (undisturbed["key"], 20)
     assert (record["digest"], record["best_epoch"]) == (undisturbed["digest"], undisturbed["best_epoch"])
+    with epochs.open() as file:
+        assert record["fit_seconds"] >= round(sum(float(line["seconds"]) for line in csv.DictReader(file)), 3)
     assert not (epochs.parent / "last.ckpt").exists()
 
 
@@ -315,3 +318,27 @@ def test_row_8_a_full_disk_fails_the_run_and_spares_what_was_there(tmp_path, mon
         with pytest.raises(OSError, match="No space left"):
             execute(tmp_path, "force=true")
     assert cache.Runs(tmp_path).get(first["key"])["digest"] == first["digest"]
+
+
+def test_a_forced_run_that_is_stopped_leaves_the_epochs_of_the_good_one(tmp_path, monkeypatch):
+    words = ("model=bprmf", "trainer.max_epochs=3", "trainer.patience=3", "trainer.checkpoint_seconds=0")
+    first = execute(tmp_path, *words)
+    epochs = tmp_path / first["key"] / "epochs.csv"
+    good = epochs.read_text()
+
+    def stop(file, history):
+        assert file != epochs
+        save(file, history)
+        if len(history) == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        save = experiment.outputs.save_history
+        patch.setattr(experiment.outputs, "save_history", stop)
+        with pytest.raises(KeyboardInterrupt):
+            execute(tmp_path, *words, "force=true")
+    assert epochs.read_text() == good and cache.Runs(tmp_path).get(first["key"])["seconds"] == first["seconds"]
+    again = execute(tmp_path, *words, "force=true")
+    assert epochs.read_text() != good and again["digest"] == first["digest"]  # seconds differ
+    assert {file.name for file in epochs.parent.iterdir()} == {
+        ".lock", "epochs.csv", "record.json", "test.parquet", "valid.parquet", "weights.pt"}

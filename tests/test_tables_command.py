@@ -331,6 +331,12 @@ def test_tuning_has_a_dry_run_that_runs_nothing(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_spec_that_asks_for_what_its_runs_do_not_answer_is_refused_before_anything_runs(tmp_path):
+    done = tables(tmp_path, **spec(tmp_path, **{"metrics: [recall@20": "metrics: [recal@20"}))
+    assert done.returncode == 2 and " asks for recal@20, and its runs answer " in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
 def test_a_spec_with_a_row_that_cannot_run_is_refused_before_anything_runs(tmp_path):
     done = tables(tmp_path, **spec(tmp_path, **{"run: model=clrec": "run: model=clreck"}))
     assert done.returncode == 2 and "model=clreck: there is no such choice. Did you mean 'clrec'?" in done.stderr
