@@ -232,7 +232,8 @@ class RowBCE:
                              "another model.corruption")
         weights = torch.full_like(like, hidden)
         seen = code.kept.floor()  # (nnz,): 0, or 1, or 2 at corruption .5
-        weights[batch.query.history.rows, batch.query.history.values] = seen * (1 - hidden) + (1 - seen) * hidden
+        found = seen * (1 - hidden) + (1 - seen) * hidden  # (nnz,)
+        weights[batch.query.history.rows, batch.query.history.values] = found.to(weights.dtype)
         return weights
 
 
