@@ -154,7 +154,7 @@ def draw_sizes(panel: Any, artifact: Artifact, columns: Sequence[Column], lines:
     panel.set_zorder(behind.get_zorder() + 1)
     panel.patch.set_visible(False)
     panel.set(xticks=range(len(columns)), xticklabels=[column.label for column in columns],
-              xlim=(-0.5, len(columns) - 0.5), ylim=(0, None))
+              xlim=(-0.5, len(columns) - 0.5), ylim=(0, 1.04 * panel.get_ylim()[1]))
 
 
 def draw(above: Any, below: Any, artifact: Artifact, rows: Sequence[Row], columns: Sequence[Column],
