@@ -336,7 +336,8 @@ def test_ctrl_c_ends_with_130_and_says_how_to_go_on(tmp_path, monkeypatch, capsy
     monkeypatch.setenv("RECOT_RUNS", str(tmp_path))
     monkeypatch.setattr("recot.learn.Gradient.fit", stop)
     assert exit_code(monkeypatch, *TINY) == 130
-    assert "stopped; the same command goes on from the last checkpoint, where there is" in capsys.readouterr().err
+    assert capsys.readouterr().err.endswith("stopped; the same command goes on from the last checkpoint, where there "
+                                            "is one yet (one is written every trainer.checkpoint_seconds)\n")
     assert json.loads(next(tmp_path.glob("*/record.json")).read_text())["status"] == "interrupted"
 
 
