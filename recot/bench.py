@@ -25,6 +25,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from recot import straight
+from recot.allocator import keep_freed
 from recot.contrast import Contrast
 from recot.data.augment import Augmentation
 from recot.data.batches import uniform_negatives
@@ -328,6 +329,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9, help="interleaved measurements of each pair")
     parser.add_argument("--users", type=int, default=8_000, help="users to rank for")
     arguments = parser.parse_args()
+    keep_freed()  # as every run does
     split = synthetic()
     table = Table(title=f"{torch.get_num_threads()} threads, {len(split.train):,} training pairs, medians of "
                         f"{arguments.rounds} interleaved rounds", title_justify="left")

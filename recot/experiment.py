@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from recot import cache, outputs, sources
+from recot.allocator import keep_freed
 from recot.closed.popularity import Popularity
 from recot.data.dataset import Dataset
 from recot.data.interactions import Interactions
@@ -113,6 +114,7 @@ def run(config: dict[str, Any], choices: Mapping[str, str], command: str) -> dic
     Raises:
         Exception: whatever the run raised, after a record of it was written.
     """
+    keep_freed()
     build(config)  # a constructor may refuse its values, and does so before anything is read or recorded
     commit, today = sources.commit(), source_digest(config)  # of the code that is loaded; files may change meanwhile
     source = make(config["data"])

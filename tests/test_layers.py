@@ -9,7 +9,7 @@ ROOT = Path(__file__).parent.parent / "recot"
 BELOW = {  # unit -> units it may import besides itself; the order is that of the layers, lowest first
     "ot": set(), "nn": set(), "losses": set(),
     "data": set(),
-    "metrics": {"data"}, "training": set(),
+    "metrics": {"data"}, "training": set(), "allocator": set(),
     "networks": {"nn", "data"},
     "closed": {"data"},
     "denoise": {"ot", "nn", "data"},
@@ -22,7 +22,7 @@ BELOW = {  # unit -> units it may import besides itself; the order is that of th
     "report": set(),
     "outputs": {"cache", "evaluate", "learn", "staged", "data"},
     "experiment": {"cache", "sources", "report", "track", "outputs", "learn", "staged", "evaluate", "truth", "closed",
-                   "networks", "denoise", "data"},
+                   "allocator", "networks", "denoise", "data"},
     "compare": set(),
     "compose": {"schema", "signature"},
     "restore": {"cache", "compose", "experiment", "learn", "staged", "evaluate", "schema", "signature", "data"},
@@ -39,7 +39,7 @@ BELOW = {  # unit -> units it may import besides itself; the order is that of th
                "tune"},
     "straight": {"data"}, "scale": {"data", "denoise"},
     "bench": {"straight", "learn", "training", "evaluate", "networks", "sequential", "objectives", "contrast",
-              "denoise", "nn", "ot", "losses", "data"},
+              "denoise", "nn", "ot", "losses", "data", "allocator"},
 }
 ONLY_IN = {"lightning": {"learn"}, "hydra": {"compose", "run", "recommend", "experiment", "space", "tune"},
            "omegaconf": {"compose", "run", "recommend", "tune"},
