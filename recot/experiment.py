@@ -86,6 +86,17 @@ def build(config: Mapping[str, Any], folder: Path | None = None,
     return network(denoiser, folder, observe)
 
 
+def rehearse(config: Mapping[str, Any]) -> None:
+    """Let every constructor refuse its values before anything is read or recorded; a network that of one item.
+
+    Raises:
+        hydra.errors.InstantiationException: one of them does.
+    """
+    build(config)
+    if descends(config):
+        make(config["model"], n_users=1, n_items=1)
+
+
 def refitted(config: Mapping[str, Any], model: Recommender, split: Split, folder: Path) -> Recommender:
     """The recommender of a config fitted on the training and validation pairs, as long as was best for ``model``.
 
@@ -115,7 +126,7 @@ def run(config: dict[str, Any], choices: Mapping[str, str], command: str) -> dic
         Exception: whatever the run raised, after a record of it was written.
     """
     keep_freed()
-    build(config)  # a constructor may refuse its values, and does so before anything is read or recorded
+    rehearse(config)
     commit, today = sources.commit(), source_digest(config)  # of the code that is loaded; files may change meanwhile
     source = make(config["data"])
     key, runs = cache.key(config, source.digest()), cache.Runs(config["paths"]["runs"])

@@ -66,7 +66,7 @@ def checked(space: Space, epochs: int | None) -> list[tuple[dict[str, Any], dict
         from recot import experiment
 
         for config, _ in found:
-            experiment.build(config)
+            experiment.rehearse(config)
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise RequestError(compose.explain(error)) from error
     first, monitor = found[0][0], found[0][0]["protocol"]["monitor"]

@@ -60,7 +60,7 @@ def test_a_run_asks_for_it(tmp_path, monkeypatch):
 
     asked = []
     monkeypatch.setattr(experiment, "keep_freed", lambda: asked.append(True))
-    monkeypatch.setattr(experiment, "build", lambda config: 1 / 0)
+    monkeypatch.setattr(experiment, "rehearse", lambda config: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         experiment.run({}, {}, "")
     assert asked == [True]

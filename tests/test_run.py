@@ -311,6 +311,16 @@ def test_a_constructor_that_refuses_a_number_makes_it_a_wrong_request(tmp_path, 
     assert "refused: tau is a temperature and has to be positive, got 0.0" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("words", "reason"), [
+    (["model=sasrec", "model.n_heads=3"], "model.n_heads = 3 does not divide model.dim = 64"),
+    (["model=stosa", "model.dropout=1.0"], "a dropout of 1.0 is no probability")])
+def test_a_network_refuses_its_sizes_before_data_are_read(tmp_path, monkeypatch, capsys, words, reason):
+    monkeypatch.setenv("RECOT_RUNS", str(tmp_path))
+    assert exit_code(monkeypatch, *words, "data=csv", "data.path=/nowhere.csv") == 2
+    assert f"refused: {reason}" in capsys.readouterr().err
+    assert not list(tmp_path.glob("*/record.json"))
+
+
 def test_tuned_settings_that_are_asked_for_and_are_not_there_are_missed(tmp_path, monkeypatch, capsys, caplog):
     monkeypatch.setenv("RECOT_RUNS", str(tmp_path))
     assert exit_code(monkeypatch, *TINY, "model=popularity") == 0 and "conf/tuned" not in caplog.text
