@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +21,18 @@ CONF = HERE / "conf" if (HERE / "conf").is_dir() else HERE.parent / "conf"
 """The config groups: inside an installed package, or at the top of a clone."""
 
 
-def checked(cfg: DictConfig, choices: dict[str, str]) -> dict[str, Any]:
-    """The resolved, complete and checked form of a composed config."""
+def checked(cfg: DictConfig, choices: dict[str, str], folders: Sequence[Path] = (CONF,)) -> dict[str, Any]:
+    """The resolved, complete and checked form of a config that was composed out of ``folders``, searched in this order."""
     content: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
-    leave_out(content, choices)
+    leave_out(content, choices, folders)
     return check(content, choices)
 
 
-def leave_out(content: dict[str, Any], choices: dict[str, str]) -> None:
+def leave_out(content: dict[str, Any], choices: dict[str, str], folders: Sequence[Path]) -> None:
     """Take out what a preset says of its own loss or denoiser where another one was chosen, which does not take it."""
-    file = CONF / "model" / f"{choices.get('model')}.yaml"
-    preset: Any = OmegaConf.to_container(OmegaConf.load(file)) if file.exists() else {}
+    files = (folder / "model" / f"{choices.get('model')}.yaml" for folder in folders)
+    file = next((file for file in files if file.exists()), None)
+    preset: Any = OmegaConf.to_container(OmegaConf.load(file)) if file else {}
     own = {key: value for default in preset.get("defaults", ()) for key, value in default.items()}
     for group in ("loss", "denoiser"):
         taken = describe(str((content.get(group) or {}).get("_target_", "")))

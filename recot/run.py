@@ -6,6 +6,7 @@ import logging
 import os
 import shlex
 import sys
+from pathlib import Path
 from typing import Any
 
 import hydra
@@ -27,11 +28,11 @@ def run(cfg: DictConfig) -> None:
     settings = HydraConfig.get()
     choices = {group: str(choice) for group, choice in settings.runtime.choices.items()}
     typed: Any = OmegaConf.to_container(settings.overrides.task, resolve=False)  # resolving could copy a secret
-    places = [f"--config-dir={source.path}" for source in settings.runtime.config_sources
-              if source.provider == "command-line"]
+    sources = settings.runtime.config_sources
+    places = [f"--config-dir={source.path}" for source in sources if source.provider == "command-line"]
     command = shlex.join(["python", "-m", "recot.run", *places, *typed])
     try:
-        config = checked(cfg, choices)
+        config = checked(cfg, choices, [Path(source.path) for source in sources if source.schema == "file"])
         asked = any(word.startswith("tuned=") for word in typed)
         if asked and not (CONF / "tuned" / f"{choices['tuned']}.yaml").exists():
             log.warning("conf/tuned has no %s, so the settings of the preset apply; recot.tune --write makes one",
