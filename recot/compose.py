@@ -22,7 +22,7 @@ CONF = HERE / "conf" if (HERE / "conf").is_dir() else HERE.parent / "conf"
 
 
 def checked(cfg: DictConfig, choices: dict[str, str], folders: Sequence[Path] = (CONF,)) -> dict[str, Any]:
-    """The resolved, complete and checked form of a config that was composed out of ``folders``, searched in this order."""
+    """The resolved, complete and checked form of a config composed out of ``folders``, searched in this order."""
     content: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     leave_out(content, choices, folders)
     return check(content, choices)
