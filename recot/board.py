@@ -100,6 +100,17 @@ class Board:
                         found[key] = self.planner.job(column, row, seed, key), line
         return list(found.values())
 
+    def silent(self) -> dict[str, tuple[int, int]]:
+        """Of what was asked for, data sets whose files could not be looked at: cells with a number, and all cells."""
+        found: dict[str, tuple[int, int]] = {}
+        for artifact in self.request.artifacts:
+            filled = {(line["row"], line["column"]) for line in self.earlier[artifact.label] if line["mean"]}
+            for column, row in artifact.cells() if artifact.kind != "statistics" else ():
+                if column.data in self.planner.missing and self.request.wants(row, column):
+                    told, cells = found.get(column.data, (0, 0))
+                    found[column.data] = told + ((row.id, column.id) in filled), cells + 1
+        return found
+
     def confirm(self, line: Line) -> None:
         """Write down that today's code repeats a run, in its record and in the lists of runs that name it."""
         repeated = {"repeated": self.planner.code[line["key"]]}

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from recot import cache, outputs, sources
-from recot.allocator import keep_freed
+from recot.allocator import GiveBack, keep_freed
 from recot.closed.popularity import Popularity
 from recot.data.dataset import Dataset
 from recot.data.interactions import Interactions
@@ -189,7 +189,7 @@ def attempt(config: dict[str, Any], source: Any, key: str, folder: Path,
     start = time.monotonic()
     dataset = source.load()
     split = whole = ask_questions(config, dataset)
-    bar = Bar(config["trainer"], config["protocol"]["monitor"])
+    bar, give_back = Bar(config["trainer"], config["protocol"]["monitor"]), GiveBack()
     with Guarded(make(config["logger"])) as tracker:
         tracker.start(key, config, folder)
 
@@ -197,6 +197,7 @@ def attempt(config: dict[str, Any], source: Any, key: str, folder: Path,
             outputs.save_history(folder / epochs, history)
             tracker.log(history[-1], len(history))
             bar.show(history)
+            give_back()
 
         first = model = build(config, folder, observe)
         began = time.monotonic()

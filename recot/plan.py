@@ -48,6 +48,7 @@ class Planner:
         self.layers: dict[tuple[str, ...], tuple[Any, dict[str, str]]] = {}
         self.configs: dict[tuple[tuple[str, ...], int], dict[str, Any]] = {}
         self.digests: dict[str, str | None] = {}
+        self.missing: dict[str, Mapping[str, Any]] = {}  # data sets that were asked and could not answer
         self.code: dict[str, str] = {}
 
     def config(self, overrides: tuple[str, ...], seed: int = 0) -> tuple[dict[str, Any], dict[str, str]]:
@@ -78,6 +79,8 @@ class Planner:
                     self.digests[settings] = make(data).digest()
                 except (OSError, ValueError) as error:  # nothing that is wrong with one data set stops the others
                     log.warning("%s", error)
+            if self.digests[settings] is None:
+                self.missing[name] = data
         return self.digests[settings]
 
     def seeds(self, artifact: Artifact, earlier: Sequence[Line]) -> list[int]:
@@ -135,6 +138,12 @@ def needed(artifact: Artifact, reachable: Callable[[str], bool]) -> Artifact:
         column.stands_in and reachable(column.stands_in))))
 
 
+def described(name: str) -> dict[str, Any]:
+    """The config of the data set ``data=<name>``."""
+    found: dict[str, Any] = composed(f"data={name}", "model=popularity")[0]["data"]
+    return found
+
+
 def reachable(name: str) -> bool:
     """Whether the data set ``data=<name>`` is at hand."""
-    return at_hand(composed(f"data={name}", "model=popularity")[0]["data"])
+    return at_hand(described(name))

@@ -13,6 +13,7 @@ import shlex
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from recot import collect, runner
@@ -21,7 +22,7 @@ from recot.cache import Runs
 from recot.collect import HEADER
 from recot.compose import composed
 from recot.estimates import Estimates
-from recot.plan import Request, needed, reachable
+from recot.plan import Request, at_hand, described, needed, reachable
 from recot.schema import RequestError, nearest
 from recot.spec import Artifact, load, papers, tuning
 
@@ -30,27 +31,24 @@ log = logging.getLogger("recot.tables")  # __name__ is __main__ under python -m
 
 def listing(artifacts: Iterable[Artifact], results: Path) -> Iterator[str]:
     """One line per artifact: what is there of it. Reads specs and csv files only."""
-    available: dict[str, bool] = {}
-
-    def known(name: str) -> bool:
-        if name not in available:
-            available[name] = reachable(name)
-        return available[name]
-
+    here, remote = cache(reachable), cache(lambda name: bool(described(name).get("url")))
     for artifact in artifacts:
-        artifact = needed(artifact, known)
+        artifact = needed(artifact, here)
         lines = collect.read(results / artifact.paper / f"{artifact.name}.csv", HEADER)
         filled = {(line["row"], line["column"]) for line in lines if line["mean"]}
         cells = [(row.id, column.id, column.data) for column, row in artifact.cells()]
         done = sum((row, column) in filled for row, column, _ in cells)
-        lost = sum((row, column) not in filled and not known(data) for row, column, data in cells)
+        empty = [data for row, column, data in cells if (row, column) not in filled and not here(data)]
+        far = sum(map(remote, empty))
+        lost = len(empty) - far
         failed = len({(line["row"], line["column"]) for line in lines
                       if line["verdict"].startswith(("failed", "diverged"))})
         state = ("done" if done == len(cells) else "partly" if done else
                  "data not available" if lost == len(cells) else "not run")
         parts = [f"{done} of {len(cells)} cells"] + [f"{n} {what}" for n, what in (
-            (lost, "without data"), (failed, "failed"), (len(cells) - done - lost - failed, "to run")) if n]
-        yield f"{artifact.paper:11} {artifact.name:14} {state:19} {', '.join(parts):46} {artifact.title}"
+            (lost, "without data"), (failed, "failed"), (far, "to download"),
+            (len(cells) - done - lost - far - failed, "to run")) if n]
+        yield f"{artifact.paper:11} {artifact.name:14} {state:19} {', '.join(parts):48} {artifact.title}"
 
 
 def duration(seconds: float | None) -> str:
@@ -129,7 +127,7 @@ def regenerate(options: argparse.Namespace) -> int:
         return 0
     if options.tune:
         return tune_rows(options)
-    idle = options.dry_run or options.render or options.verify
+    idle = options.dry_run or options.render
     request = Request([needed(artifact, reachable) for artifact in artifacts], set(options.row), set(options.data),
                       tuple(map(int, options.seeds)), results, fetch=not idle)
     runs = Runs(composed()[0]["paths"]["runs"])
@@ -141,6 +139,7 @@ def regenerate(options: argparse.Namespace) -> int:
         total, unknown = sum(job.estimate or 0 for job in jobs), sum(job.estimate is None for job in jobs)
         sys.stdout.writelines(f"{duration(job.estimate):>8}  {job.command}\n" for job in jobs)
         sys.stdout.write(f"{len(jobs)} runs, {duration(total)}, {unknown} of unknown length\n")
+        sys.stdout.writelines(f"{line}\n" for line in unlisted(board))
         return 0
     board.write_all()  # first: a killed run of this program may have left a record that no table shows yet
     failures = [] if options.render else execute(board, jobs, options)
@@ -151,6 +150,16 @@ def regenerate(options: argparse.Namespace) -> int:
     for label, reason in board.refused.items():
         log.error("%s is left as it was: %s", label, reason)
     return 1 if failures or board.refused else 0
+
+
+def unlisted(board: Board) -> Iterator[str]:
+    """One line for each data set whose runs cannot be listed, since its files were not looked at: what then."""
+    for name, (told, cells) in board.silent().items():
+        data = board.planner.missing[name]
+        then = ("its files cannot be read" if at_hand(data) else
+                "its files are not here, and a run downloads them first" if data.get("url") else
+                f"its files are not here, and `python -m recot.run data={name}` says where to get them")
+        yield f"not listed: {name}, {cells - told} of {cells} cells without a number; {then}"
 
 
 def verify(board: Board, dry: bool) -> int:
@@ -165,8 +174,13 @@ def verify(board: Board, dry: bool) -> int:
     if dry:
         sys.stdout.writelines(f"{job.command}\n" for job, _ in stale)
         sys.stdout.write(f"{len(stale)} runs of which the first epoch would be repeated, or all of a closed form\n")
+        sys.stdout.writelines(f"{line}\n" for line in unlisted(board))
         return 0
-    if not stale:
+    for name, (told, _) in board.silent().items():
+        if told:
+            log.error("cannot be told: %d cells of %s, whose files were not read", told, name)
+            failed = True
+    if not stale and not failed:
         log.info("nothing to verify: what is there was made, or seen to be repeated, by today's code")
     for job, line in stale:
         try:

@@ -1,4 +1,4 @@
-"""Memory that was freed is kept, unless the environment says otherwise."""
+"""Memory that was freed is kept, unless the environment says otherwise, and given back where it piles up."""
 
 import os
 import subprocess
@@ -64,3 +64,56 @@ def test_a_run_asks_for_it(tmp_path, monkeypatch):
     with pytest.raises(ZeroDivisionError):
         experiment.run({}, {}, "")
     assert asked == [True]
+
+
+GROWN = """
+import torch
+from recot.allocator import GiveBack, keep_freed, resident
+keep_freed()
+
+def step(parts):
+    held = [torch.ones(20 << 20, dtype=torch.uint8) for _ in range(parts)]
+
+step(1)
+before, give_back = resident(), GiveBack()
+give_back()
+step(int(1 + before / (20 << 20)))
+after = resident()
+give_back()
+print(before, after, resident())
+"""
+
+
+def test_what_piles_up_is_given_back(glibc):
+    environment = {name: value for name, value in os.environ.items()
+                   if name not in (*allocator.ASKED, "GLIBC_TUNABLES")}
+    ran = subprocess.run([sys.executable, "-c", GROWN], env=environment, capture_output=True, text=True, check=True)
+    before, after, finally_ = map(int, ran.stdout.split())
+    assert after > 1.9 * before and finally_ < 1.1 * before
+
+
+def test_a_little_growth_is_left_alone(monkeypatch):
+    sizes, trimmed = iter([100, 149, 151, 90, 151]), []
+    monkeypatch.setattr(allocator, "resident", lambda: next(sizes))
+    monkeypatch.setattr(allocator.ctypes, "CDLL", lambda name: type("C", (), {"malloc_trim": trimmed.append}))
+    give_back = allocator.GiveBack()
+    seen = [give_back() or len(trimmed) for _ in range(5)]
+    assert seen == [0, 0, 1, 1, 2]
+
+
+def test_where_the_system_says_nothing_nothing_is_done(monkeypatch, tmp_path):
+    monkeypatch.setattr(allocator, "STATM", tmp_path / "statm")
+    assert allocator.resident() is None
+    give_back = allocator.GiveBack()
+    give_back(), give_back()
+    assert give_back.first is None
+
+
+def test_every_epoch_of_a_run_asks_whether_it_has_grown(tmp_path, monkeypatch):
+    from commands import execute
+
+    from recot import experiment
+
+    asked = []
+    monkeypatch.setattr(experiment, "GiveBack", lambda: lambda: asked.append(True))
+    assert execute(tmp_path, "model=bprmf")["epochs"] == len(asked) == 2

@@ -115,6 +115,38 @@ def test_list_and_dry_run_start_nothing(finished, tmp_path):
     assert not (tmp_path / "runs").exists() and not (tmp_path / "results").exists()
 
 
+def test_what_cannot_be_listed_or_verified_without_its_data_is_said(tmp_path):
+    file = tmp_path / "pairs.csv"
+    file.write_text("user,item\n" + "".join(f"{user},{item}\n" for user in range(9) for item in range(user, user + 6)))
+    variables = spec(tmp_path, epochs=1, planted="csv", **{"data.n_users=60 data.mean_activity=8": f"data.path={file}"})
+
+    def table2(*words):
+        return tables(tmp_path, "--table", "table2", *words, **variables)
+
+    assert table2("--row", "bprmf,popularity").returncode == 0
+    assert "1 runs" in table2("--dry-run").stdout
+    file.unlink()
+    planned = table2("--dry-run")
+    assert planned.returncode == 0 and planned.stdout.startswith("0 runs")
+    assert "not listed: csv, 1 of 3 cells without a number; its files are not here" in planned.stdout
+    assert "where to get them" in planned.stdout
+    asked = table2("--verify")
+    assert asked.returncode == 1 and "nothing to verify" not in asked.stderr
+    assert "cannot be told: 2 cells of csv, whose files were not read" in asked.stderr
+    assert "not listed: csv, 1 of 3" in table2("--verify", "--dry-run").stdout
+
+
+def test_what_a_run_would_download_is_no_data_that_cannot_be_had(tmp_path):
+    variables = spec(tmp_path, planted="ml1m", **{"data.n_users=60 data.mean_activity=8 ": ""})
+    listed = tables(tmp_path, "--list", **variables).stdout.splitlines()
+    assert "not run" in listed[1] and "3 to download" in listed[1] and "without data" not in listed[1]
+    planned = tables(tmp_path, "--dry-run", **variables).stdout
+    assert "not listed: ml1m, 3 of 3 cells without a number" in planned and "a run downloads them first" in planned
+    variables = spec(tmp_path, planted="tmallbuy", **{"data.n_users=60 data.mean_activity=8 ": ""})
+    assert "3 without data" in tables(tmp_path, "--list", **variables).stdout.splitlines()[1]
+    assert "recot.run data=tmallbuy` says where" in tables(tmp_path, "--dry-run", **variables).stdout
+
+
 def test_list_does_not_pay_for_torch(tmp_path):
     program = "import sys; from recot import tables\ntry:\n tables.main()\nfinally:\n print('torch' in sys.modules)"
     assert python(tmp_path, "-c", program, "--list").stdout.splitlines()[-1] == "False"
