@@ -38,11 +38,10 @@ def listing(artifacts: Iterable[Artifact], results: Path) -> Iterator[str]:
         filled = {(line["row"], line["column"]) for line in lines if line["mean"]}
         cells = [(row.id, column.id, column.data) for column, row in artifact.cells()]
         done = sum((row, column) in filled for row, column, _ in cells)
-        empty = [data for row, column, data in cells if (row, column) not in filled and not here(data)]
-        far = sum(map(remote, empty))
+        broken = {(line["row"], line["column"]) for line in lines if line["verdict"].startswith(("failed", "diverged"))}
+        empty = [data for row, column, data in cells if (row, column) not in filled | broken and not here(data)]
+        far, failed = sum(map(remote, empty)), len(broken)
         lost = len(empty) - far
-        failed = len({(line["row"], line["column"]) for line in lines
-                      if line["verdict"].startswith(("failed", "diverged"))})
         state = ("done" if done == len(cells) else "partly" if done else
                  "data not available" if lost == len(cells) else "not run")
         parts = [f"{done} of {len(cells)} cells"] + [f"{n} {what}" for n, what in (
