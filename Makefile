@@ -26,8 +26,8 @@ tables: .venv/installed  ## tables and figures of the papers into results/; PAPE
 tune: .venv/installed  ## settings by validation answers: PAPER=sclrec DATA=gowalla, or ARGS="model=clrec loss.tau=0.1,0.2 --trials 2"
 	$(BIN)/python -m $(if $(PAPER),recot.tables --tune $(TABLE_OPTIONS),recot.tune) $(ARGS)
 
-test: .venv/installed  ## all tests; some of them with ARGS="tests/ot -k pot"
-	$(BIN)/python -m pytest $(ARGS)
+test: .venv/installed  ## all tests, on all processors; some of them, on one, with ARGS="tests/ot -k pot"
+	$(BIN)/python -m pytest $(or $(ARGS),--numprocesses auto --maxprocesses 8 --dist loadfile)
 
 lint: .venv/installed  ## style and types
 	$(BIN)/ruff check .

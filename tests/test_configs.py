@@ -180,6 +180,17 @@ def test_each_tuned_file_is_named_after_choices_that_exist():
         composed(f"data={file.parent.name}", f"model={model}", f"loss={loss}", f"denoiser={denoiser}")
 
 
+@pytest.mark.parametrize("file", sorted((CONF / "tuned" / "beauty").glob("*.yaml")), ids=lambda file: file.stem)
+def test_settings_that_were_found_on_office_are_those_of_beauty_too(file):
+    choices = dict(zip(("model", "loss", "denoiser"), file.stem.split("-"), strict=True))
+    words = [f"{group}={choice}" for group, choice in choices.items()]
+    here, there, preset = (composed(*words, f"data={data}", *rest)[0]
+                           for data, rest in (("beauty", ()), ("office", ()), ("beauty", ("~tuned",))))
+    methods = [{group: config[group] for group in ("model", "loss", "trainer")} for config in (here, there, preset)]
+    assert methods[0] == methods[1]
+    assert (methods[0] == methods[2]) == (choices["model"] in {"mstein_released", "stosa_released"})  # whose preset won
+
+
 def test_records_and_cache_move_with_their_variables_and_with_the_command_line(monkeypatch):
     monkeypatch.setenv("RECOT_RUNS", "elsewhere")
     monkeypatch.delenv("RECOT_CACHE", raising=False)
