@@ -27,7 +27,7 @@ tune: .venv/installed  ## settings by validation answers: PAPER=sclrec DATA=gowa
 	$(BIN)/python -m $(if $(PAPER),recot.tables --tune $(TABLE_OPTIONS),recot.tune) $(ARGS)
 
 test: .venv/installed  ## all tests, on all processors; some of them, on one, with ARGS="tests/ot -k pot"
-	$(BIN)/python -m pytest $(or $(ARGS),--numprocesses auto --maxprocesses 8 --dist loadfile)
+	$(BIN)/python -m pytest $(or $(ARGS),--numprocesses auto --maxprocesses 8 --dist worksteal)
 
 lint: .venv/installed  ## style and types
 	$(BIN)/ruff check .
