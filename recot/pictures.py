@@ -17,7 +17,10 @@ CASE_USERS = 8  # in the picture of a case study
 
 
 def figure(artifact: Artifact, found: Sequence[Line], folder: Path) -> None:
-    """Draw ``<folder>/<artifact>.png`` and ``.svg``: a column of panels for each data set, as ``plot`` says."""
+    """Draw ``<folder>/<artifact>.png`` and ``.svg``: a column of panels for each data set, as ``plot`` says.
+
+    Along an axis of lines whose values multiply (sizes of batches) they stand at equal distances.
+    """
     style(artifact)
     from matplotlib import pyplot
 
@@ -140,7 +143,16 @@ def draw_lines(panel: Any, artifact: Artifact, columns: Sequence[Column], lines:
         printed = [(value, float(line["paper"])) for value, line in found if line["paper"]]
         if printed:
             panel.plot(*zip(*printed, strict=True), color=colour(artifact, row), marker="x", linestyle="")
-    panel.set(ylabel=metric, xticks=[column.value for column in columns])
+    ticks = [column.value or 0.0 for column in columns]
+    if multiply(ticks):
+        panel.set_xscale("log")
+        panel.minorticks_off()
+    panel.set(ylabel=metric, xticks=ticks, xticklabels=[column.label for column in columns])
+
+
+def multiply(values: Sequence[float]) -> bool:
+    """Whether each of at least three values is the one before it times the same factor, as 16, 32, 64 are."""
+    return len(values) > 2 and values[0] > 0 and bool(np.allclose(np.diff(np.log(values), 2), 0.0))
 
 
 def draw_sizes(panel: Any, artifact: Artifact, columns: Sequence[Column], lines: Lines) -> None:

@@ -107,6 +107,18 @@ def test_lines_have_a_panel_for_each_metric_and_a_line_for_each_method_along_the
     assert len(above.containers) == 2
 
 
+@pytest.mark.parametrize(("values", "scale"), [((16, 64, 256), "log"), ((0.25, 0.5, 0.75), "linear"),
+                                               ((0, 1, 2), "linear"), ((1, 10), "linear")])
+def test_values_that_multiply_stand_at_equal_distances_under_their_own_names(panels, values, scale):
+    columns = tuple(Column(f"gowalla size={value:g}", "gowalla", "Gowalla", (), value) for value in values)
+    artifact = replace(LINES, columns=columns)
+    above, below = panels(artifact, csv_rows(artifact, {("bprmf", columns[-1].id): mean(0.2)})).axes
+    for panel in (above, below):
+        assert panel.get_xscale() == scale and not list(panel.xaxis.get_minorticklocs())
+        assert panel.get_xticks().tolist() == list(values)
+    assert [label.get_text() for label in below.get_xticklabels()] == [f"{value:g}" for value in values]
+
+
 def test_crosses_stand_where_the_paper_prints_a_number(panels):
     found = [line | ({"paper": "0.25"} if (line["row"], line["column"], line["metric"]) == (
         "bprmf", "gowalla noise=0.2", "recall@20") else {}) for line in csv_rows(LINES, {
