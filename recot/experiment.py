@@ -307,13 +307,18 @@ def relabels(config: Mapping[str, Any]) -> bool:
     return hasattr(hydra.utils.get_class(config["denoiser"]["_target_"]), "relabel")
 
 
+HARMLESS = (("recot.outputs", ""), ("recot.report", ""), ("recot.track", ""), ("recot.allocator", ""),
+            ("recot.files", ""), (__name__, "provenance"))
+"""What a run calls without an effect on its numbers: what is written, shown and sent, and how memory is kept."""
+
+
 def source_digest(config: Mapping[str, Any]) -> str:
-    """Digest of the code that the result of ``config`` depends on."""
-    roots = [("recot.evaluate", "evaluate"), ("recot.metrics", "METRICS"),
-             *([("recot.learn", "Gradient")] * descends(config)),
-             *([("recot.staged", "Relabelled")] * relabels(config)),
-             *([(__name__, "ask_again"), (__name__, "refitted")] * config["protocol"].get("refit", False))]
-    return sources.digest(cache.relevant(config), roots)
+    """Digest of the code that the result of ``config`` depends on: all that an attempt at it calls."""
+    unused = [*HARMLESS,
+              *([("recot.learn", "Gradient"), ("recot.networks.base", "TwoTower")] * (not descends(config))),
+              *([("recot.staged", "Relabelled")] * (not relabels(config))),
+              *([(__name__, "ask_again"), (__name__, "refitted")] * (not config["protocol"].get("refit", False)))]
+    return sources.digest(cache.relevant(config), [(__name__, "attempt")], unused)
 
 
 def provenance(config: Mapping[str, Any]) -> dict[str, Any]:

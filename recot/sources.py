@@ -1,7 +1,10 @@
 """Which code a result depends on: a digest that changes with the classes and functions it uses, and with nothing else.
 
 Comments, docstrings and whatever the result does not reach do not count, so that a method added to a module, or one
-more way to look at a container, leaves the results of the others as they are.
+more way to look at a container, leaves the results of the others as they are. Nor does it count where a definition
+stands, so that moving it changes no digest, or which Python reads it.
+
+Two definitions of one name both count, but the digest does not see them change places.
 """
 
 from __future__ import annotations
@@ -18,7 +21,10 @@ from recot.signature import parse
 PACKAGE = "recot"
 
 Name = tuple[str, str]
-"""A module and what is defined in it."""
+"""A module and what is defined in it; an empty name stands for all of the module."""
+
+UNSTABLE = ("type_params", "type_comment", "kind")
+"""Fields of syntax trees that some of Python 3.11 to 3.13 have and others have not."""
 
 
 @cache
@@ -37,14 +43,21 @@ def definitions(module: str) -> dict[str, ast.stmt]:
 
 @cache
 def imports(module: str) -> dict[str, Name]:
-    """What a module calls the things it imports from the package; a module has an empty name."""
+    """What a module calls the things it imports from recot and from its own package; a module has an empty name."""
     found = {}
     for node in ast.walk(parse(module) or ast.Module([], [])):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == PACKAGE:
+        if isinstance(node, ast.ImportFrom) and (source := absolute(module, node)).split(".")[0] in (
+                PACKAGE, module.split(".")[0]):
             for alias in node.names:
-                whole = f"{node.module}.{alias.name}"
-                found[alias.asname or alias.name] = (whole, "") if parse(whole) else (str(node.module), alias.name)
+                whole = f"{source}.{alias.name}"
+                found[alias.asname or alias.name] = (whole, "") if parse(whole) else (source, alias.name)
     return found
+
+
+def absolute(module: str, node: ast.ImportFrom) -> str:
+    """The module that ``from ... import`` in ``module`` names."""
+    above = ".".join(module.split(".")[:-node.level]) if node.level else ""
+    return ".".join(part for part in (above, node.module) if part)
 
 
 @cache
@@ -58,6 +71,8 @@ def used(module: str, part: ast.AST) -> tuple[frozenset[Name], frozenset[str]]:
             owner, inside = imports(module).get(name, ("", ""))
             if owner and not inside:
                 found.add((owner, node.attr))
+        elif isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("getattr", "hasattr"):
+            attributes |= {str(name.value) for name in node.args[1:2] if isinstance(name, ast.Constant)}
         elif isinstance(node, ast.Name):
             if node.id in definitions(module):
                 found.add((module, node.id))
@@ -66,13 +81,22 @@ def used(module: str, part: ast.AST) -> tuple[frozenset[Name], frozenset[str]]:
     return frozenset(found), frozenset(attributes)
 
 
-def reached(roots: Iterable[Name]) -> dict[Name, list[ast.AST]]:
+def reached(roots: Iterable[Name], without: frozenset[Name] = frozenset()) -> dict[Name, list[ast.AST]]:
     """The definitions that ``roots`` need, directly or not, themselves included: name -> the parts of it that count.
 
     All of a definition counts, but of a class without bases that is none of the ``roots`` nor the base of another only
     the methods whose names are mentioned in what is reached: nothing there calls others.
+
+    Args:
+        without: definitions and modules that are not looked at, whatever refers to them.
+
+    Raises:
+        LookupError: a root is not defined where it is said to be.
     """
     roots = set(roots)
+    for module, defined in roots:
+        if defined not in definitions(module):
+            raise LookupError(f"a result depends on {module}.{defined}, which is not defined there; correct the name")
     whole, mentioned, known = set(roots), set[str](), 0
     while True:
         found: dict[Name, list[ast.AST]] = {}
@@ -80,7 +104,7 @@ def reached(roots: Iterable[Name]) -> dict[Name, list[ast.AST]]:
         while waiting:
             name = waiting.pop()
             node = definitions(name[0]).get(name[1])
-            if node is not None and name not in found:
+            if node is not None and name not in found and not {name, (name[0], "")} & without:
                 found[name] = parts(node, name in whole, mentioned)
                 for part in found[name]:
                     names, attributes = used(name[0], part)
@@ -102,12 +126,23 @@ def parts(node: ast.stmt, whole: bool, mentioned: set[str]) -> list[ast.AST]:
 
 @cache
 def code(part: ast.AST) -> str:
-    """A piece of code without comments and docstrings."""
-    tree = ast.parse(ast.unparse(part))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
-            node.body[0] = ast.Pass()
-    return ast.dump(tree)
+    """A piece of code without comments and docstrings, the same text from every Python that recot runs on."""
+    return shape(part)
+
+
+def shape(node: object) -> str:
+    """The syntax of a piece of code. ``ast.dump`` prints another text in each of Python 3.11 to 3.13."""
+    if isinstance(node, list):
+        return f"[{', '.join(map(shape, node))}]"
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    given = {name: value for name, value in ast.iter_fields(node)
+             if name not in UNSTABLE and value is not None and value != []}
+    if isinstance(node, ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node, clean=False) is not None:
+        given["body"] = node.body[1:]
+    if isinstance(node, ast.JoinedStr):  # 3.12 and 3.13 end some format specifications with an empty constant
+        given["values"] = [part for part in node.values if not (isinstance(part, ast.Constant) and part.value == "")]
+    return f"{type(node).__name__}({', '.join(f'{name}={shape(value)}' for name, value in given.items())})"
 
 
 def targets(config: object) -> Iterator[Name]:
@@ -123,14 +158,22 @@ def targets(config: object) -> Iterator[Name]:
             yield from targets(value)
 
 
-def digest(config: dict[str, object], also: Iterable[Name] = ()) -> str:
-    """16 hexadecimal digits of the code behind what a config names and behind the definitions ``also``."""
-    return _digest(frozenset([*targets(config), *also]))
+def digest(config: dict[str, object], also: Iterable[Name] = (), without: Iterable[Name] = ()) -> str:
+    """16 hexadecimal digits of the code behind what a config names and behind the definitions ``also``.
+
+    Args:
+        without: see :func:`reached`.
+
+    Raises:
+        LookupError: something that is named is not defined.
+    """
+    return _digest(frozenset([*targets(config), *also]), frozenset(without))
 
 
 @cache
-def _digest(roots: frozenset[Name]) -> str:
-    text = "".join(f"{name}{[code(part) for part in found]}" for name, found in reached(roots).items())
+def _digest(roots: frozenset[Name], without: frozenset[Name]) -> str:
+    found = reached(roots, without)
+    text = "\n".join(sorted(f"{name}{[code(part) for part in parts]}" for (_, name), parts in found.items()))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

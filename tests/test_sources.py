@@ -1,16 +1,25 @@
 """The digest of the code behind a result changes with what the result reaches, and with nothing else."""
 
 import ast
+import json
 import re
+import shutil
 import subprocess
+import sys
 import textwrap
+from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
+from commands import execute
 
 from recot import sources
 from recot.compose import composed
 from recot.experiment import source_digest
-from recot.sources import digest, reached, targets
+from recot.signature import parse
+from recot.sources import digest, reached, shape, targets
+
+ROOT = Path(__file__).parents[1]
 
 MODULES = {
     "recot.toy.model": """
@@ -76,9 +85,20 @@ MODULES = {
     """,
     "mine.plugin": """
         from recot.toy.model import Model
+        from mine import parts
+        from .deep.more import shift
 
         class Own(Model):
-            pass
+            def score(self, x):
+                return shift(parts.scale(x))
+    """,
+    "mine.parts": """
+        def scale(x):
+            return 2 * x
+    """,
+    "mine.deep.more": """
+        def shift(x):
+            return x + 1
     """,
 }
 CONFIG = {"model": {"_target_": "recot.toy.model.Model"}}
@@ -124,8 +144,23 @@ def test_a_class_of_a_plugin_reaches_into_the_package(package):
     assert ("recot.toy.shared", "double") in reached([("mine.plugin", "Own")])
 
 
-def test_what_is_not_defined_in_the_package_is_left_out(package):
-    assert reached([("torch.nn", "Linear"), ("recot.toy.model", "Absent")]) == {}
+@pytest.mark.parametrize("root", [("torch.nn", "Linear"), ("recot.toy.model", "Absent"), ("recot.absent", "Model"),
+                                  ("recot.toy.model", "")])
+def test_a_root_that_is_not_defined_is_an_error(package, root):
+    with pytest.raises(LookupError, match=f"{root[0]}.{root[1]}, which is not defined there; correct the name"):
+        digest(CONFIG, [root])
+
+
+def test_a_plugin_reaches_the_rest_of_its_package_by_any_form_of_import(package):
+    assert {("mine.parts", "scale"), ("mine.deep.more", "shift")} <= set(reached([("mine.plugin", "Own")]))
+
+
+def test_what_is_cut_off_does_not_count_nor_does_what_only_it_reaches(package):
+    whole = set(reached(targets(CONFIG)))
+    assert whole - set(reached(targets(CONFIG), frozenset({("recot.toy.model", "helper")}))) == {
+        ("recot.toy.model", "helper"), ("recot.toy.model", "RATE"), ("recot.toy.shared", "double")}
+    assert whole - set(reached(targets(CONFIG), frozenset({("recot.toy.base", "")}))) == {
+        ("recot.toy.base", "Base"), ("recot.toy.base", "FLOOR")}
 
 
 @pytest.mark.parametrize(("module", "old", "new"), [
@@ -145,15 +180,74 @@ def test_a_change_in_what_is_reached_changes_the_digest(package, module, old, ne
     assert digest(CONFIG) != before
 
 
+@pytest.mark.parametrize(("module", "first"), [("recot.toy.shared", "def double"), ("recot.toy.base", "FLOOR =")])
+def test_where_a_definition_stands_does_not_count(package, module, first):
+    before = digest(CONFIG)
+    package(("recot.toy.model", "RATE: float = 0.5\n", f"from {module} import RATE\n"),
+            (module, first, f"RATE: float = 0.5\n{first}"))
+    assert ("recot.toy.model", "RATE") not in reached(targets(CONFIG)) and digest(CONFIG) == before
+
+
+SHAPE = (
+    "ClassDef(name='Own', bases=[Name(id='Base', ctx=Load())], keywords=[keyword(arg='metaclass', "
+    "value=Name(id='Meta', ctx=Load()))], body=[AnnAssign(target=Name(id='rate', ctx=Store()), "
+    "annotation=Name(id='float', ctx=Load()), value=Constant(value='0.5'), simple=1), "
+    "FunctionDef(name='score', args=arguments(posonlyargs=[arg(arg='self'), arg(arg='x')], "
+    "vararg=arg(arg='rest'), kwonlyargs=[arg(arg='key')], kw_defaults=[Constant()]), "
+    "body=[Return(value=Tuple(elts=[JoinedStr(values=[FormattedValue(value=Name(id='x', ctx=Load()), "
+    "conversion=114, format_spec=JoinedStr(values=[Constant(value='>'), "
+    "FormattedValue(value=Constant(value=3), conversion=-1)])), Constant(value=' of two')]), "
+    "IfExp(test=Name(id='x', ctx=Load()), body=Subscript(value=Name(id='x', ctx=Load()), "
+    "slice=Tuple(elts=[Slice(lower=Constant(value=1)), Constant(value=Ellipsis)], ctx=Load()), "
+    "ctx=Load()), orelse=Constant())], ctx=Load()))], decorator_list=[Name(id='once', ctx=Load())])])")
+
+
+def test_the_shape_of_code_is_the_same_text_from_every_python():
+    part = ast.parse(textwrap.dedent("""
+        class Own(Base, metaclass=Meta):
+            'Described.'
+            rate: float = u'0.5'  # a comment
+
+            @once
+            def score(self, x, /, *rest, key=None):
+                return f"{x!r:>{3}} of" " two", x[1:, ...] if x else None
+    """)).body[0]
+    assert shape(part) == SHAPE
+
+
+def test_each_interpreter_at_hand_gives_the_same_digests(tmp_path):
+    """Runs where another supported Python is installed; the text above holds on each of them."""
+    modules = ("recot.networks.sasrec", "recot.objectives", "recot.data.split", "recot.learn", "recot.experiment")
+    program = "import json, sys; sys.path.insert(0, sys.argv[1]); from recot import sources; print(json.dumps(" \
+              "{m: [sources.digest({}, [(m, n)]) for n in sources.definitions(m)] for m in sys.argv[2:]}))"
+    words = ["-c", program, str(ROOT), *modules]
+    answers = {}
+    for name in (sys.executable, "python3.11", "python3.12", "python3.13"):
+        if shutil.which(name):
+            done = subprocess.run([name, *words], capture_output=True, text=True, check=False, cwd=tmp_path)
+            if done.returncode == 0:  # a shim of a version manager may name a Python that is not there
+                answers[name] = done.stdout
+    assert len(set(answers.values())) == 1 and len(json.loads(answers[sys.executable])) == len(modules)
+
+
 @pytest.mark.parametrize(("old", "new", "counts"), [
     ("return self.inner()", "return 2 * self.inner()", True), ("return 1", "return 2", True),
     ("SIZE = 3", "SIZE = 4", True), ("return self.SIZE", "return 5", True), ("return 0", "return -1", False),
-    ("class Box:", "@frozen\nclass Box:", True), ("return box.opened", "return box.emptied", True)])
+    ("class Box:", "@frozen\nclass Box:", True), ("return box.opened", "return box.emptied", True),
+    ("return box.opened", "return getattr(box, 'emptied', 0)", True)])
 def test_of_a_container_the_methods_count_that_something_mentions(package, old, new, counts):
     before = digest({}, [("recot.toy.box", "first")]), digest({}, [("recot.toy.box", "Box")])
     package(("recot.toy.box", old, new))
     assert (digest({}, [("recot.toy.box", "first")]) != before[0]) is counts
     assert digest({}, [("recot.toy.box", "Box")]) != before[1] or old == "return box.opened"  # all of what is named
+
+
+def test_a_method_that_is_mentioned_by_its_name_alone_counts(package):
+    mentioned = ("recot.toy.box", "return box.opened", "return getattr(box, 'emptied', 0)")
+    package(mentioned)
+    before = digest({}, [("recot.toy.box", "first")])
+    package(mentioned, ("recot.toy.box", "return 0", "return -1"))
+    assert digest({}, [("recot.toy.box", "first")]) != before
 
 
 @pytest.mark.parametrize(("module", "old", "new"), [
@@ -209,20 +303,90 @@ def test_constants_that_are_assigned_together_count():
     assert {"START", "HOUR"} <= behind("model=clrec", "data=planted")["data.planted"]
 
 
-def test_only_what_is_trained_by_gradient_depends_on_the_training_loop(monkeypatch):
-    monkeypatch.setattr(sources, "digest", lambda config, also: list(also))
-    loop = ("recot.learn", "Gradient")
-    assert loop in source_digest(composed("model=clrec")[0])
-    assert loop not in source_digest(composed("model=popularity")[0])
+CASES = {"closed": ("model=popularity",), "trained": ("model=clrec",), "rounds": ("model=ir",),
+         "again": ("model=nce", "protocol=denoise"), "both": ("model=nce", "protocol=denoise", "denoiser=prorec")}
+EVERY = set(CASES)
 
 
-def test_what_is_fitted_more_than_once_depends_on_how(monkeypatch):
-    monkeypatch.setattr(sources, "digest", lambda config, also: set(also))
-    rounds, again = ("recot.staged", "Relabelled"), ("recot.experiment", "refitted")
-    for words, fits in ((("model=clrec",), set()), (("model=ir",), {rounds}),
-                        (("model=nce", "protocol=denoise"), {again}),
-                        (("model=nce", "protocol=denoise", "denoiser=prorec"), {rounds, again})):
-        assert source_digest(composed(*words)[0]) & {rounds, again} == fits
+@pytest.fixture
+def edited(monkeypatch):
+    """Digests of the cases with a change in the code of the package: edited(module, old, new)."""
+    def clear():
+        for cached in (sources.definitions, sources.imports, sources.used, sources.code, sources._digest):
+            cached.cache_clear()
+
+    def digests(*change):
+        if change:
+            module, old, new = change
+            text = Path(find_spec(module).origin).read_text(encoding="utf-8")
+            assert text.count(old) >= 1, f"{module} has no {old!r} any more"
+            tree = ast.parse(text.replace(old, new, 1))
+            monkeypatch.setattr(sources, "parse", lambda name: tree if name == module else parse(name))
+        clear()
+        return {name: source_digest(composed(*words)[0]) for name, words in CASES.items()}
+
+    yield digests
+    clear()
+
+
+@pytest.mark.parametrize(("module", "old", "new", "whose"), [
+    ("recot.learn", "torch.manual_seed(self.seed)", "torch.manual_seed(self.seed + 1)", {"trained", "rounds"}),
+    ("recot.staged", "self.denoiser.rounds + 1", "self.denoiser.rounds + 2", {"rounds", "both"}),
+    ("recot.experiment", 'config["seed"], folder', 'config["seed"] + 1, folder', EVERY),
+    ("recot.experiment", "ask_again(config, dataset)", "ask_questions(config, dataset)", EVERY),
+    ("recot.experiment", "(joined(make(", "((make(", {"again", "both"}),
+    ("recot.experiment", 'config["protocol"]["monitor"]', '"ndcg@20"', EVERY),
+    ("recot.truth", "return ", "return 1 - ", EVERY),
+    ("recot.closed.popularity", "return ", "return -", EVERY),
+    ("recot.data.split", "validation targets of the same user too", "answers", EVERY),
+    ("recot.evaluate", "chunk = chunk or", "chunk = 2 or", EVERY),
+    ("recot.metrics", "return ", "return 2 * ", EVERY),
+    ("recot.outputs", "LIST = 6", "LIST = 7", set()),
+    ("recot.report", 'self.drawn = ', 'self.drawn = False and ', set()),
+    ("recot.experiment", '"threads": ', '"cores": ', set())])
+def test_a_change_counts_for_what_it_can_change(edited, module, old, new, whose):
+    before = edited()
+    after = edited(module, old, new)
+    assert {name for name in CASES if before[name] != after[name]} == whose
+
+
+CHANGES_NOTHING = {"recot.outputs", "recot.report", "recot.track", "recot.allocator", "recot.files", "recot.cache",
+                   "recot.sources", "recot.signature", "recot.schema", "recot.compose"}
+"""Modules whose functions a run calls without an effect on its numbers."""
+AROUND = {("recot.evaluate", "recommended"), *(("recot.experiment", name) for name in (
+    "run", "rehearse", "resumable", "forget", "provenance", "source_digest", "descends", "relabels"))}
+"""Functions around an attempt: what is looked up, kept and said."""
+
+
+@pytest.mark.parametrize("words", [
+    ("model=sclrec",), ("model=nce", "protocol=denoise", "denoiser=prorec"), ("model=lightgcn", "noise=add"),
+    ("model=ir", "denoiser.rounds=1"),
+    ("model=sasrec", "data.mean_activity=8", "protocol=sequence", "noise=insert", "noise.ratios=[0.5]")])
+def test_whatever_a_run_calls_is_in_its_digest_or_changes_nothing(tmp_path, monkeypatch, words):
+    called, package = set(), str(Path(sources.__file__).parent)
+
+    def trace(frame, event, argument):
+        if event == "call" and frame.f_code.co_filename.startswith(package):
+            called.add((frame.f_globals["__name__"], *frame.f_code.co_qualname.split(".")[:2]))
+
+    found = {}
+    monkeypatch.setattr(sources, "_digest", lambda roots, without: found.update(sources.reached(roots, without)) or "d")
+    execute(tmp_path / "first", *words)  # imports what there is to import: the body of a class is called there as well
+    sys.setprofile(trace)
+    try:
+        execute(tmp_path / "second", *words)
+    finally:
+        sys.setprofile(None)
+    code = {name: [part.name for part in parts if isinstance(part, ast.FunctionDef)] for name, parts in found.items()}
+    for module, name, *method in sorted(called):
+        if module in CHANGES_NOTHING or (module, name) in AROUND or name.startswith("<"):
+            continue
+        assert (module, name) in code, f"{module}.{name} is called and not in the digest"
+        if code[module, name] and method and not method[0].startswith("<"):
+            whole = any(isinstance(part, ast.ClassDef | ast.FunctionDef) and part.name == name
+                        for part in found[module, name])
+            assert whole or method[0] in code[module, name], f"{module}.{name}.{method[0]} is not in the digest"
+    assert ("recot.experiment", "attempt") in code and len(called) > 100
 
 
 def test_methods_differ_in_their_code_and_settings_of_one_method_do_not():
