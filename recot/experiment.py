@@ -24,7 +24,7 @@ from recot.allocator import GiveBack, keep_freed
 from recot.closed.popularity import Popularity
 from recot.data.dataset import Dataset
 from recot.data.interactions import Interactions
-from recot.data.split import EvalSet, Split, joined, validate
+from recot.data.split import EvalSet, Split, in_time_order, joined, validate
 from recot.denoise.base import Denoiser
 from recot.evaluate import Recommender, evaluate
 from recot.learn import Diverged, Gradient, History, write_whole
@@ -50,13 +50,24 @@ def ask_questions(config: Mapping[str, Any], dataset: Dataset) -> Split:
     Raises:
         ValueError: the model reads histories in order, and the data have no times.
     """
-    if getattr(hydra.utils.get_class(config["model"]["_target_"]), "ordered", False) and (
-            dataset.interactions.times is None):
-        raise ValueError("the model reads histories in order, and these data have no times; name their column, as in "
-                         "data.time=timestamp, or use a model that reads histories as sets, such as model=sclrec")
-    split = make(config["noise"])(make(config["protocol"]["split"])(dataset.interactions))
+    split = make(config["noise"])(make(config["protocol"]["split"])(in_order(config, dataset)))
     validate(split)
     return split
+
+
+def in_order(config: Mapping[str, Any], dataset: Dataset) -> Interactions:
+    """The pairs of a data set; where the model reads histories in order, ties in time are broken at random.
+
+    Raises:
+        ValueError: the model reads histories in order, and the data have no times.
+    """
+    pairs = dataset.interactions
+    if not getattr(hydra.utils.get_class(config["model"]["_target_"]), "ordered", False):
+        return pairs
+    if pairs.times is None:
+        raise ValueError("the model reads histories in order, and these data have no times; name their column, as in "
+                         "data.time=timestamp, or use a model that reads histories as sets, such as model=sclrec")
+    return in_time_order(pairs, config["protocol"]["split"].get("split_seed", 0))
 
 
 def ask_again(config: Mapping[str, Any], dataset: Dataset) -> Split:

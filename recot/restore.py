@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +124,7 @@ def restore(folder: str | Path, words: Sequence[str] = ()) -> Finished:
         raise RequestError(f"the raw data are not those that {folder} was made with; say where those are, with "
                            "data.root=... or data.path=...")
     dataset = source.load()
+    dataset = replace(dataset, interactions=experiment.in_order(config, dataset))  # histories as the model read them
     split = experiment.ask_questions(config, dataset)
     if split.fingerprint != record["split"]:
         raise RequestError(f"today's code splits these data otherwise than when {folder} was made; run it again: "

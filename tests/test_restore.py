@@ -1,6 +1,7 @@
 """A finished run serves: the lists that were graded, and those of today."""
 
 import json
+import random
 import subprocess
 import sys
 
@@ -77,6 +78,23 @@ def test_a_sequence_model_knows_the_whole_history_today(runs):
         torch.tensor(finished.lists(1, users)["score"].to_numpy()),
         finished.model.score(finished.known(users)).masked_fill(
             finished.known(users).history.dense(finished.split.train.n_items) > 0, -torch.inf).amax(1))
+
+
+@pytest.mark.parametrize("protocol", ["sequence", "topk"])
+def test_histories_of_equal_times_are_today_in_the_order_the_model_was_trained_with(runs, tmp_path, protocol):
+    file = tmp_path / "days.csv"
+    pairs = [(user, item) for user in range(30) for item in random.Random(user).sample(range(40), 8)]
+    file.write_text("user,item,day\n" + "".join(f"{user},{item},7\n" for user, item in pairs))
+    words = ("model=markov", f"protocol={protocol}", "data=csv", f"data.path={file}", "data.time=day")
+    config, choices = composed(*words)
+    config["paths"] = {"runs": str(runs), "cache": str(runs)}
+    record = experiment.run(config, choices, "python -m recot.run " + " ".join(words))
+    finished = restore(runs / record["key"])
+    train = finished.split.train
+    whole = finished.known(torch.arange(30)).history.to_lists()
+    for user, row in enumerate(train.by_user.to_lists()):
+        assert [item for item in whole[user] if item in row] == row
+    assert whole != [sorted(row) for row in whole]
 
 
 def test_a_list_is_shorter_where_nothing_else_is_left(runs):

@@ -28,6 +28,22 @@ def is_in(wanted: Tensor, keys: Tensor) -> Tensor:
     return keys[torch.searchsorted(keys, wanted).clamp_(max=len(keys) - 1)] == wanted
 
 
+def scattered(keys: Tensor, seed: int) -> Tensor:
+    """A number for each key that says nothing about it, (n,) int64 for (n,) int64; the same on every device.
+
+    Source: the finaliser of SplitMix64 (Steele, Lea and Flood, 2014).
+    """
+    mixed = keys + signed((seed + 1) * 0x9E3779B97F4A7C15)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        mixed = (mixed ^ (mixed >> shift & (1 << 64 - shift) - 1)) * signed(factor)  # >> copies the sign into the top
+    return mixed ^ (mixed >> 31 & (1 << 33) - 1)
+
+
+def signed(number: int) -> int:
+    """The last 64 bits of a whole number, as int64 holds them."""
+    return (number + 2**63) % 2**64 - 2**63
+
+
 @dataclass(frozen=True)
 class Ragged:
     """Rows of different length, stored end to end.
@@ -131,7 +147,9 @@ class Ragged:
 
 @dataclass(frozen=True)
 class Interactions:
-    """Observed (user, item) pairs, sorted by user, then time, then item; on one device and never mutated.
+    """Observed (user, item) pairs, sorted by user, then time; on one device and never mutated.
+
+    Pairs of one user at one time are in the order of their items, or, with ``ties``, in one that says nothing of them.
 
     Attributes:
         users, items: (n,) int64.
@@ -140,6 +158,7 @@ class Interactions:
         times: (n,) int64 seconds, or None.
         noisy: (n,) bool, true where the pair is known to be noise, or None where nothing is known.
         domains: item id ranges; empty for one domain.
+        ties: seed of the order of pairs of one user at one time, or None for the order of their items.
     """
 
     users: Tensor
@@ -150,11 +169,12 @@ class Interactions:
     times: Tensor | None = None
     noisy: Tensor | None = None
     domains: tuple[slice, ...] = ()
+    ties: int | None = None
 
     @classmethod
     def from_pairs(cls, users: Tensor, items: Tensor, n_users: int, n_items: int, *,
                    times: Tensor | None = None, noisy: Tensor | None = None,
-                   domains: tuple[slice, ...] = ()) -> Interactions:
+                   domains: tuple[slice, ...] = (), ties: int | None = None) -> Interactions:
         """Interactions of pairs in any order, all of weight one.
 
         Raises:
@@ -170,10 +190,12 @@ class Interactions:
             raise ValueError(f"the pair (user {twice // n_items}, item {twice % n_items}) occurs twice; "
                              "keep one of them before building Interactions")
         if times is not None:
+            if ties is not None:
+                order = order[sorted_order(scattered(keys, ties))]
             order = order[sorted_order(times[order])]
             order = order[sorted_order(users[order])]
         return cls(users[order], items[order], torch.ones(len(users), device=users.device), n_users, n_items,
-                   None if times is None else times[order], None if noisy is None else noisy[order], domains)
+                   None if times is None else times[order], None if noisy is None else noisy[order], domains, ties)
 
     def __len__(self) -> int:
         return len(self.users)
@@ -206,10 +228,31 @@ class Interactions:
         return is_in(users * self.n_items + items, self.keys)
 
     def select(self, index: Tensor) -> Interactions:
-        """The pairs at ``index``, (k,) int64 in rising order or (n,) bool; both id spaces stay as they are."""
+        """The pairs at ``index``, (k,) int64 or (n,) bool; both id spaces stay as they are.
+
+        The order of ``index`` is kept, so it has to be rising, or to sort by user and time.
+        """
         picked = {f.name: getattr(self, f.name)[index] for f in fields(self)
                   if f.name in ("users", "items", "weights", "times", "noisy") and getattr(self, f.name) is not None}
         return replace(self, **picked)
+
+    @property
+    def tied(self) -> Tensor:
+        """(n - 1,) bool, true where a pair and the next one have one user and one time; false without times."""
+        if self.times is None:
+            return torch.zeros_like(self.users[1:], dtype=torch.bool)
+        return (self.users[1:] == self.users[:-1]) & (self.times[1:] == self.times[:-1])
+
+    def untied(self, seed: int) -> Interactions:
+        """The same pairs, those of one user at one time in an order that follows from the seed and the set of pairs.
+
+        The order of items would tell a model, or a test for the last item, something that is not in the data.
+        """
+        if self.times is None or not bool(self.tied.any()):
+            return replace(self, ties=seed)
+        order = sorted_order(scattered(self.users * self.n_items + self.items, seed))
+        order = order[sorted_order(self.times[order])]
+        return replace(self.select(order[sorted_order(self.users[order])]), ties=seed)
 
     def reweighted(self, weights: Tensor) -> Interactions:
         """The same pairs with other weights, (n,) float32 in [0, 1]."""

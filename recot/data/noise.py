@@ -262,4 +262,5 @@ def _changed(train: Interactions, gone: Tensor, users: Tensor, items: Tensor,
         times = torch.cat([train.times[~gone], train.times[place]])
     return Interactions.from_pairs(
         torch.cat([train.users[~gone], users]), torch.cat([train.items[~gone], items]), train.n_users, train.n_items,
-        times=times, noisy=torch.cat([noisy[~gone], torch.ones_like(users, dtype=torch.bool)]), domains=train.domains)
+        times=times, noisy=torch.cat([noisy[~gone], torch.ones_like(users, dtype=torch.bool)]), domains=train.domains,
+        ties=train.ties)

@@ -161,8 +161,8 @@ def last(interactions: Interactions, portion: float = 1.0, order: Literal["id", 
     A user with fewer than three pairs only trains. All users are asked about, and ``floor(portion * n_users)`` of them
     train: the first by ``id``, which is the order of files that number users as they come, or any (``random``). Noise
     is treated as in :func:`ratio`. What is asked for the test knows the validation item as well (``query.history``,
-    oldest first); what a model knows is left out of the ranking. Pairs of one user at the same time are in the order of
-    their item ids.
+    oldest first); what a model knows is left out of the ranking. Pairs of one user at the same time are in random order
+    (``split_seed``): that of their ids would tell which of them is last.
 
     Raises:
         ValueError: the data have no times, or ``portion`` leaves nobody to train on.
@@ -178,6 +178,7 @@ def last(interactions: Interactions, portion: float = 1.0, order: Literal["id", 
     if interactions.times is None:
         raise ValueError("protocol=sequence wants to know what came last, and these data have no times; name their "
                          "column (data.time=... with data=csv), or use protocol=topk")
+    interactions = in_time_order(interactions, split_seed)
     index = torch.arange(len(interactions), device=interactions.users.device)
     clean = index if interactions.noisy is None else index[~interactions.noisy]
     owner = interactions.users[clean]
@@ -195,6 +196,23 @@ def last(interactions: Interactions, portion: float = 1.0, order: Literal["id", 
     train = trained if count == n_users else trained.select((place < count)[trained.users])
     return Split(train, _question(interactions.select(is_valid), trained, trained, "valid"),
                  (_question(interactions.select(is_test), known, known, "test"),))
+
+
+def in_time_order(interactions: Interactions, split_seed: int) -> Interactions:
+    """The pairs in order of time, those of one user at one time in random order; says once how many these are.
+
+    The order of their ids, which the pairs are in otherwise, would tell a model something that is not in the data.
+    """
+    tied = interactions.tied
+    if interactions.ties is None and bool(tied.any()):
+        in_tie = torch.zeros_like(interactions.users, dtype=torch.bool)
+        in_tie[1:] |= tied
+        in_tie[:-1] |= tied
+        before_last = (interactions.activity.cumsum(0) - 2)[interactions.activity > 1]
+        logger.info("%.1f %% of the pairs share their time with another pair of their user, as do the last two of %.1f "
+                    "%% of the users; such pairs are in random order (split_seed)", 100 * float(in_tie.double().mean()),
+                    100 * int(tied[before_last].sum()) / int((interactions.activity > 0).sum()))
+    return interactions.untied(split_seed)
 
 
 def joined(split: Split) -> Split:

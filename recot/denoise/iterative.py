@@ -125,4 +125,4 @@ def joined(original: Interactions, keep: Tensor, users: Tensor, items: Tensor) -
         noisy = torch.cat([original.noisy[keep], torch.zeros_like(users, dtype=torch.bool)])
     return Interactions.from_pairs(
         torch.cat([original.users[keep], users]), torch.cat([original.items[keep], items]), original.n_users,
-        original.n_items, times=times, noisy=noisy, domains=original.domains)
+        original.n_items, times=times, noisy=noisy, domains=original.domains, ties=original.ties)

@@ -15,7 +15,21 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from recot.data.interactions import Interactions, Ragged
-from recot.data.split import EvalSet, Query, Split, floors, is_in, joined, last, ratio, validate, with_train
+from recot.data.noise import add, flip
+from recot.data.split import (
+    EvalSet,
+    Query,
+    Split,
+    floors,
+    in_time_order,
+    is_in,
+    joined,
+    last,
+    ratio,
+    validate,
+    with_train,
+)
+from recot.denoise.iterative import joined as relabelled_pairs
 
 ROOT = Path(__file__).parents[2]
 UNHURRIED = settings(deadline=None)     # a busy machine must not fail a test
@@ -412,3 +426,65 @@ def test_a_random_portion_follows_its_seed_and_is_nested():
 def test_a_portion_of_nobody_or_of_more_than_all_is_refused(portion):
     with pytest.raises(ValueError, match="give more than 0 and at most 1"):
         last(five_users(), portion=portion)
+
+
+def one_day(n_users=400, n_items=50, k=8, seed=0) -> Interactions:
+    """Random baskets, each of one day: nothing can be known of the order of its items."""
+    rng = torch.Generator().manual_seed(seed)
+    items = torch.rand(n_users, n_items, generator=rng).argsort(1)[:, :k].flatten()
+    users = torch.arange(n_users).repeat_interleave(k)
+    return Interactions.from_pairs(users, items, n_users, n_items, times=torch.zeros_like(users))
+
+
+def relabelled(pairs: Interactions) -> Interactions:
+    """As IR leaves them: two of each user's pairs rejected, and two unobserved ones added at the latest time."""
+    rng = torch.Generator().manual_seed(1)
+    items = torch.randint(10_000, (2 * pairs.n_users,), generator=rng) + pairs.n_items
+    return relabelled_pairs(replace(pairs, n_items=pairs.n_items + 10_000), pairs.by_user.place >= 2,
+                            torch.arange(pairs.n_users).repeat_interleave(2), items)
+
+
+@pytest.mark.parametrize("ordered", [
+    lambda pairs: last(pairs).train, lambda pairs: relabelled(last(pairs).train),
+    lambda pairs: add(last(pairs), 0.5).train, lambda pairs: flip(last(pairs), 0.5, mode="swap").train,
+    lambda pairs: ratio(in_time_order(pairs, 0)).train, lambda pairs: floors(in_time_order(pairs, 0)).train,
+    lambda pairs: last(pairs, portion=0.5, order="random").train,
+], ids=["last", "relabelled", "noise added", "noise swapped", "ratio", "floors", "a portion"])
+def test_the_order_of_equal_times_says_nothing_about_the_items(ordered):
+    train = ordered(one_day())
+    rising = (train.items[1:] > train.items[:-1])[train.users[1:] == train.users[:-1]].double()
+    assert abs(float(rising.mean()) - 0.5) < 4 * 0.5 / len(rising) ** 0.5
+
+
+def test_the_last_of_equal_times_is_any_of_them():
+    split = last(one_day())
+    for part, known in ((split.test[0], 7), (split.valid, 6)):
+        below = (part.query.history.values < part.targets.values[part.query.history.rows]).double()
+        assert abs(float(below.mean()) - 0.5) < 0.05 and part.query.history.lengths.eq(known).all()
+
+
+def test_the_order_of_equal_times_follows_the_seed_and_the_set_of_pairs_alone():
+    pairs = one_day()
+    shuffled = torch.randperm(len(pairs), generator=torch.Generator().manual_seed(5))
+    again = Interactions.from_pairs(pairs.users[shuffled], pairs.items[shuffled], pairs.n_users, pairs.n_items,
+                                    times=pairs.times)
+    assert last(again).fingerprint == last(pairs).fingerprint != last(pairs, split_seed=1).fingerprint
+    fresh = Interactions.from_pairs(pairs.users, pairs.items, pairs.n_users, pairs.n_items, times=pairs.times, ties=3)
+    assert torch.equal(fresh.items, pairs.untied(3).items) and torch.equal(fresh.keys, pairs.keys)
+
+
+def test_times_that_differ_are_kept_in_their_order_whatever_the_seed(caplog):
+    with caplog.at_level("INFO"):
+        assert len({last(five_users(), split_seed=seed).fingerprint for seed in range(3)}) == 1
+    assert caplog.messages == []
+
+
+def test_the_share_of_equal_times_is_said_once(caplog):
+    users, times = torch.tensor([0, 0, 0, 0, 1, 1, 1, 2]), torch.tensor([1, 2, 3, 3, 5, 5, 6, 7])
+    pairs = Interactions.from_pairs(users, torch.arange(8), 3, 8, times=times)
+    with caplog.at_level("INFO"):
+        last(in_time_order(pairs, 0))
+    assert caplog.messages[0] == (
+        "50.0 % of the pairs share their time with another pair of their user, as do the last two of 33.3 % of the "
+        "users; such pairs are in random order (split_seed)")
+    assert not any("share their time" in message for message in caplog.messages[1:])
