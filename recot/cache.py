@@ -20,7 +20,7 @@ IRRELEVANT = {"logger", "paths", "hydra", "force", "plugins", "data.root", "data
               "trainer.deterministic", "trainer.progress", "trainer.checkpoint_seconds"}
 """Config keys that say where and how to run, not what: they do not change a result that was asked for."""
 
-LATER = {"trainer.optimizer": "adam", "protocol.refit": False}
+LATER = {"trainer.optimizer": "adam", "protocol.refit": False, "noise.seen": "all"}
 """Config keys that came after the first records, each with the value that stands for what was done before: with it, a
 run keeps the name it had without the key."""
 

@@ -254,6 +254,10 @@ class Interactions:
         order = order[sorted_order(self.times[order])]
         return replace(self.select(order[sorted_order(self.users[order])]), ties=seed)
 
+    def clean(self) -> Interactions:
+        """The pairs that are not known to be noise."""
+        return self if self.noisy is None else self.select(~self.noisy)
+
     def reweighted(self, weights: Tensor) -> Interactions:
         """The same pairs with other weights, (n,) float32 in [0, 1]."""
         return replace(self, weights=weights)

@@ -116,8 +116,9 @@ def ratio(interactions: Interactions, train: float = 0.8, valid: float = 0.1, te
     predicted, so targets are clean, as they are when noise is added after the split.
 
     A model knows the training pairs in both sets (``query.history``, oldest first). Left out of the ranking (``seen``)
-    are the training items, and when testing the validation items as well. The result depends on the set of pairs,
-    their marks and ``split_seed``, not on the order or the times of the pairs.
+    are the training items, and when testing the validation items as well. A training pair that is marked as noise stays
+    in the ranking: were it left out, more noise would leave fewer items to rank, and raise every metric. The result
+    depends on the set of pairs, their marks and ``split_seed``, not on the order or the times of the pairs.
 
     Raises:
         ValueError: a share is not positive, or the shares do not sum to one.
@@ -126,7 +127,7 @@ def ratio(interactions: Interactions, train: float = 0.8, valid: float = 0.1, te
     Departures: RecBole tests one pair of a user who has two and validates none; here that user only trains.
     """
     shares = _exact_shares(train, valid, test)
-    count = interactions.activity if interactions.noisy is None else interactions.select(~interactions.noisy).activity
+    count = interactions.clean().activity
     n_test, n_valid = _held_out_counts(count, shares[1], shares[2])
     short = int(((n_test == 0) & (interactions.activity > 0)).sum())
     if short:
@@ -149,7 +150,7 @@ def floors(interactions: Interactions, valid: float = 0.2, test: float = 0.3, sp
     """
     _, of_valid, of_test = _exact_shares(1 - valid - test, valid, test)
     held = of_valid + of_test
-    count = interactions.activity if interactions.noisy is None else interactions.select(~interactions.noisy).activity
+    count = interactions.clean().activity
     n_test = count * of_test.numerator // of_test.denominator
     return _dealt(interactions, count * held.numerator // held.denominator - n_test, n_test, split_seed)
 
@@ -194,8 +195,8 @@ def last(interactions: Interactions, portion: float = 1.0, order: Literal["id", 
     rng = torch.Generator().manual_seed(split_seed)
     place = torch.randperm(n_users, generator=rng) if order == "random" else torch.arange(n_users)
     train = trained if count == n_users else trained.select((place < count)[trained.users])
-    return Split(train, _question(interactions.select(is_valid), trained, trained, "valid"),
-                 (_question(interactions.select(is_test), known, known, "test"),))
+    return Split(train, _question(interactions.select(is_valid), trained, trained.clean(), "valid"),
+                 (_question(interactions.select(is_test), known, known.clean(), "test"),))
 
 
 def in_time_order(interactions: Interactions, split_seed: int) -> Interactions:
@@ -218,7 +219,8 @@ def in_time_order(interactions: Interactions, split_seed: int) -> Interactions:
 def joined(split: Split) -> Split:
     """What a model is refitted on: the validation pairs join the training pairs, and only the test questions remain.
 
-    Joined pairs have weight one, are no known noise, and no pair keeps its time. ``valid`` holds no question.
+    Joined pairs have weight one, are no known noise, and no pair keeps its time. ``valid`` holds no question. Known
+    noise stays in the ranking, as in :func:`ratio`.
 
     Raises:
         ValueError: the validation questions ask about users the model was not trained on.
@@ -232,10 +234,11 @@ def joined(split: Split) -> Split:
     whole = Interactions.from_pairs(
         torch.cat([train.users, users]), torch.cat([train.items, valid.targets.values]), train.n_users, train.n_items,
         noisy=noisy, domains=train.domains)
+    seen = whole.clean()
 
     def asked(part: EvalSet) -> EvalSet:
-        rows = whole.by_user.take(part.query.users)
-        return replace(part, query=Query(part.query.users, rows), seen=rows)
+        users = part.query.users
+        return replace(part, query=Query(users, whole.by_user.take(users)), seen=seen.by_user.take(users))
 
     empty = replace(valid, query=valid.query.slice(0, 0), targets=valid.targets.slice(0, 0),
                     seen=valid.seen.slice(0, 0))
@@ -261,8 +264,8 @@ def _dealt(interactions: Interactions, n_valid: Tensor, n_test: Tensor, split_se
     is_test[dealt] = place < n_test[owner]
     is_valid[dealt] = (place >= n_test[owner]) & (place < (n_test + n_valid)[owner])
     trained, known = interactions.select(~is_test & ~is_valid), interactions.select(~is_test)
-    return Split(trained, _question(interactions.select(is_valid), trained, trained, "valid"),
-                 (_question(interactions.select(is_test), trained, known, "test"),))
+    return Split(trained, _question(interactions.select(is_valid), trained, trained.clean(), "valid"),
+                 (_question(interactions.select(is_test), trained, known.clean(), "test"),))
 
 
 def _exact_shares(*shares: float) -> list[Fraction]:
@@ -289,11 +292,15 @@ def _question(held: Interactions, train: Interactions, seen: Interactions, name:
                    name)
 
 
-def with_train(split: Split, train: Interactions) -> Split:
+def with_train(split: Split, train: Interactions, seen: Literal["clean", "all"] = "clean") -> Split:
     """The same questions after the training pairs have changed, (n,) pairs in the same id spaces.
 
-    In every history and every masked row the old training pairs give way to the new ones. What a row holds besides (a
-    validation item) stays, behind them; rows of users the model was not trained on stay as they are.
+    In every history the old training pairs give way to the new ones. What a row holds besides (a validation item)
+    stays, behind them; rows of users the model was not trained on stay as they are.
+
+    Args:
+        seen: ``clean`` leaves out of the ranking what was left out before, so that the same items are ranked whatever
+            the noise. ``all`` leaves out the new training pairs in place of the old ones.
     """
     def renewed(rows: Ragged, users: Tensor) -> Ragged:
         now = train.by_user.take(users.clamp(min=0))
@@ -305,7 +312,8 @@ def with_train(split: Split, train: Interactions) -> Split:
 
     def asked(part: EvalSet) -> EvalSet:
         users = part.query.users
-        return replace(part, query=Query(users, renewed(part.query.history, users)), seen=renewed(part.seen, users))
+        return replace(part, query=Query(users, renewed(part.query.history, users)),
+                       seen=part.seen if seen == "clean" else renewed(part.seen, users))
 
     return Split(train, asked(split.valid), tuple(asked(part) for part in split.test))
 

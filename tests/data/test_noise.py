@@ -1,6 +1,7 @@
 """Noise lands in training only, in the stated number, and grows with the ratio without being drawn anew."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
+from recot.closed.popularity import Popularity
 from recot.data.interactions import Interactions, Ragged
 from recot.data.noise import add, flip, insert, none, unobserved_items, unobserved_pairs
 from recot.data.split import EvalSet, Query, Split, last, ratio, validate
+from recot.evaluate import evaluate
 
 ROOT = Path(__file__).parents[2]
 UNHURRIED = settings(deadline=None, max_examples=40)     # a busy machine must not fail a test
@@ -94,9 +97,40 @@ def test_the_same_seed_gives_the_same_noise_and_another_seed_another(change):
     assert change(split, 0.2).fingerprint == change(split, 0.2).fingerprint != change(split, 0.2, 1).fingerprint
 
 
+CHANGES = [partial(add, ratio=0.3), partial(add, ratio=0.3, per="pair"), *(
+    partial(flip, ratio=0.3, mode=mode) for mode in ("inject", "swap", "delete")), partial(insert, ratios=[0.3])]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_the_same_items_are_ranked_with_and_without_noise(change):
+    split = random_split()
+    noisy = change(split)
+    for before, after in zip((split.valid, *split.test), (noisy.valid, *noisy.test), strict=False):
+        assert masked(before) == masked(after)
+        assert torch.equal(before.targets.values, after.targets.values)
+    validate(noisy)
+
+
+def test_noise_does_not_raise_what_popularity_reaches():
+    users, items = (torch.rand(200, 40, generator=torch.Generator().manual_seed(0)) < 0.25).nonzero(as_tuple=True)
+    split = ratio(Interactions.from_pairs(users, items, 200, 40))
+    reached = {seen: [float(evaluate(Popularity().fit(noisy.for_training()), noisy.test[0], ["recall@10"])["recall@10"]
+                            .mean()) for noisy in (add(split, much, seen=seen) for much in (0.0, 1.0, 2.0))]
+               for seen in ("clean", "all")}
+    assert reached["clean"][0] == reached["all"][0]
+    assert max(reached["clean"]) < 1.1 * reached["clean"][0]
+    assert reached["all"][2] > 1.5 * reached["all"][0]
+
+
+@pytest.mark.parametrize("change", [add, flip, partial(flip, mode="swap")])
+def test_which_pairs_are_left_out_is_one_of_two(change):
+    with pytest.raises(ValueError, match="got 'none'; use 'clean' or 'all'"):
+        change(random_split(), 0.1, seen="none")
+
+
 def test_histories_and_masked_rows_hold_the_noisy_training_set():
     split = random_split()
-    noisy = add(split, 0.2)
+    noisy = add(split, 0.2, seen="all")
     for part in (noisy.valid, *noisy.test):
         known = set(zip(part.query.users[part.query.history.rows].tolist(), part.query.history.values.tolist(),
                         strict=True))
@@ -173,7 +207,7 @@ def test_swapping_keeps_the_number_of_pairs_of_every_user():
 
 def test_deleted_pairs_leave_training_histories_and_masks():
     split = random_split()
-    fewer = flip(split, 0.3, mode="delete")
+    fewer = flip(split, 0.3, mode="delete", seen="all")
     gone = pairs(split.train) - pairs(fewer.train)
     assert len(gone) == round(0.3 * len(split.train)) and pairs(fewer.train) < pairs(split.train)
     assert not gone & masked(fewer.test[0])

@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 
 from recot.data.interactions import Interactions, Ragged
 from recot.data.noise import add, flip
+from recot.data.planted import Planted
 from recot.data.split import (
     EvalSet,
     Query,
@@ -355,13 +356,28 @@ def test_is_in_answers_as_a_set(wanted, keys):
 
 def test_new_training_pairs_replace_the_old_ones_and_validation_items_stay(split):
     other = split.train.select(torch.arange(len(split.train)) % 2 == 0)
-    new = with_train(split, other)
+    new = with_train(split, other, seen="all")
     users = new.test[0].query.users
     assert sorted(pairs_of(new.valid.seen, users)) == pairs_of(new.valid.query.history, users) == pairs(other)
     assert sorted(pairs_of(new.test[0].seen, users)) == sorted(pairs(other) + targets(split.valid))
     assert torch.equal(new.test[0].targets.values, split.test[0].targets.values)
-    again = with_train(new, split.train)
-    assert again.fingerprint == with_train(split, split.train).fingerprint
+    again = with_train(new, split.train, seen="all")
+    assert again.fingerprint == with_train(split, split.train, seen="all").fingerprint
+    clean = with_train(split, other)
+    assert all(torch.equal(after.seen.values, before.seen.values) for before, after in zip(
+        (split.valid, *split.test), (clean.valid, *clean.test), strict=True))
+    assert torch.equal(clean.valid.query.history.values, new.valid.query.history.values)
+
+
+@pytest.mark.parametrize("deal", [ratio, floors, last])
+def test_marked_noise_is_ranked_and_clean_pairs_are_not(deal):
+    planted = Planted(60, 60, 3, mean_activity=9.0, noise=0.3).load().interactions
+    split = deal(planted)
+    noise = set(pairs(split.train.select(split.train.noisy)))
+    for part in (split.valid, *split.test, *joined(split).test):
+        left_out = set(pairs_of(part.seen, part.query.users))
+        users = set(part.query.users.tolist())
+        assert not left_out & noise and left_out >= {pair for pair in pairs(split.train.clean()) if pair[0] in users}
 
 
 def test_what_a_history_holds_besides_training_stays_newest(split):
