@@ -6,28 +6,38 @@ A file is looked for below the data root first (``root``, else the environment v
 
 from __future__ import annotations
 
+import bz2
+import contextlib
 import gzip
 import hashlib
-import io
 import logging
+import lzma
 import os
 import re
 import shutil
 import stat
+import time
 import zipfile
 import zlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO, cast
 
 import filelock
 import platformdirs
 import pooch
+import pyarrow as pa
+
+from recot.files import sweep, write_whole
 
 logger = logging.getLogger(__name__)
 
 MAX_RATIO = 200                   # of uncompressed to compressed; text of ratings stays below 10
 MAX_BYTES = 20 * 2**30            # of everything in one archive
 TIMEOUT = 60                      # seconds without a byte from the server
+SMALL = 100 * 2**20               # bytes of a file that is read each time its digest is asked for
+SETTLED = 10                      # seconds, more than any clock of a file system is coarse
 HTML = (b"<!doctype html", b"<html")
 
 
@@ -89,9 +99,70 @@ def writable(folder: Path) -> Path:
     return folder
 
 
-def opened(path: Path) -> gzip.GzipFile | io.BufferedReader:
-    """The uncompressed content of ``path``, a plain file or a .gz."""
-    return gzip.open(path) if path.suffix == ".gz" else path.open("rb")
+def opened(path: Path) -> BinaryIO:
+    """The uncompressed content of ``path``: a plain file, or one that gzip, bzip2, xz, zstd or zip packed.
+
+    What it is is told by its first bytes, not by its name. A .zip holds one file.
+
+    Raises:
+        ValueError: a .zip holds another number of files, or is a spreadsheet.
+    """
+    with path.open("rb") as stream:
+        head = stream.read(6)
+    for magic, open_ in OPENERS.items():
+        if head.startswith(magic):
+            return open_(path)
+    if path.suffix == ".gz" and head:
+        raise ValueError(f"{path} is damaged (it does not begin as a .gz does); get it again")
+    return path.open("rb")
+
+
+def uncompressed(path: Path) -> bytes:
+    """All of :func:`opened`.
+
+    Raises:
+        ValueError: the file is damaged, or as in :func:`opened`.
+        OSError: it cannot be read.
+    """
+    with _damage_named(path), opened(path) as stream:
+        return stream.read()
+
+
+@contextlib.contextmanager
+def _damage_named(path: Path) -> Iterator[None]:
+    """Errors of the libraries that unpack become one that names the file."""
+    try:
+        yield
+    except (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError, zipfile.BadZipFile, pa.ArrowException,
+            NotImplementedError) as error:
+        raise ValueError(f"{path} is damaged ({error}); get it again") from error
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise ValueError(f"{path} is damaged ({error}); get it again") from error  # so says bzip2
+
+
+def _only_member(path: Path) -> BinaryIO:
+    """The content of a .zip of one file."""
+    archive = zipfile.ZipFile(path)
+    names = [member.filename for member in archive.infolist()
+             if not member.is_dir() and not member.filename.startswith("__MACOSX/")]
+    if "[Content_Types].xml" in names or "content.xml" in names:
+        raise ValueError(f"{path} is a spreadsheet; save its table as .csv")
+    if len(names) != 1:
+        raise ValueError(f"{path} is a .zip of {len(names)} files, expected one; unpack it and name one of them")
+    if archive.getinfo(names[0]).flag_bits & 1:
+        raise ValueError(f"{path} is encrypted; unpack it")
+    return cast(BinaryIO, archive.open(names[0]))
+
+
+OPENERS: dict[bytes, Callable[[Path], BinaryIO]] = {
+    b"\x1f\x8b": lambda path: cast(BinaryIO, gzip.GzipFile(path)),
+    b"BZh": lambda path: cast(BinaryIO, bz2.BZ2File(path)),
+    b"\xfd7zXZ\0": lambda path: cast(BinaryIO, lzma.LZMAFile(path)),  # noqa: SIM115
+    b"PK\x03\x04": _only_member,
+    b"\x28\xb5\x2f\xfd": lambda path: cast(BinaryIO, pa.CompressedInputStream(pa.OSFile(str(path)), "zstd"))}
+"""First bytes of a packed file -> what opens it."""
 
 
 def in_folder(folder: Path, name: str) -> Path | None:
@@ -116,8 +187,7 @@ def locate(raw: RawFiles, root: str | None, cache: Path) -> list[Path]:
         _download(raw, own, place)
     paths = [in_folder(place, name) or in_folder(own, name) or own / name for name in raw.files]
     for path, name in zip(paths, raw.files, strict=True):
-        found = content_sha256(path, cache)
-        if raw.files[name] not in (None, found):
+        if raw.files[name] is not None and (found := content_sha256(path, cache)) != raw.files[name]:
             raise ValueError(f"{path} is another file than the expected {name}: its content has sha256 {found}. "
                              f"Remove it. {raw.by_hand([name], place)}.")
     return paths
@@ -126,25 +196,34 @@ def locate(raw: RawFiles, root: str | None, cache: Path) -> list[Path]:
 def content_sha256(path: Path, cache: Path) -> str:
     """sha256 of the uncompressed content of ``path``, 64 hexadecimal digits.
 
-    Kept below ``<cache>/digests`` for a path, size and time of modification, so that a big file is read once.
+    A file below :data:`SMALL` bytes is read each time. The digest of a larger one is kept below ``<cache>/digests`` for
+    its path, device, number, size and the times of its last change, one of which no program can set back. A file that
+    changed less than :data:`SETTLED` seconds ago could change again without another time, so it is not kept.
 
     Raises:
-        ValueError: a .gz file is damaged.
-        OSError: the cache cannot be written.
+        ValueError: a packed file is damaged.
+        OSError: the file cannot be read.
     """
     state = path.stat()
-    label = hashlib.sha256(f"{path.absolute()}\n{state.st_size}\n{state.st_mtime_ns}".encode()).hexdigest()
-    memory = writable(cache / "digests") / label
-    if memory.exists() and re.fullmatch("[0-9a-f]{64}", known := memory.read_text("ascii", "replace")):
+    memory = cache / "digests" / hashlib.sha256("\n".join(map(str, (
+        path.absolute(), state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns,
+        state.st_ctime_ns))).encode(errors="surrogateescape")).hexdigest()
+    if state.st_size >= SMALL and memory.exists() and (
+            re.fullmatch("[0-9a-f]{64}", known := memory.read_text("ascii", "replace"))):
         return known
-    try:
-        with opened(path) as content:
-            found = hashlib.file_digest(content, "sha256").hexdigest()
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise ValueError(f"{path} is damaged ({error}); get it again") from error
-    aside = memory.with_name(f"{label}.{os.getpid()}")
-    aside.write_text(found, "ascii")
-    aside.replace(memory)
+    with _damage_named(path), opened(path) as content:
+        sha = hashlib.sha256()
+        while block := content.read(2**20):
+            sha.update(block)
+    found = sha.hexdigest()
+    if state.st_size >= SMALL and time.time() - state.st_ctime > SETTLED and path.stat() == state:
+        try:
+            memory.parent.mkdir(parents=True, exist_ok=True)
+            sweep(memory.parent)
+            write_whole(memory, found.encode())
+        except OSError as error:
+            logger.info("%s cannot be written (%s), so %s is read again next time; name another cache with RECOT_CACHE "
+                        "or paths.cache", memory.parent, error, path)
     return found
 
 

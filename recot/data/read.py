@@ -2,21 +2,28 @@
 
 What all formats have in common:
 
-* Nothing is dropped here. Duplicate pairs stay; ``recot.data.prepare`` keeps one of them and counts the rest.
-* A malformed line is an error that names the file and the line: a missing or additional field, an empty id, a rating
-  that is not a finite number, a time that is not a whole number. Negative ratings and times are numbers like others.
-* A byte-order mark, CRLF line ends, blank lines after the first and a missing last line end are accepted. A file may
-  be compressed (.gz).
+* Nothing is dropped here, and every line that is not blank is one row. Duplicate pairs stay; ``recot.data.prepare``
+  keeps one of them and counts the rest. Ids that look like missing values stay and are counted in one line.
+* A malformed line is an error that names the file and the line: a missing or additional field, an open quote, an empty
+  id, a rating that is not a finite number, a time that is none. Where all lines are so, the error is about the column.
+* A byte-order mark, UTF-16 with such a mark, line ends of all systems (CR, LF, CRLF), blank lines after the first and a
+  missing last line end are accepted. A file may be compressed (see :func:`recot.data.fetch.opened`).
 * Ids are int64 when every id of the column is a whole number below 10**18 written without leading zeros; otherwise
-  they are strings exactly as written, so that ``001`` and ``1`` differ. Formats of integers refuse other ids.
+  they are strings exactly as written, so that ``001`` and ``1`` differ. Formats of integers refuse other ids. Parquet
+  has types: there a whole floating-point or decimal id is that integer, and another one is refused.
+* Times are whole seconds. ``1600000000.0`` is one; fractions of a second are left out, and dates of ISO 8601 become
+  seconds since 1970 (UTC where they name no zone); one line says so.
 """
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
+import logging
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -28,36 +35,61 @@ import pyarrow.compute
 import pyarrow.csv
 import pyarrow.parquet
 
-from recot.data.fetch import opened
+from recot.data.fetch import uncompressed
+
+logger = logging.getLogger(__name__)
 
 INTEGER = r"^(0|[1-9][0-9]{0,17})$"
-UNUSABLE = r"\A\z|\n"                  # of a string id: empty, or with a line end, which an open quote leaves there
+UNUSABLE = r"\A\z|\n"                  # of a string id: empty, or with a line end, which no list could be printed with
 NUMBER = r"^-?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
-WHOLE = r"^-?[0-9]{1,18}$"
+SECONDS = r"^-?[0-9]{1,18}(\.[0-9]*)?$"
+DATE = r"^[0-9]{4}-[0-9]{2}"
+ZONED = r"(Z|:[0-9.]+[+-][0-9]{2}(:?[0-9]{2})?)$"
 FIELDS = ("user", "item", "rating", "time")
 TYPES = {"user": pa.dictionary(pa.int32(), pa.string()), "item": pa.dictionary(pa.int32(), pa.string()),
          "rating": pa.float64(), "time": pa.int64()}
+PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+MISSING = {form for word in ("null", "nan", "none", "na", "n/a", "<na>", "nil", "nat", "#n/a", "undefined", "\\n", "-")
+           for form in (word, word.upper(), word.capitalize())} | {"NaN", "NaT", "<Na>", " "}
+"""Ids that are more often a missing value than a user or an item."""
+
+ENCODINGS = {codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32", codecs.BOM_UTF16_LE: "utf-16",
+             codecs.BOM_UTF16_BE: "utf-16"}
+FOREIGN = {b"PAR1": "a parquet file", b"ARROW1": "an Arrow file", b"\x89HDF": "an HDF5 file", b"ORC": "an ORC file",
+           b"SQLite format 3": "an SQLite database", b"\xd0\xcf\x11\xe0": "an Excel workbook", b"%PDF": "a PDF file"}
+WIDE = 10_000                             # lines that are looked at for what a whole column is
+ADVICE = {
+    "user": "such files hold whole numbers; read other ids with data=csv",
+    "item": "such files hold whole numbers; read other ids with data=csv",
+    "rating": "write decimals with a point, or name a column of numbers with data.rating",
+    "time": "convert that column to whole seconds since 1970 or to dates of ISO 8601, such as 2020-01-31T12:30:00Z "
+            "(pandas.to_datetime reads most others), or leave it out with data.time=null",
+    "fields": "give every column a name in the header, or name the character between the columns with data.delimiter"}
+"""What to do where all lines of a column are malformed."""
 
 
-def adjacency_list(path: Path) -> pd.DataFrame:
+def adjacency_list(path: Path, content: bytes | None = None) -> pd.DataFrame:
     """One user per line, ``user item item ...``, integers between blanks; a user without items yields no row.
+
+    Args:
+        path: the file. content: what it holds, uncompressed; None reads it. Likewise in the functions below.
 
     Raises:
         ValueError: a token is not an integer (file and line named), or the file is empty.
     """
-    numbers, line, leads = _integers(path)
+    numbers, line, leads = _integers(path, content)
     owner = numbers[leads][np.cumsum(leads) - 1]
     return pd.DataFrame({"user": owner[~leads], "item": numbers[~leads]})
 
 
-def sequences(path: Path) -> pd.DataFrame:
+def sequences(path: Path, content: bytes | None = None) -> pd.DataFrame:
     """An adjacency list whose items stand in order of time; the time of an item is its place in the line, from 0.
 
     Raises:
         ValueError: as :func:`adjacency_list`; or a user has two lines, of which nothing says which came first, or an
             item has the id 0, which such files keep for padding (file and line named).
     """
-    numbers, line, leads = _integers(path)
+    numbers, line, leads = _integers(path, content)
     users = numbers[leads]
     order = np.argsort(users, kind="stable")
     twice = order[1:][users[order][1:] == users[order][:-1]]
@@ -74,16 +106,15 @@ def sequences(path: Path) -> pd.DataFrame:
     return pd.DataFrame({"user": numbers[first][~leads], "item": numbers[~leads], "time": place[~leads]})
 
 
-def _integers(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _integers(path: Path, content: bytes | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Of a file of integers between blanks: the integers, their lines from 0, and which of them open a line; (n,) each.
 
     Raises:
         ValueError: a token is not an integer (file and line named), or the file is empty.
     """
-    with opened(path) as raw:
-        content = raw.read().removeprefix(b"\xef\xbb\xbf")
+    content = _text(path, content)
     text = np.frombuffer(content, np.uint8)
-    blank = (text == 32) | (text == 9) | (text == 10) | (text == 13)
+    blank = (text == 32) | (text == 9) | (text == 10)
     inside = np.concatenate([[False], ~blank, [False]])
     start, stop = np.flatnonzero(inside[1:] & ~inside[:-1]), np.flatnonzero(inside[:-1] & ~inside[1:])
     if not len(start):
@@ -100,93 +131,255 @@ def _integers(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return numbers, line, np.concatenate([[True], line[1:] != line[:-1]])
 
 
-def ratings(path: Path, delimiter: Literal["\t", "::"]) -> pd.DataFrame:
+def ratings(path: Path, delimiter: Literal["\t", "::"], content: bytes | None = None) -> pd.DataFrame:
     """Lines ``user item [rating [time]]`` without a header, integer ids; the first line says how many fields there are.
 
     Raises:
         ValueError: a line is malformed (file and line named), or the file is empty.
     """
-    width = len(_first_line(path).split(delimiter))
+    text = _text(path, content)
+    width = len(_first_line(path, text).split(delimiter))
     if not 2 <= width <= 4:
         raise _malformed(path, 1, f"it has {width} fields between {delimiter!r}, expected 'user item [rating [time]]'")
-    return _delimited(path, list(FIELDS[:width]), {kind: kind for kind in FIELDS[:width]}, delimiter, header=False)
+    return _delimited(path, text, list(FIELDS[:width]), {kind: kind for kind in FIELDS[:width]}, delimiter,
+                      header=False)
 
 
-def table(path: Path, columns: dict[str, str], delimiter: str = ",") -> pd.DataFrame:
-    """A file with a header line and named columns, values in double quotes where need be.
+def table(path: Path, columns: dict[str, str], delimiter: str = ",", content: bytes | None = None) -> pd.DataFrame:
+    """A file with a header line and named columns, values in double quotes where need be; a line is a row.
 
     Args:
         path: the file.
         columns: "user", "item" and, if wanted, "rating" and "time" -> the column's name in the header.
         delimiter: one character.
+        content: as in :func:`adjacency_list`.
 
     Raises:
-        ValueError: a column is missing, occurs twice or is named twice, a line is malformed (file and line named), or
-            the file is empty.
+        ValueError: a column is missing, occurs twice or is named twice, a line is malformed (file and line named), a
+            column holds what it should not, or the file is empty.
     """
+    text = _text(path, content)
+    first = _first_line(path, text)
+    _check_quotes(path, text, delimiter)
+    header = next(csv.reader([first], delimiter=delimiter))
+    others = [other for other in ";\t|," if other in first]
+    if delimiter not in first and others:
+        raise ValueError(f"the header of {path} has no {delimiter!r} but {first.count(others[0])} {others[0]!r}; "
+                         + ("call the file .tsv" if others[0] == "\t" else f"set data.delimiter='{others[0]}'"))
+    _check_columns(path, header, columns, " and their separator with data.delimiter")
+    return _delimited(path, text, header, columns, delimiter, header=True)
+
+
+def parquet(path: Path, columns: dict[str, str], content: bytes | None = None) -> pd.DataFrame:
+    """A parquet file; ``columns`` as in :func:`table`.
+
+    Raises:
+        ValueError: the file cannot be read, or a column is missing, of another type, or has an unusable cell.
+    """
+    raw = uncompressed(path) if content is None else content
+    try:
+        file = pyarrow.parquet.ParquetFile(pa.BufferReader(raw))
+        _check_columns(path, file.schema_arrow.names, columns)
+        read = file.read(columns=list(columns.values()))
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"{path} cannot be read as parquet ({error}); write it anew") from error
+    frame = pd.DataFrame({kind: _cells(path, kind, name, read[name]) for kind, name in columns.items()})
+    _say(path, frame)
+    return frame
+
+
+def _cells(path: Path, kind: str, name: str, column: Any) -> np.ndarray[Any, Any]:
+    """Values of a column of parquet, (rows,)."""
+    types = pa.types
+    unusable = f"{path} has an empty or unusable cell in column {name!r}, row "
+    if (empty := column.is_null(nan_is_null=True).index(pa.scalar(True)).as_py()) >= 0:
+        raise ValueError(f"{unusable}{empty + 1}; remove that row")
+    if types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    type_ = column.type
+    number = types.is_integer(type_) or types.is_floating(type_) or types.is_decimal(type_)
+    moment = types.is_timestamp(type_) or types.is_date(type_)
+    text = types.is_string(type_) or types.is_large_string(type_) or types.is_string_view(type_)
+    text = text or (kind in ("user", "item") and (types.is_binary(type_) or types.is_large_binary(type_)))
+    if not (number or text or (moment and kind == "time")):
+        raise ValueError(f"{path} has values of type {type_} in column {name!r}, which is data.{kind}; convert that "
+                         f"column to {'whole seconds or timestamps' if kind == 'time' else 'numbers or text'}")
+    try:
+        if kind == "time":
+            found = _timestamps(path, column) if moment else _numbers_of_time(path, column, text)
+        elif kind == "rating":
+            found = _values(kind, column.cast(pa.float64()), integers=False)
+        else:
+            whole = number and not types.is_integer(type_)
+            found = _values(kind, (column.cast(pa.int64()) if whole else column).cast(pa.string()), integers=False)
+    except pa.ArrowException as error:
+        raise ValueError(f"{path} has values in column {name!r} that are no {kind} ({error}); convert that column, or "
+                         f"name another one with data.{kind}") from error
+    if found is None:
+        wrong = [row for row, value in enumerate(column.to_pylist(), 1) if _fault(kind, str(value), integers=False)]
+        raise ValueError(f"{unusable}{wrong[0]}; " + ("remove that row" if len(wrong) < len(column) else ADVICE[kind]))
+    return found
+
+
+def _timestamps(path: Path, column: Any) -> np.ndarray[Any, Any]:
+    """Whole seconds of timestamps or dates, (rows,) int64."""
+    moments = column.cast(pa.timestamp("s")) if pa.types.is_date(column.type) else column
+    return _without_fractions(path, moments.cast(pa.int64()).to_numpy(), PER_SECOND[moments.type.unit])
+
+
+def _numbers_of_time(path: Path, column: Any, text: bool) -> np.ndarray[Any, Any] | None:
+    """Whole seconds of numbers or of what is written, (rows,) int64; None when some are malformed."""
+    if text:
+        return _seconds(path, column)
+    if pa.types.is_integer(column.type):
+        whole: np.ndarray[Any, Any] = column.cast(pa.int64()).to_numpy()
+        return whole
+    numbers: np.ndarray[Any, Any] = column.cast(pa.float64()).to_numpy()
+    if not (np.abs(numbers) < 2.0**62).all():
+        return None
+    if (numbers % 1 != 0).any():
+        logger.info("%s: fractions of seconds are left out of the times", path)
+    floored: np.ndarray[Any, Any] = np.floor(numbers).astype(np.int64)
+    return floored
+
+
+def _seconds(path: Path, column: Any) -> np.ndarray[Any, Any] | None:
+    """Whole seconds of times as they are written, (rows,) int64; None when some are malformed."""
+    encoded = column.cast(pa.dictionary(pa.int32(), pa.string())).unify_dictionaries().combine_chunks()
+    words = encoded.dictionary
+
+    def every(pattern: str) -> bool:
+        return bool(pyarrow.compute.all(pyarrow.compute.match_substring_regex(words, pattern)).as_py())
+
+    if every(SECONDS):
+        if bool(pyarrow.compute.any(pyarrow.compute.match_substring_regex(words, r"\.0*[1-9]")).as_py()):
+            logger.info("%s: fractions of seconds are left out of the times", path)
+        moments = pyarrow.compute.replace_substring_regex(words, r"\..*$", "").cast(pa.int64()).to_numpy()
+    elif every(DATE):
+        try:
+            dates = pd.DatetimeIndex(pd.to_datetime(words.to_pandas(), format="ISO8601", utc=True)).as_unit("us")
+        except ValueError:
+            return None
+        if not every(ZONED):
+            logger.info("%s: times that name no zone are taken as UTC", path)
+        moments = _without_fractions(path, dates.asi8, PER_SECOND["us"])
+    else:
+        return None
+    found: np.ndarray[Any, Any] = moments[encoded.indices.to_numpy()]
+    return found
+
+
+def _without_fractions(path: Path, moments: np.ndarray[Any, Any], unit: int) -> np.ndarray[Any, Any]:
+    if unit > 1 and (moments % unit).any():
+        logger.info("%s: fractions of seconds are left out of the times", path)
+    return moments // unit
+
+
+def _say(path: Path, frame: pd.DataFrame) -> None:
+    """What of the values of a file is worth a look, one line each."""
+    found = []
+    for kind in ("user", "item"):
+        if frame[kind].dtype != np.int64:
+            rows = frame[kind][frame[kind].isin(MISSING)].value_counts()
+            found += [f"{count} rows have the {kind} {id_!r}" for id_, count in rows.items()]
+    if found:
+        logger.warning("%s: %s; these look like missing values and are kept as ids: remove the rows if they are",
+                       path, ", ".join(found))
+    if "time" in frame and len(frame) and frame["time"].min() > 10**11:
+        logger.warning("%s: all times lie after the year 5000, as those in milliseconds do; their order is all that "
+                       "counts, unless two within a second should be one time", path)
+
+
+def _check_columns(path: Path, header: list[str], columns: dict[str, str], more: str = "") -> None:
     if len(set(columns.values())) < len(columns):
         raise ValueError(f"one column of {path} is given two meanings, {columns}; name another one for data.user, "
                          "data.item, data.rating or data.time")
-    header = next(csv.reader([_first_line(path)], delimiter=delimiter))
     for name in columns.values():
         if header.count(name) != 1:
             raise ValueError(f"{path} has {header.count(name)} columns called {name!r}, expected one; its header is "
-                             f"{header}. Name the columns with data.user, data.item, data.rating, data.time and their "
-                             "separator with data.delimiter")
-    return _delimited(path, header, columns, delimiter, header=True)
+                             f"{header}. Name the columns with data.user, data.item, data.rating, data.time{more}")
 
 
-def parquet(path: Path, columns: dict[str, str]) -> pd.DataFrame:
-    """A parquet file; ``columns`` as in :func:`table`. Ids of any type count as written, times are whole seconds.
+def _text(path: Path, content: bytes | None) -> bytes:
+    """UTF-8 without a byte-order mark, with line ends LF.
 
     Raises:
-        ValueError: the file cannot be read, or a column is missing, of another type, or has an empty or unusable cell.
+        ValueError: the file is no text.
     """
-    try:
-        with opened(path) as raw:
-            content = pyarrow.parquet.read_table(io.BytesIO(raw.read()))
-        for name in columns.values():
-            if name not in content.column_names:
-                raise ValueError(f"{path} has no column {name!r} but {content.column_names}; correct data.columns")
-        frame = {kind: _values(kind, content[name].cast(pa.string() if kind in ("user", "item") else TYPES[kind]),
-                               integers=False) for kind, name in columns.items()}
-    except pa.ArrowException as error:
-        raise ValueError(f"{path} cannot be read as parquet with ids, numeric ratings and times in whole seconds "
-                         f"({error}); write it anew") from error
-    for kind, values in frame.items():
-        if values is None:
-            raise ValueError(f"{path} has an empty or unusable cell in column {columns[kind]!r}; remove that row")
-    return pd.DataFrame(frame)
+    text = uncompressed(path) if content is None else content
+    for magic, name in FOREIGN.items():
+        if text.startswith(magic):
+            raise ValueError(f"{path} is {name}, where text was expected; write it as .csv, or for data=csv as "
+                             ".parquet")
+    for mark, encoding in ENCODINGS.items():
+        if text.startswith(mark):
+            try:
+                text = text.decode(encoding).encode()
+            except UnicodeDecodeError as error:
+                raise ValueError(f"{path} begins as {encoding} and goes on otherwise ({error}); write it as "
+                                 "UTF-8") from error
+            break
+    text = text.removeprefix(codecs.BOM_UTF8)
+    if b"\r" in text:
+        text = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    if (place := text.find(b"\0")) >= 0:
+        raise _malformed(path, text.count(b"\n", 0, place) + 1, "it holds a zero byte, as UTF-16 without a byte-order "
+                         "mark and files that are no text do; write the file as UTF-8")
+    return text
 
 
-def _first_line(path: Path) -> str:
-    with opened(path) as raw:
-        line = raw.readline().decode("utf-8-sig", "replace").rstrip("\r\n")
+def _check_quotes(path: Path, text: bytes, delimiter: str) -> None:
+    """Refuse a quoted value that does not end in its line: it would swallow the lines up to the next quote."""
+    if b'"' not in text:
+        return
+    between = re.escape(delimiter.encode())
+    field = rb'(?:"(?:[^"\n]++|"")*+"|(?!")[^' + between + rb"\n]*+)"
+    lines = re.compile(b"(?:" + field + b"(?:" + between + field + rb")*+\n)*+")
+    text = text if text.endswith(b"\n") else text + b"\n"
+    good = lines.match(text).end()  # type: ignore[union-attr]  # it matches nothing at least
+    if good < len(text):
+        raise _malformed(path, text.count(b"\n", 0, good) + 1, "a quote is left open, or text follows a closing quote; "
+                         "a value may not span lines, and a quote inside a quoted value is written twice")
+
+
+def _first_line(path: Path, text: bytes) -> str:
+    line = text.partition(b"\n")[0].decode("utf-8", "replace")
     if not line.strip():
         raise ValueError(f"{path} is empty or starts with a blank line; get it again or remove that line")
     return line
 
 
-def _delimited(path: Path, names: list[str], columns: dict[str, str], delimiter: str, header: bool) -> pd.DataFrame:
+def _delimited(path: Path, text: bytes, names: list[str], columns: dict[str, str], delimiter: str,
+               header: bool) -> pd.DataFrame:
     """The chosen columns of delimited text; ids are integers exactly when there is no header."""
+    separator = "\t" if delimiter == "::" else delimiter  # the parser knows separators of one character only
+    single = text.replace(b"::", b"\t") if delimiter == "::" else text
+
+    def parsed(types: dict[str, Any]) -> Any:
+        return pyarrow.csv.read_csv(
+            pa.BufferReader(single), read_options=pyarrow.csv.ReadOptions(column_names=names, skip_rows=int(header)),
+            parse_options=pyarrow.csv.ParseOptions(delimiter=separator, quote_char='"' if header else False),
+            convert_options=pyarrow.csv.ConvertOptions(
+                column_types={name: types[kind] for kind, name in columns.items()},
+                include_columns=list(columns.values()), null_values=[], strings_can_be_null=False))
+
     try:
-        with opened(path) as raw:
-            # The parser knows separators of one character only.
-            content = pyarrow.csv.read_csv(
-                io.BytesIO(raw.read().replace(b"::", b"\t")) if delimiter == "::" else raw,
-                read_options=pyarrow.csv.ReadOptions(column_names=names, skip_rows=int(header)),
-                parse_options=pyarrow.csv.ParseOptions(delimiter="\t" if delimiter == "::" else delimiter,
-                                                       quote_char='"' if header else False,
-                                                       newlines_in_values=header),
-                convert_options=pyarrow.csv.ConvertOptions(
-                    column_types={name: TYPES[kind] for kind, name in columns.items()},
-                    include_columns=list(columns.values()), null_values=[], strings_can_be_null=False))
+        try:
+            content = parsed(TYPES)
+        except pa.ArrowInvalid:
+            if "time" not in columns:
+                raise
+            content = parsed(TYPES | {"time": pa.string()})
     except pa.ArrowInvalid as error:
-        raise _first_fault(path, names, columns, delimiter, header, str(error)) from error
-    frame = {kind: _values(kind, content[name], integers=not header) for kind, name in columns.items()}
+        raise _first_fault(path, text, names, columns, delimiter, header, str(error)) from error
+    frame = {kind: _seconds(path, content[name]) if kind == "time" and content[name].type == pa.string()
+             else _values(kind, content[name], integers=not header) for kind, name in columns.items()}
     if any(values is None for values in frame.values()):
-        raise _first_fault(path, names, columns, delimiter, header, "a value is malformed")
-    return pd.DataFrame(frame)
+        raise _first_fault(path, text, names, columns, delimiter, header,
+                           "a value is malformed, or one column of times holds seconds and dates")
+    found = pd.DataFrame(frame)
+    _say(path, found)
+    return found
 
 
 def _values(kind: str, column: Any, integers: bool) -> np.ndarray[Any, Any] | None:
@@ -209,35 +402,40 @@ def _values(kind: str, column: Any, integers: bool) -> np.ndarray[Any, Any] | No
     return written
 
 
-def _first_fault(path: Path, names: list[str], columns: dict[str, str], delimiter: str, header: bool,
+def _first_fault(path: Path, text: bytes, names: list[str], columns: dict[str, str], delimiter: str, header: bool,
                  otherwise: str) -> ValueError:
-    """The error for the first malformed line; slow, and called only when there is one."""
-    try:
-        for number, row in _rows(path, delimiter, header):
-            if len(row) != len(names):
-                return _malformed(path, number, f"it has {len(row)} fields, expected {len(names)}")
-            for kind, name in columns.items():
-                text = row[names.index(name)]
-                if (reason := _fault(kind, text, integers=not header)) is not None:
-                    return _malformed(path, number, f"the {kind} {text[:40]!r} {reason}")
-    except csv.Error as error:
-        otherwise = str(error)
-    return ValueError(f"{path} cannot be read ({otherwise}); close open quotes, or write it anew")
-
-
-def _rows(path: Path, delimiter: str, header: bool) -> Iterator[tuple[int, list[str]]]:
-    """Line number and fields of every line that is not blank, without the header."""
-    with opened(path) as raw:
-        lines = io.TextIOWrapper(raw, "utf-8-sig", "replace")
-        if not header:
-            yield from ((number, line.rstrip("\r\n").split(delimiter)) for number, line in enumerate(lines, 1)
-                        if line.rstrip("\r\n"))
+    """The error for the first malformed line, or for a column where all are; slow, called only when there is one."""
+    first, wrong, lines, start = None, Counter[str](), 0, 0
+    for number, row in _rows(text, delimiter, header):
+        lines += 1
+        if len(row) != len(names):
+            faults = {"fields": f"it has {len(row)} fields, expected {len(names)}"}
         else:
-            reader, start = csv.reader(lines, delimiter=delimiter), 1
-            for row in reader:
-                if row and start > 1:
-                    yield start, row
-                start = reader.line_num + 1
+            values = {kind: row[names.index(name)] for kind, name in columns.items()}
+            faults = {kind: f"the {kind} {value[:40]!r} {reason}" for kind, value in values.items()
+                      if (reason := _fault(kind, value, integers=not header)) is not None}
+        wrong.update(faults.keys())
+        if faults and first is None:
+            first, start = (number, *next(iter(faults.items()))), lines
+        if first and lines >= start + WIDE:
+            break
+    if first is None:
+        return ValueError(f"{path} cannot be read ({otherwise}); write it anew")
+    number, kind, reason = first
+    if wrong[kind] == lines > 1:
+        return ValueError(f"{path}, line {number}: {reason}, and it is so in all {lines} lines that were looked at; "
+                          f"{ADVICE[kind]}")
+    return _malformed(path, number, reason)
+
+
+def _rows(text: bytes, delimiter: str, header: bool) -> Iterator[tuple[int, list[str]]]:
+    """Line number and fields of every line that is not blank, without the header."""
+    for number, written in enumerate(io.BytesIO(text), 1):
+        line = written.decode("utf-8", "replace").rstrip("\n")
+        if line and header and number > 1:
+            yield number, next(csv.reader([line], delimiter=delimiter)) if '"' in line else line.split(delimiter)
+        elif line and not header:
+            yield number, line.split(delimiter)
 
 
 def _fault(kind: str, text: str, integers: bool) -> str | None:
@@ -248,11 +446,20 @@ def _fault(kind: str, text: str, integers: bool) -> str | None:
         if integers and not re.fullmatch(INTEGER, text):
             return "is not a whole number below 10**18"
         if "\n" in text:
-            return "contains a line end, as after a quote left open"
+            return "contains a line end"
         return None if text else "is empty"
     if kind == "time":
-        return None if re.fullmatch(WHOLE, text) else "is not a whole number of seconds"
+        return None if re.fullmatch(SECONDS, text) or _is_date(text) else (
+            "is not a whole number of seconds or a date of ISO 8601")
     return None if re.fullmatch(NUMBER, text) and math.isfinite(float(text)) else "is not a finite number"
+
+
+def _is_date(text: str) -> bool:
+    try:
+        pd.to_datetime([text], format="ISO8601", utc=True)
+    except ValueError:
+        return False
+    return re.match(DATE, text) is not None
 
 
 def _malformed(path: Path, line: int, reason: str) -> ValueError:

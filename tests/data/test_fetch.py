@@ -1,15 +1,21 @@
 """Raw files: found, downloaded once, checked, and never half there. A server on this machine stands for the network."""
 
+import bz2
 import gzip
 import hashlib
+import io
+import lzma
 import multiprocessing
+import os
 import stat
 import threading
+import time
 import zipfile
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from recot.data import fetch
@@ -92,7 +98,9 @@ def test_the_data_root_may_come_from_the_environment(tmp_path, monkeypatch):
     assert locate(RawFiles("set", {"a.txt": None}), None, tmp_path / "cache") == [tmp_path / "set/a.txt"]
 
 
-def test_a_digest_is_remembered_until_the_file_changes(tmp_path):
+def test_the_digest_of_a_large_file_is_remembered_until_it_changes(tmp_path, monkeypatch):
+    monkeypatch.setattr(fetch, "SMALL", 1)
+    monkeypatch.setattr(fetch, "SETTLED", -1)
     path, cache = tmp_path / "a.txt", tmp_path / "cache"
     path.write_bytes(TEXT)
     content_sha256(path, cache)
@@ -103,6 +111,97 @@ def test_a_digest_is_remembered_until_the_file_changes(tmp_path):
     assert content_sha256(path, cache) == sha256(TEXT)
     path.write_bytes(TEXT + b"2 3\n")
     assert content_sha256(path, cache) == sha256(TEXT + b"2 3\n")
+
+
+REPLACED = {
+    "written over": lambda path, other: path.write_bytes(other.read_bytes()),
+    "moved over": lambda path, other: other.replace(path),
+    "linked": lambda path, other: (path.unlink(), path.symlink_to(other)),
+}
+
+
+@pytest.mark.parametrize("small", [1, fetch.SMALL], ids=["large files", "small files"])
+@pytest.mark.parametrize("replace", REPLACED.values(), ids=REPLACED)
+def test_new_content_of_equal_size_and_time_has_its_own_digest(tmp_path, monkeypatch, replace, small):
+    monkeypatch.setattr(fetch, "SMALL", small)
+    monkeypatch.setattr(fetch, "SETTLED", -1)
+    path, other, cache = tmp_path / "a.txt", tmp_path / "b.txt", tmp_path / "cache"
+    path.write_bytes(b"1 2\n")
+    other.write_bytes(b"1 3\n")
+    for file in (path, other):
+        os.utime(file, (10**9, 10**9))
+    assert content_sha256(path, cache) == sha256(b"1 2\n")
+    time.sleep(0.02)  # a file system counts in steps of some milliseconds
+    replace(path, other)
+    os.utime(path, (10**9, 10**9))
+    assert content_sha256(path, cache) == sha256(b"1 3\n")
+
+
+def test_a_digest_is_kept_only_of_a_file_that_cannot_change_within_one_tick(tmp_path, monkeypatch):
+    monkeypatch.setattr(fetch, "SMALL", 1)
+    (tmp_path / "a.txt").write_bytes(TEXT)
+    content_sha256(tmp_path / "a.txt", tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_memory_of_digests_that_cannot_be_written_is_said_and_not_missed(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(fetch, "SMALL", 1)
+    monkeypatch.setattr(fetch, "SETTLED", -1)
+    (tmp_path / "a.txt").write_bytes(TEXT)
+    (tmp_path / "cache").write_text("a file")
+    with caplog.at_level("INFO"):
+        assert content_sha256(tmp_path / "a.txt", tmp_path / "cache") == sha256(TEXT)
+    assert "so " in caplog.text and "name another cache with RECOT_CACHE or paths.cache" in caplog.text
+
+
+def zipped(content, *names):
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as members:
+        for name in names:
+            members.writestr(name, content)
+    return archive.getvalue()
+
+
+def zstd(content):
+    sink = pa.BufferOutputStream()
+    with pa.CompressedOutputStream(sink, "zstd") as stream:
+        stream.write(content)
+    return sink.getvalue().to_pybytes()
+
+
+PACKERS = {"gz": gzip.compress, "two gz": lambda text: gzip.compress(text[:4]) + gzip.compress(text[4:]),
+           "bz2": bz2.compress, "xz": lzma.compress, "zst": zstd, "zip": lambda text: zipped(text, "in/a.csv"),
+           "zip of a Mac": lambda text: zipped(text, "a.csv", "__MACOSX/._a.csv"), "plain": bytes}
+
+
+@pytest.mark.parametrize("name", ["a.csv", "A.CSV.PACKED"])
+@pytest.mark.parametrize("pack", PACKERS.values(), ids=PACKERS)
+def test_packed_files_are_told_by_their_first_bytes(tmp_path, pack, name):
+    path = tmp_path / name
+    path.write_bytes(pack(TEXT * 50))
+    assert fetch.uncompressed(path) == TEXT * 50
+    assert content_sha256(path, tmp_path / "cache") == sha256(TEXT * 50)
+
+
+@pytest.mark.parametrize("read", [fetch.uncompressed, lambda path: content_sha256(path, path.parent / "cache")])
+@pytest.mark.parametrize("pack", [PACKERS[name] for name in ("gz", "bz2", "xz", "zst", "zip")])
+def test_damaged_packed_files_are_named(tmp_path, pack, read):
+    path, whole = tmp_path / "a.csv", pack(bytes(range(256)) * 40)
+    half = len(whole) // 2
+    for damaged in (whole[:-12], *[whole[:half] + b"?" * 9 + whole[half + 9:]] * (pack is not zstd)):  # has no checksum
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"a\.csv is damaged .*; get it again"):
+            read(path)
+
+
+@pytest.mark.parametrize(("names", "message"), [
+    (("a", "b"), "is a .zip of 2 files, expected one; unpack it"),
+    (("[Content_Types].xml", "xl/workbook.xml"), "is a spreadsheet; save its table as .csv"),
+    (("mimetype", "content.xml"), "is a spreadsheet; save its table as .csv")])
+def test_a_zip_of_another_number_of_files_is_refused(tmp_path, names, message):
+    (tmp_path / "a.zip").write_bytes(zipped(TEXT, *names))
+    with pytest.raises(ValueError, match=message):
+        fetch.uncompressed(tmp_path / "a.zip")
 
 
 def test_a_damaged_gz_is_named(tmp_path):
