@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
 from recot.data.interactions import Interactions
+from recot.files import read_sealed, write_sealed
 
 
 @dataclass(frozen=True)
@@ -34,51 +32,48 @@ class Dataset:
     dropped: dict[str, int]
 
 
-def write(dataset: Dataset, folder: Path) -> None:
-    """Write ``dataset`` to ``folder``, whole or not at all.
+def write(dataset: Dataset, file: Path) -> None:
+    """Write ``dataset`` to ``file``, whole or not at all, with a checksum.
 
     Raises:
         OSError: the disk is full or cannot be written; nothing is left behind.
     """
-    partial = folder.with_name(f"{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)                     # left by a killed process
     pairs = dataset.interactions
     columns = {"user": pairs.users.numpy(), "item": pairs.items.numpy()}
     if pairs.times is not None:
         columns["time"] = pairs.times.numpy()
+    notes = {"dropped": json.dumps(dataset.dropped)}
+    tables = [pa.table(columns).replace_schema_metadata(notes), pa.table({"id": dataset.user_ids}),
+              pa.table({"id": dataset.item_ids})]
+
+    def streams(out: BinaryIO) -> None:
+        for table in tables:
+            with pa.ipc.new_stream(out, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as stream:
+                stream.write_table(table)
+
     try:
-        partial.mkdir()
-        pq.write_table(pa.table(columns), partial / "interactions.parquet")
-        pq.write_table(pa.table({"id": dataset.user_ids}), partial / "users.parquet")
-        pq.write_table(pa.table({"id": dataset.item_ids}), partial / "items.parquet")
-        (partial / "dropped.json").write_text(json.dumps(dataset.dropped), "utf-8")
-        for path in (*partial.iterdir(), partial):
-            descriptor = os.open(path, os.O_RDONLY)
-            os.fsync(descriptor)
-            os.close(descriptor)
-        partial.rename(folder)
+        write_sealed(file, streams)
     except OSError as error:
-        raise OSError(f"{folder} cannot be written ({error}); free some space, or name another place with RECOT_CACHE "
+        raise OSError(f"{file} cannot be written ({error}); free some space, or name another place with RECOT_CACHE "
                       "or paths.cache") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
-def load(folder: Path) -> Dataset:
+def load(file: Path) -> Dataset:
     """What :func:`write` wrote.
 
     Raises:
-        ValueError: a file is missing or damaged.
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged.
     """
     try:
-        pairs = pq.read_table(folder / "interactions.parquet")
-        ids = [pq.read_table(folder / f"{kind}.parquet")["id"].to_numpy() for kind in ("users", "items")]
-        dropped = json.loads((folder / "dropped.json").read_text("utf-8"))
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise ValueError(f"the prepared data in {folder} are damaged ({error}); remove that folder and "
-                         "run again") from error
+        content = read_sealed(file)
+        pairs, *ids = (pa.ipc.open_stream(content).read_all() for _ in range(3))
+    except (pa.ArrowException, ValueError) as error:
+        raise ValueError(f"the prepared data in {file} are damaged ({error}); they have to be "
+                         "made again") from error
     columns = {kind: torch.tensor(pairs[kind].to_numpy()) for kind in pairs.column_names}
+    users, items = (table["id"].to_numpy() for table in ids)
     # The rows were sorted by Interactions.from_pairs before they were written.
-    interactions = Interactions(columns["user"], columns["item"], torch.ones(len(pairs)), len(ids[0]), len(ids[1]),
+    interactions = Interactions(columns["user"], columns["item"], torch.ones(len(pairs)), len(users), len(items),
                                 times=columns.get("time"))
-    return Dataset(interactions, ids[0], ids[1], dropped)
+    return Dataset(interactions, users, items, json.loads(pairs.schema.metadata[b"dropped"]))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
 import math
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -15,13 +17,16 @@ import numpy as np
 import pandas as pd
 import torch
 
+from recot import files
 from recot.data import fetch, filters, read
 from recot.data.dataset import Dataset, load, write
 from recot.data.interactions import Interactions
 
 logger = logging.getLogger(__name__)
 
-VERSION = 1                       # of the preparation: raise it whenever the same files and settings give other data
+PARQUET = b"PAR1"                 # how such a file begins
+PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip")
+VERSION = 2                       # of the preparation: raise it whenever the same files and settings give other data
 
 
 class Files:
@@ -82,6 +87,7 @@ class Files:
         self.raw = fetch.RawFiles(folder, dict(files), url, archive_sha256, manual)
         self.substitute = fetch.RawFiles(folder, dict(substitute), manual=manual) if substitute else None
         self.cache = fetch.cache_folder(cache)
+        self._sums: dict[Path, str] | None = None
 
     def paths(self) -> list[Path]:
         """The raw files, found or downloaded, and checked; errors as in :func:`recot.data.fetch.locate`."""
@@ -93,46 +99,61 @@ class Files:
         return fetch.locate(self.raw, self.root, self.cache)
 
     def digest(self) -> str:
-        """sha256 of the raw content, 64 hexadecimal digits, the same for NAME and NAME.gz and in any folder."""
-        sums = [fetch.content_sha256(path, self.cache) for path in self.paths()]
-        return hashlib.sha256("\n".join(sums).encode()).hexdigest()
+        """sha256 of the raw content, 64 hexadecimal digits, the same for NAME and NAME.gz and in any folder.
+
+        It is taken once: what :meth:`load` gives afterwards is made of this content.
+        """
+        if self._sums is None:
+            self._sums = {path: fetch.content_sha256(path, self.cache) for path in self.paths()}
+        return hashlib.sha256("\n".join(self._sums.values()).encode()).hexdigest()
 
     def load(self) -> Dataset:
-        """The prepared data, from the cache or made now.
+        """The prepared data, from the cache or made now. What is in the cache is read without writing there.
 
         Raises:
-            FileNotFoundError, OSError: as in :func:`recot.data.fetch.locate`.
-            ValueError: the raw files are malformed, a filter leaves nothing, or ``expect`` is not met.
+            FileNotFoundError, OSError: as in :func:`recot.data.fetch.locate`; or the cache cannot be written.
+            ValueError: the raw files are malformed or changed meanwhile, a filter leaves nothing, or ``expect`` is not
+                met.
         """
         settings = [VERSION, self.read, self.columns, self.delimiter, self.threshold, self.core, self.digest()]
         settings += [] if self.user_share is None else [self.user_share, self.sample_seed]
         key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
-        folder = fetch.writable(self.cache / "prepared") / f"{self.name}-{key}"
-        with filelock.FileLock(f"{folder}.lock"):
-            if not folder.exists():
-                frame = filters.joined([self._table(path) for path in self.paths()])
-                if self.user_share is not None:
-                    frame = filters.sampled(frame, self.user_share, self.sample_seed)
-                dataset = prepare(frame, self.threshold, self.core, self.name)
-                write(dataset, folder)
-        dataset = load(folder)
+        file = self.cache / "prepared" / f"{self.name}-{key}"
+        dataset = kept(file)
+        if dataset is None:
+            with _locked(file):
+                dataset = kept(file, said=True) or self._made(file)
         self._compare(dataset)
         return dataset
 
-    def _table(self, path: Path) -> pd.DataFrame:
-        if path.name.removesuffix(".gz").endswith(".parquet"):
-            return read.parquet(path, self.columns)
+    def _made(self, file: Path) -> Dataset:
+        """The data, prepared now and written to ``file``."""
+        files.sweep(file.parent)
+        frame = filters.joined([self._table(path, sha256) for path, sha256 in (self._sums or {}).items()])
+        if self.user_share is not None:
+            frame = filters.sampled(frame, self.user_share, self.sample_seed)
+        dataset = prepare(frame, self.threshold, self.core, self.name)
+        write(dataset, file)
+        return dataset
+
+    def _table(self, path: Path, sha256: str) -> pd.DataFrame:
+        """The rows of a file with this content."""
+        content = fetch.uncompressed(path)
+        if hashlib.sha256(content).hexdigest() != sha256:
+            raise ValueError(f"{path} changed while it was read; run the same command again when it is whole")
+        if content.startswith(PARQUET) or unpacked(path.name).endswith(".parquet"):
+            return read.parquet(path, self.columns, content)
         match self.read:
             case "adjacency_list":
-                return read.adjacency_list(path)
+                return read.adjacency_list(path, content)
             case "sequences":
-                return read.sequences(path)
+                return read.sequences(path, content)
             case "tab_ratings":
-                return read.ratings(path, "\t")
+                return read.ratings(path, "\t", content)
             case "double_colon_ratings":
-                return read.ratings(path, "::")
+                return read.ratings(path, "::", content)
             case _:
-                return read.table(path, self.columns, self.delimiter)
+                return read.table(path, self.columns, self.delimiter, content)
 
     def _compare(self, dataset: Dataset) -> None:
         found = {"users": len(dataset.user_ids), "items": len(dataset.item_ids),
@@ -153,26 +174,31 @@ class Files:
 
 
 class Csv(Files):
-    """The user's own file: text with a header line and named columns.
+    """The user's own file: text with a header line and named columns, or parquet.
 
     Args:
-        path: the file; may be compressed (.gz).
+        path: the file; may be compressed, see :func:`recot.data.fetch.opened`.
         user, item: names of the columns. Ids are strings or integers, see ``recot.data.read``.
-        rating, time: names of the columns; null when there is none. Times are whole seconds.
-        delimiter: null takes a comma for .csv and a tab for .tsv.
+        rating, time: names of the columns; null when there is none. Times are whole seconds or dates.
+        delimiter: null takes a comma for .csv and a tab for .tsv; parquet has none. Names count in any case (.CSV).
         threshold, core, cache: as in :class:`Files`.
 
     Raises:
-        ValueError: the delimiter cannot be told from the name, or there is a threshold without a rating column.
+        ValueError: the delimiter cannot be one or be told from the name, or a threshold has no rating column.
     """
 
     def __init__(self, path: str, user: str = "user", item: str = "item", rating: str | None = None,
                  time: str | None = None, delimiter: str | None = None, threshold: float | None = None, core: int = 0,
                  cache: str | None = None) -> None:
-        separator = delimiter or {".csv": ",", ".tsv": "\t"}.get(Path(path.removesuffix(".gz")).suffix)
-        if separator is None or len(separator) != 1:
-            raise ValueError(f"{path} is neither .csv nor .tsv and data.delimiter is {delimiter!r}; set data.delimiter "
-                             "to the one character between its columns")
+        separator = delimiter or {".csv": ",", ".tsv": "\t", ".parquet": ","}.get(Path(unpacked(path)).suffix)
+        if separator is None and is_parquet(Path(path)):
+            separator = ","
+        if separator is None:
+            raise ValueError(f"{path} is neither .csv nor .tsv nor .parquet; set data.delimiter to the one character "
+                             "between its columns")
+        if len(separator) != 1 or not separator.isascii() or separator in '"\r\n\0':
+            raise ValueError(f"data.delimiter = {separator!r} cannot be what is between columns; give one character of "
+                             "ASCII that is no quote and no line end")
         if threshold is not None and rating is None:
             raise ValueError(f"data.threshold={threshold} needs ratings; set data.rating to their column in {path}, or "
                              "data.threshold=null")
@@ -188,9 +214,57 @@ class Csv(Files):
         Raises:
             FileNotFoundError: it is not there.
         """
+        if self.path.is_dir():
+            raise FileNotFoundError(f"{self.path.absolute()} is a folder; name one file with data.path")
         if not self.path.is_file():
             raise FileNotFoundError(f"{self.path.absolute()} is missing; correct data.path")
         return [self.path]
+
+
+def unpacked(name: str) -> str:
+    """A file name in small letters, without the ending that compression adds."""
+    name = name.lower()
+    return next((name.removesuffix(ending) for ending in PACKED if name.endswith(ending)), name)
+
+
+def is_parquet(path: Path) -> bool:
+    """Whether a file is there and begins as parquet does."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as stream:
+        return stream.read(len(PARQUET)) == PARQUET
+
+
+def kept(file: Path, said: bool = False) -> Dataset | None:
+    """The prepared data in ``file``; None where there are none, or where they are damaged, which is said."""
+    try:
+        return load(file)
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        if not said:
+            logger.warning("%s, now", error)
+        return None
+
+
+@contextlib.contextmanager
+def _locked(file: Path) -> Iterator[None]:
+    """Hold ``file`` for this process; others wait.
+
+    Raises:
+        OSError: its folder cannot be written.
+    """
+    lock = filelock.FileLock(f"{file}.lock")
+    try:
+        fetch.writable(file.parent)
+        lock.acquire()
+    except OSError as error:
+        raise OSError(f"{file} cannot be written ({error}); name another place for prepared data with RECOT_CACHE or "
+                      "paths.cache") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def prepare(frame: pd.DataFrame, threshold: float | None, core: int, name: str) -> Dataset:

@@ -35,17 +35,6 @@ def test_what_is_written_is_loaded(tmp_path, timed):
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
 
 
-def test_what_a_killed_process_left_is_never_read(tmp_path):
-    left = tmp_path / "set.partial"
-    left.mkdir()
-    (left / "interactions.parquet").write_bytes(b"PAR1 half")
-    (left / "other.parquet").write_bytes(b"PAR1 half")
-    write(example(250), tmp_path / "set")
-    same(load(tmp_path / "set"), example(250))
-    assert not left.exists()
-    assert not (tmp_path / "set/other.parquet").exists()
-
-
 def test_row_8_a_full_disk_is_said_and_leaves_nothing(tmp_path):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
@@ -57,10 +46,19 @@ def test_row_8_a_full_disk_is_said_and_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["interactions.parquet", "users.parquet", "items.parquet", "dropped.json"])
-def test_damaged_data_are_refused(tmp_path, name):
-    write(example(250), tmp_path / "set")
-    path = tmp_path / "set" / name
-    path.write_bytes(path.read_bytes()[:-5])
-    with pytest.raises(ValueError, match=r"set are damaged \(.*\); remove that folder and run again"):
+@pytest.mark.parametrize("timed", [True, False])
+def test_damaged_data_are_refused(tmp_path, timed):
+    file = tmp_path / "set"
+    write(example(250, timed=timed), file)
+    whole = file.read_bytes()
+    places = [0, 25, 70, 90, *range(100, len(whole), len(whole) // 30), len(whole) - 1]
+    for damaged in (b"", whole[:-5], whole + b"x", *(
+            whole[:at] + bytes([whole[at] ^ 16]) + whole[at + 1:] for at in places)):
+        file.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"prepared data in .*set are damaged \(.*\); they have to be made again"):
+            load(file)
+
+
+def test_there_may_be_none(tmp_path):
+    with pytest.raises(FileNotFoundError):
         load(tmp_path / "set")

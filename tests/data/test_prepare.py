@@ -1,16 +1,22 @@
 """From raw files to interactions: filters, numbering, counts, cache; and the real files where they are at hand."""
 
+import bz2
+import errno
 import gzip
 import hashlib
+import io
 import logging
+import lzma
 import multiprocessing
 import os
 import random
 import shutil
 import time
+import zipfile
 from pathlib import Path
 
 import hydra
+import pandas as pd
 import pytest
 import torch
 from omegaconf import OmegaConf
@@ -252,7 +258,100 @@ def test_a_killed_preparation_leaves_nothing_half_written(tmp_path, processes):
         time.sleep(part * seconds)
         child.kill()
         child.join()
-        for folder in prepared.glob("toy-*[0-9a-f]"):
-            assert pairs(load(folder)) == pairs(expected)
+        for file in prepared.glob("toy-" + "[0-9a-f]" * 16):
+            assert pairs(load(file)) == pairs(expected)
         assert pairs(source.load()) == pairs(expected)
-        assert not list(prepared.glob("*.partial"))
+    shutil.rmtree(prepared)
+    source.load()
+    assert sorted(path.suffix for path in prepared.iterdir()) == ["", ".lock"]
+
+
+def test_what_a_killed_preparation_left_is_swept_by_the_next_one(tmp_path):
+    prepared = tmp_path / "cache/prepared"
+    prepared.mkdir(parents=True)
+    (prepared / "toy-0123456789abcdef.ab12cd34.part").write_bytes(b"half")
+    files(tmp_path, TOY).load()
+    assert not list(prepared.glob("*.part"))
+
+
+def test_damaged_prepared_data_are_named_and_made_again(tmp_path, caplog):
+    expected = files(tmp_path, TOY).load()
+    [file] = (tmp_path / "cache/prepared").glob("toy-" + "[0-9a-f]" * 16)
+    file.write_bytes(file.read_bytes()[:-3] + b"???")
+    assert pairs(files(tmp_path, TOY).load()) == pairs(expected) == pairs(load(file))
+    [said] = [message for message in caplog.messages if "damaged" in message]
+    assert str(file) in said and said.endswith("they have to be made again, now")
+
+
+@pytest.fixture
+def read_only(monkeypatch):
+    """Below a folder nothing can be written, made or renamed; permissions would not hold back an administrator."""
+    def closed(folder):
+        def refusing(function, writes=lambda *args: True):
+            def called(path, *args, **kwargs):
+                if str(path).startswith(str(folder)) and writes(*args, *kwargs.values()):
+                    raise OSError(errno.EROFS, "Read-only file system", str(path))
+                return function(path, *args, **kwargs)
+            return called
+
+        for name in ("mkdir", "rename", "replace", "unlink"):
+            monkeypatch.setattr(os, name, refusing(getattr(os, name)))
+        monkeypatch.setattr(os, "open", refusing(os.open, lambda flags, *rest: flags & (os.O_WRONLY | os.O_RDWR)))
+        monkeypatch.setattr(io, "open", refusing(io.open, lambda mode="r", *rest: not set(mode) <= set("rbt")))
+    return closed
+
+
+def test_a_filled_cache_that_cannot_be_written_serves(tmp_path, read_only):
+    expected = files(tmp_path, TOY).load()
+    lock = next((tmp_path / "cache/prepared").glob("*.lock"))
+    source, cold = files(tmp_path, TOY), files(tmp_path, TOY, threshold=2)
+    read_only(tmp_path / "cache")
+    assert pairs(source.load()) == pairs(expected) and lock.exists()
+    with pytest.raises(OSError, match="cannot be written .*name another place for prepared data with RECOT_CACHE or"):
+        cold.load()
+
+
+def test_a_file_that_changes_between_its_digest_and_its_reading_is_refused(tmp_path):
+    source = files(tmp_path, TOY)
+    source.digest()
+    (tmp_path / "set/u.data").write_text(TOY.replace("9", "8"))
+    with pytest.raises(ValueError, match=r"u\.data changed while it was read; run the same command again when it is"):
+        source.load()
+    assert not list((tmp_path / "cache/prepared").glob("toy-" + "[0-9a-f]" * 16))
+    assert pairs(files(tmp_path, TOY.replace("9", "8")).load())[0][0] == 8
+
+
+@pytest.mark.parametrize("name", ["log.parquet", "LOG.PARQUET", "log.data", "log.csv", "log.pq.gz"])
+def test_the_users_own_parquet_needs_no_delimiter(tmp_path, name):
+    if name.endswith(".gz"):
+        pd.DataFrame({"user": [1, 2], "item": [3, 4]}).to_parquet(tmp_path / "plain")
+        (tmp_path / name).write_bytes(gzip.compress((tmp_path / "plain").read_bytes()))
+        name_given = {"delimiter": ","}
+    else:
+        pd.DataFrame({"user": [1, 2], "item": [3, 4]}).to_parquet(tmp_path / name)
+        name_given = {}
+    source = Csv(str(tmp_path / name), cache=str(tmp_path / "cache"), **name_given)
+    assert pairs(source.load()) == [(1, 3), (2, 4)]
+
+
+@pytest.mark.parametrize(("name", "between"), [("LOG.CSV", ","), ("Log.Tsv", "\t"), ("log.CSV.GZ", ","),
+                                               ("log.csv.zip", ","), ("log.tsv.xz", "\t"), ("log.csv.bz2", ",")])
+def test_names_count_in_any_case_and_below_what_packs_them(tmp_path, name, between):
+    text = f"user{between}item\n1{between}3\n".encode()
+    pack = {".gz": gzip.compress, ".xz": lzma.compress, ".bz2": bz2.compress}.get(Path(name.lower()).suffix, bytes)
+    (tmp_path / name).write_bytes(pack(text))
+    if name.endswith(".zip"):
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            archive.writestr("log.csv", text)
+    assert pairs(Csv(str(tmp_path / name), cache=str(tmp_path / "cache")).load()) == [(1, 3)]
+
+
+@pytest.mark.parametrize("delimiter", ["", ",,", '"', "\n", "\u00a7"])
+def test_what_cannot_be_between_columns_is_refused(delimiter):
+    with pytest.raises(ValueError, match="set data.delimiter to|give one character of ASCII that is no quote"):
+        Csv("my.txt", delimiter=delimiter)
+
+
+def test_a_folder_is_no_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"is a folder; name one file with data\.path"):
+        Csv(str(tmp_path), delimiter=",", cache=str(tmp_path / "cache")).digest()
