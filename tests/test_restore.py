@@ -226,7 +226,7 @@ def test_prepared_data_are_looked_for_where_the_cache_is(tmp_path, monkeypatch):
     record = experiment.run(config, choices, f"python -m recot.run data=csv data.path={table}")
 
     def prepared():
-        return {file: file.stat().st_mtime_ns for file in (tmp_path / "here" / "prepared").glob("csv-*/*")}
+        return {file: file.stat().st_mtime_ns for file in (tmp_path / "here" / "prepared").glob("csv-*")}
 
     before = prepared()
     monkeypatch.setenv("HOME", str(tmp_path / "home"))

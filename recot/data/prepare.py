@@ -91,12 +91,16 @@ class Files:
 
     def paths(self) -> list[Path]:
         """The raw files, found or downloaded, and checked; errors as in :func:`recot.data.fetch.locate`."""
+        return fetch.locate(self._wanted(), self.root, self.cache)
+
+    def _wanted(self) -> fetch.RawFiles:
+        """The files, or those that stand in for them."""
         if self.substitute is not None:
             place = fetch.data_root(self.root, self.cache) / self.raw.folder
             if (not any(fetch.in_folder(place, name) for name in self.raw.files)
                     and all(fetch.in_folder(place, name) for name in self.substitute.files)):
-                return fetch.locate(self.substitute, self.root, self.cache)
-        return fetch.locate(self.raw, self.root, self.cache)
+                return self.substitute
+        return self.raw
 
     def digest(self) -> str:
         """sha256 of the raw content, 64 hexadecimal digits, the same for NAME and NAME.gz and in any folder.
@@ -104,7 +108,9 @@ class Files:
         It is taken once: what :meth:`load` gives afterwards is made of this content.
         """
         if self._sums is None:
-            self._sums = {path: fetch.content_sha256(path, self.cache) for path in self.paths()}
+            expected = self._wanted().files.values()  # paths() has seen that a file has the sum that is expected of it
+            self._sums = {path: known or fetch.content_sha256(path, self.cache)
+                          for path, known in zip(self.paths(), expected, strict=True)}
         return hashlib.sha256("\n".join(self._sums.values()).encode()).hexdigest()
 
     def load(self) -> Dataset:
