@@ -6,6 +6,7 @@ Every function maps histories to histories of the same number of rows, oldest fi
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Literal
 
@@ -14,10 +15,12 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from recot.data.interactions import Interactions, Ragged
+from recot.data.interactions import Interactions, Ragged, sorted_order, spans
 
 Operator = Literal["crop", "mask", "reorder", "substitute", "insert"]
 OPERATORS = ("crop", "mask", "reorder", "substitute", "insert")
+CELLS = 2**20
+"""Pairs of items that are compared at a time; some 60 MiB."""
 PADDING = -1
 """What a masked item may become: a place that is kept and nobody looks at, see :class:`recot.data.layout.Filled`."""
 
@@ -45,9 +48,14 @@ def _chosen(history: Ragged, count: Tensor, rng: torch.Generator) -> Tensor:
     return lowest(history, count, _noise(history, rng))
 
 
-def share(history: Ragged, ratio: float, least: int = 0) -> Tensor:
+def share(lengths: Tensor, ratio: float, least: int = 0) -> Tensor:
     """(b,) int64: ``floor(ratio * length)`` of each row, at least ``least``."""
-    return (history.lengths.double() * ratio + 1e-9).long().clamp(min=least)  # 0.7 * 10 is 6.9999...
+    return (lengths.double() * ratio + 1e-9).long().clamp(min=least)  # 0.7 * 10 is 6.9999...
+
+
+def told_share(history: Ragged, ratio: float, least: int = 0) -> np.ndarray:
+    """:func:`share` of each row of ``history``, on the host."""
+    return share(torch.from_numpy(history.sizes), ratio, least).numpy()
 
 
 def crop(history: Ragged, ratio: float, rng: torch.Generator, reach_end: bool = True) -> Ragged:
@@ -56,41 +64,44 @@ def crop(history: Ragged, ratio: float, rng: torch.Generator, reach_end: bool = 
     Without ``reach_end`` a piece never ends at the last item, but for one that is all of the row, or the one item that
     is kept where the share is none.
     """
-    count = share(history, ratio)
-    start = _block(history, count.clamp(min=int(reach_end)), rng, reach_end)[history.rows]
-    place, count = history.place, count.clamp(min=1)
-    return Ragged.from_lengths(count, history.values[(place >= start) & (place < start + count[history.rows])])
+    count = share(history.lengths, ratio)
+    start = _block(history, count.clamp(min=int(reach_end)), rng, reach_end)
+    told, count = told_share(history, ratio, 1), count.clamp(min=1)
+    offsets = torch.cat([count.new_zeros(1), count.cumsum(0)])
+    return Ragged(offsets, history.values[spans(history.offsets[:-1] + start, offsets, int(told.sum()))], told)
 
 
 def mask(history: Ragged, ratio: float, rng: torch.Generator, token: int) -> Ragged:
     """A share of the items is replaced by ``token``."""
-    return Ragged(history.offsets, history.values.masked_fill(_chosen(history, share(history, ratio), rng), token))
+    chosen = _chosen(history, share(history.lengths, ratio), rng)
+    return replace(history, values=history.values.masked_fill(chosen, token))
 
 
 def reorder(history: Ragged, ratio: float, rng: torch.Generator, reach_end: bool = True) -> Ragged:
     """A share of the items, in one piece, is shuffled; ``reach_end`` as in :func:`crop`."""
-    count = share(history, ratio)
+    count = share(history.lengths, ratio)
     place, start = history.place, _block(history, count, rng, reach_end)[history.rows]
     inside = (place >= start) & (place < start + count[history.rows])
     key = torch.where(inside, start + _noise(history, rng) * count[history.rows], place.double())
-    longest = int(history.lengths.max()) + 1 if len(history.values) else 1
-    return Ragged(history.offsets, history.values[(history.rows * longest + key).argsort()])
+    longest = int(history.sizes.max(initial=0)) + 1
+    return replace(history, values=history.values[(history.rows * longest + key).argsort()])
 
 
 def substitute(history: Ragged, ratio: float, rng: torch.Generator, similar: Tensor) -> Ragged:
     """A share of the items, at least one, gives way to what is most similar, ``similar`` (n_items,)."""
-    chosen = _chosen(history, share(history, ratio, 1), rng)
-    return Ragged(history.offsets, torch.where(chosen, similar[history.values], history.values))
+    chosen = _chosen(history, share(history.lengths, ratio, 1), rng)
+    return replace(history, values=torch.where(chosen, similar[history.values], history.values))
 
 
 def insert(history: Ragged, ratio: float, rng: torch.Generator, similar: Tensor) -> Ragged:
     """Before a share of the items, at least one, comes what is most similar, ``similar`` (n_items,)."""
-    count = share(history, ratio, 1)
-    times = 1 + _chosen(history, count, rng).long()
-    values = history.values.repeat_interleave(times)
-    first = (times.cumsum(0) - times)[times == 2]  # where an inserted item stands, its own behind it
-    values[first] = similar[values[first]]
-    return Ragged.from_lengths(history.lengths + count, values)
+    count, more = share(history.lengths, ratio, 1), told_share(history, ratio, 1)
+    chosen = _chosen(history, count, rng)
+    times = 1 + chosen.long()
+    values = history.values.repeat_interleave(times, output_size=len(history.values) + int(more.sum()))
+    first = times.cumsum(0) - times  # where each item stands, or what is inserted before it
+    values[first] = torch.where(chosen, similar[history.values], history.values)
+    return Ragged.from_lengths(history.lengths + count, values, history.sizes + more)
 
 
 def similar_by_users(train: Interactions, rng: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -111,23 +122,35 @@ def similar_by_users(train: Interactions, rng: torch.Generator) -> tuple[Tensor,
     users, items = train.users[known].cpu().numpy(), train.items[known].cpu().numpy()
     n_u = np.bincount(users, minlength=train.n_users)
     x = sparse.csr_array((np.ones(len(users)), (users, items)), (train.n_users, train.n_items))
-    weighted = sparse.diags_array(1 / np.log1p(np.maximum(n_u, 1))) @ x
-    common = (x.T @ weighted).tocoo()
-    rows, columns = common.coords
+    weighted = sparse.csr_array(sparse.diags_array(1 / np.log1p(np.maximum(n_u, 1))) @ x)
     count = np.maximum(np.bincount(items, minlength=train.n_items), 1)
-    value = common.data / np.sqrt(count[rows] * count[columns])
-    other = rows != columns
-    rows, columns, value = rows[other], columns[other], value[other]
-    order = np.lexsort((columns, -value, rows))
-    first, place = np.unique(rows[order], return_index=True)
-    if not len(first):
+    first, found, best, least = [], [], [], np.inf
+    of_items = sparse.csr_array(x.T)
+    size = max(1, CELLS // max(train.n_items, 1))
+    for start in range(0, train.n_items, size):
+        common = (of_items[start:start + size] @ weighted).tocoo()
+        rows, columns = common.coords[0] + start, common.coords[1]
+        other = rows != columns
+        rows, columns = rows[other], columns[other]
+        value = common.data[other] / np.sqrt(count[rows] * count[columns])
+        if not len(rows):
+            continue
+        begins = np.flatnonzero(np.diff(rows, prepend=-1))  # where each row begins; they come in order
+        largest = np.maximum.reduceat(value, begins)
+        ties = value == np.repeat(largest, np.diff(begins, append=len(rows)))
+        first.append(rows[begins])
+        found.append(np.minimum.reduceat(np.where(ties, columns, train.n_items), begins))
+        best.append(largest)
+        least = min(least, value.min())
+    if not first:
         raise ValueError("no two items share a user in training, so none is similar to another; use operators without "
                          "substitute and insert")
-    drawn = torch.randint(len(first), (train.n_items,), generator=rng, device=rng.device).cpu().numpy()
-    found, alike = first[drawn], np.zeros(train.n_items)
-    found[first] = columns[order][place]
-    alike[first] = (value[order][place] - value.min()) / max(np.ptp(value), 1e-12)
-    return torch.from_numpy(found).to(train.users.device), torch.from_numpy(alike).to(train.users.device)
+    compared, values = np.concatenate(first), np.concatenate(best)
+    drawn = torch.randint(len(compared), (train.n_items,), generator=rng, device=rng.device).cpu().numpy()
+    similar, alike = compared[drawn].astype(np.int64), np.zeros(train.n_items)
+    similar[compared] = np.concatenate(found)
+    alike[compared] = (values - least) / max(values.max() - least, 1e-12)
+    return torch.from_numpy(similar).to(train.users.device), torch.from_numpy(alike).to(train.users.device)
 
 
 def similar_by_vectors(vectors: Tensor, similarity: Callable[[Tensor, Tensor], Tensor],
@@ -165,8 +188,8 @@ class Augmentation:
         reach_end: crop and reorder may take a piece that ends at the last item.
 
     Raises:
-        ValueError: an operator is not known, has no ratio, or its ratio lies outside 0..1; no list for short rows;
-            masks leave nothing.
+        ValueError: an operator is not known, has no ratio, or its ratio lies outside 0..1; no operators, or none for
+            short rows; masks leave nothing.
 
     Source: CL4SRec (Xie et al., ICDE 2022), Sec. 3.2: crop, mask, reorder. CoSeRec (Liu et al., 2021), Sec. 3:
     substitute, insert, and the choice by length. The released program of MStein masks by padding and draws no piece
@@ -178,14 +201,21 @@ class Augmentation:
                  masked: Literal["item", "padding"] = "item", reach_end: bool = True):
         self.ratios, self.masked, self.reach_end = dict(ratios or {}), masked, reach_end
         for name in (*operators, *short):
-            if name not in OPERATORS or not 0 <= self.ratios.get(name, -1) <= 1:
-                raise ValueError(f"the operator {name!r} with the ratio {self.ratios.get(name)} is none; known are "
-                                 f"{', '.join(OPERATORS)}, with a ratio in 0..1 under augmentation.ratios")
-        if not operators or (threshold > 0 and not short):
-            raise ValueError(f"augmentation.operators = {list(operators)} and short = {list(short)} (up to threshold = "
-                             f"{threshold} items) leave rows without an operator; name some")
+            if name not in OPERATORS:
+                raise ValueError(f"no operator of augmentation is called {name!r}; use some of {', '.join(OPERATORS)}")
+            if name not in self.ratios:
+                raise ValueError(f"the operator {name!r} has no ratio; give augmentation.ratios.{name}, in 0..1")
+            if not 0 <= self.ratios[name] <= 1:
+                raise ValueError(f"augmentation.ratios.{name} = {self.ratios[name]} is the share of a row that the "
+                                 "operator keeps or changes; give 0 to 1")
+        if not operators:
+            raise ValueError("augmentation.operators is empty, so that nothing is done to long rows; name some of "
+                             f"{', '.join(OPERATORS)}")
+        if threshold > 0 and not short:
+            raise ValueError(f"augmentation.short is empty, so that nothing is done to rows of up to threshold = "
+                             f"{threshold} items; name some operators, or give threshold 0")
         if masked == "padding" and self.ratios.get("mask") == 1:
-            raise ValueError("the operator 'mask' with the ratio 1 and masked=padding leaves nothing; give less")
+            raise ValueError("augmentation.ratios.mask = 1 and masked=padding leave nothing; give a ratio below 1")
         self.operators, self.short, self.threshold = tuple(operators), tuple(short), threshold
 
     @property
@@ -205,18 +235,19 @@ class Augmentation:
         """
         device = history.values.device
         drawn = torch.rand(len(history), generator=rng, dtype=torch.float64, device=device)
-        is_short = history.lengths <= self.threshold
         apply: dict[str, Callable[..., Ragged]] = {
             "crop": partial(crop, reach_end=self.reach_end), "reorder": partial(reorder, reach_end=self.reach_end),
             "mask": partial(mask, token=token if self.masked == "item" else PADDING),
             "substitute": partial(substitute, similar=similar), "insert": partial(insert, similar=similar)}
-        parts, taken = [], []
-        for group, names in ((is_short, self.short), (~is_short, self.operators)):
-            for number, name in enumerate(names):
-                rows = (group & ((drawn * len(names)).long() == number)).nonzero().flatten()
-                if len(rows):
-                    parts.append(apply[name](history.take(rows), self.ratios[name], rng=rng))
-                    taken.append(rows)
+        names = (*self.short, *self.operators)
+        choice = torch.where(history.lengths <= self.threshold, (drawn * len(self.short)).long(),
+                             len(self.short) + (drawn * len(self.operators)).long())  # (b,) number of the operator
+        known = choice.cpu().numpy()  # the one look at the device
+        order, chosen = sorted_order(choice), np.argsort(known, kind="stable")  # the same, there and on the host
+        ends = np.bincount(known, minlength=len(names)).cumsum()
+        parts = [apply[name](history.take(order[start:end], chosen[start:end]), self.ratios[name], rng=rng)
+                 for name, start, end in zip(names, (0, *ends), ends, strict=False) if end > start]
         joined = Ragged.from_lengths(torch.cat([part.lengths for part in parts]),
-                                     torch.cat([part.values for part in parts]))
-        return joined.take(torch.cat(taken).argsort())
+                                     torch.cat([part.values for part in parts]),
+                                     np.concatenate([part.sizes for part in parts]))
+        return joined.take(order.argsort(), chosen.argsort())

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -85,20 +86,19 @@ def uniform_negatives(train: Interactions, count: int, rng: torch.Generator, rou
     return items.reshape(len(train), count)  # (n, count)
 
 
-def observed_in_batch(train: Interactions, users: Tensor, items: Tensor) -> Tensor:
+def observed_in_batch(train: Interactions, users: Tensor, items: Tensor, asked: np.ndarray | None = None) -> Tensor:
     """(n, n) bool, true where ``users[i]`` has taken ``items[j]`` in training; both arguments are (n,) int64.
 
-    Costs the training rows of the batch's users and one (n, n) gather, never a users x items array.
+    Costs the training rows of the batch's users and one (n, n) gather, never a users x items array. With ``asked``,
+    the users on the host, nothing waits for the device.
     """
-    distinct, column = items.unique(return_inverse=True)
-    slot = items.new_full((train.n_items,), -1)
-    slot[distinct] = torch.arange(len(distinct), device=items.device)
-    history = train.by_user.take(users)
-    place = slot[history.values]
-    inside = place >= 0
-    taken = torch.zeros(len(users), len(distinct), dtype=torch.bool, device=items.device)
-    taken[history.rows[inside], place[inside]] = True
-    return taken[:, column]  # (n, n)
+    inside = torch.zeros(train.n_items, dtype=torch.int64, device=items.device).index_fill_(0, items, 1)
+    column = inside.cumsum(0) * inside  # (n_items,) 1 and on for the items of the batch, 0 for all others
+    history = train.by_user.take(users, asked)
+    width = len(items) + 1
+    taken = torch.zeros(len(users), width, dtype=torch.bool, device=items.device)
+    taken.view(-1).scatter_(0, history.rows * width + column[history.values], True)
+    return taken[:, column[items]]  # (n, n)
 
 
 def pairs(train: Interactions, batch_size: int, rng: torch.Generator, *, negatives: int = 0, observed: bool = False,
@@ -116,12 +116,15 @@ def pairs(train: Interactions, batch_size: int, rng: torch.Generator, *, negativ
     drawn = uniform_negatives(train, negatives, rng).index_select(0, order)
     users, items = train.users.index_select(0, order), train.items.index_select(0, order)
     weights = None if bool((train.weights == 1).all()) else train.weights[order]
+    asked = users.cpu().numpy() if observed or history else None  # one look at the device for all batches
     for start in range(0, len(train), batch_size):
         cut = slice(start, start + batch_size)
-        rows = train.by_user.take(users[cut]) if history else Ragged(users.new_zeros(len(users[cut]) + 1), users[:0])
+        here = None if asked is None else asked[cut]
+        rows = train.by_user.take(users[cut], here) if history else (
+            Ragged(users.new_zeros(len(users[cut]) + 1), users[:0]))
         yield Pairs(query=Query(users[cut], rows), items=items[cut], negatives=drawn[cut],
                     weights=None if weights is None else weights[cut],
-                    observed=observed_in_batch(train, users[cut], items[cut]) if observed else None)
+                    observed=observed_in_batch(train, users[cut], items[cut], here) if observed else None)
 
 
 def rows(train: Interactions, batch_size: int, rng: torch.Generator, *, shuffle: bool = True,
@@ -139,8 +142,10 @@ def rows(train: Interactions, batch_size: int, rng: torch.Generator, *, shuffle:
     places = Ragged(train.by_user.offsets, torch.arange(len(train), device=users.device))
     drawn = uniform_negatives(train, negatives, rng) if negatives else None
     weights = None if bool((train.weights == 1).all()) else train.weights
-    for batch in users.split(batch_size):
-        place = places.take(batch)
-        yield Rows(query=Query(batch, Ragged(place.offsets, train.items[place.values])),
+    asked = users.cpu().numpy()  # one look at the device for all batches
+    for start in range(0, len(users), batch_size):
+        cut = slice(start, start + batch_size)
+        place = places.take(users[cut], asked[cut])
+        yield Rows(query=Query(users[cut], Ragged(place.offsets, train.items[place.values], place.told)),
                    weights=None if weights is None else weights[place.values],
                    negatives=None if drawn is None else drawn[place.values])

@@ -48,13 +48,18 @@ def signed(number: int) -> int:
 class Ragged:
     """Rows of different length, stored end to end.
 
+    Sizes that only a device knows make the host wait for it. A batch that is drawn or cut there brings them along, and
+    nothing waits.
+
     Attributes:
         offsets: (rows + 1,) int64; row ``r`` is ``values[offsets[r]:offsets[r + 1]]``.
         values: (nnz,) int64.
+        told: (rows,) int64, ``lengths`` where the host knows them already, or None.
     """
 
     offsets: Tensor
     values: Tensor
+    told: np.ndarray | None = None
 
     @classmethod
     def from_lists(cls, rows: list[list[int]]) -> Ragged:
@@ -67,9 +72,9 @@ class Ragged:
         return [row.tolist() for row in self.values.split(self.lengths.tolist())]
 
     @classmethod
-    def from_lengths(cls, lengths: Tensor, values: Tensor) -> Ragged:
-        """Ragged of ``values`` cut into rows of ``lengths``, (rows,) int64."""
-        return cls(torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]), values)
+    def from_lengths(cls, lengths: Tensor, values: Tensor, told: np.ndarray | None = None) -> Ragged:
+        """Ragged of ``values`` cut into rows of ``lengths``, (rows,) int64; ``told`` has the same on the host."""
+        return cls(torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]), values, told)
 
     @classmethod
     def from_pairs(cls, rows: Tensor, values: Tensor, n_rows: int) -> Ragged:
@@ -83,6 +88,16 @@ class Ragged:
     def lengths(self) -> Tensor:
         """(rows,) int64."""
         return self.offsets.diff()
+
+    @cached_property
+    def sizes(self) -> np.ndarray:
+        """(rows,) int64, ``lengths`` on the host; where it was not told, it waits for the device once."""
+        return self.lengths.cpu().numpy() if self.told is None else self.told
+
+    @cached_property
+    def bounds(self) -> np.ndarray:
+        """(rows + 1,) int64, ``offsets`` on the host, as ``sizes``."""
+        return np.concatenate([np.zeros(1, dtype=np.int64), self.sizes.cumsum()])
 
     @cached_property
     def rows(self) -> Tensor:
@@ -101,22 +116,32 @@ class Ragged:
         """
         return self.place + ((self.rows + 1) * width - self.lengths[self.rows])
 
-    def take(self, index: Tensor) -> Ragged:
-        """The rows at ``index``, (b,) int64, in that order; rows may repeat."""
-        lengths = self.lengths[index]
+    def take(self, index: Tensor, chosen: np.ndarray | None = None) -> Ragged:
+        """The rows at ``index``, (b,) int64, in that order; rows may repeat.
+
+        Args:
+            chosen: ``index`` on the host; without, the host waits for it where it is on another device.
+        """
+        lengths, told = self.lengths[index], self.sizes[index.cpu().numpy() if chosen is None else chosen]
         offsets = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
-        shift = (self.offsets[index] - offsets[:-1]).repeat_interleave(lengths)
-        return Ragged(offsets, self.values[shift + torch.arange(len(shift), device=shift.device)])
+        return Ragged(offsets, self.values[spans(self.offsets[index], offsets, int(told.sum()))], told)
 
     def slice(self, start: int, stop: int) -> Ragged:
         """Rows ``start`` to ``stop``; the values are a view, so this costs nothing."""
         offsets = self.offsets[start : stop + 1]
-        return Ragged(offsets - offsets[0], self.values[int(offsets[0]) : int(offsets[-1])])
+        values = self.values[int(self.bounds[start]) : int(self.bounds[stop])]
+        return Ragged(offsets - offsets[0], values, self.sizes[start:stop])
 
     def latest(self, width: int) -> Ragged:
         """The last ``width`` values of each row, or all of a shorter one."""
-        kept = self.is_latest(width)
-        return Ragged.from_lengths(self.lengths.clamp(max=width), self.values[kept])
+        return self.cut(width)[0]
+
+    def cut(self, width: int) -> tuple[Ragged, Tensor]:
+        """:meth:`latest`, and where it has its values from, (m,) int64."""
+        kept, told = self.lengths.clamp(max=width), np.minimum(self.sizes, width)  # (rows,) each
+        offsets = torch.cat([kept.new_zeros(1), kept.cumsum(0)])
+        places = spans(self.offsets[1:] - kept, offsets, int(told.sum()))  # (m,)
+        return Ragged(offsets, self.values[places], told), places
 
     def is_latest(self, width: int) -> Tensor:
         """(nnz,) bool, true for the last ``width`` values of each row."""
@@ -131,18 +156,25 @@ class Ragged:
 
     def padded(self, width: int, side: Literal["left", "right"] = "left") -> Tensor:
         """(rows, width) int64; the last ``width`` values of each row, the rest -1 on the given ``side``."""
-        kept = self.lengths.clamp(max=width)
-        index = torch.arange(len(self.values), device=self.values.device)
-        place = index - self.offsets[1:][self.rows]  # (nnz,) counted from the end of the row: -1 is its last value
-        column = place + (width if side == "left" else kept[self.rows])
-        inside = place >= -kept[self.rows]
+        kept = self.latest(width)
+        column = kept.place if side == "right" else kept.place + (width - kept.lengths)[kept.rows]  # (m,)
         out = self.values.new_full((len(self), width), -1)
-        out[self.rows[inside], column[inside]] = self.values[inside]
+        out[kept.rows, column] = kept.values
         return out
 
     def to(self, device: torch.device | str) -> Ragged:
         """The same rows on ``device``."""
-        return Ragged(self.offsets.to(device), self.values.to(device))
+        return Ragged(self.offsets.to(device), self.values.to(device), self.sizes)
+
+
+def spans(starts: Tensor, offsets: Tensor, total: int) -> Tensor:
+    """(total,) int64: from each of ``starts`` (b,) on, as many numbers as lie between its ``offsets`` (b + 1,).
+
+    Args:
+        total: the last of ``offsets``, which only a device may know; the host has to.
+    """
+    shift = (starts - offsets[:-1]).repeat_interleave(offsets.diff(), output_size=total)
+    return shift + torch.arange(total, device=shift.device)
 
 
 @dataclass(frozen=True)

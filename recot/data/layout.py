@@ -132,7 +132,8 @@ class Filled(Layout):
         super().__init__(Ragged.from_lengths(torch.full_like(history.lengths, width), values), width)
         self.grids = [replace(grid, filled=True) for grid in self.grids]
         self.real = values >= 0
-        self.items, self.own = values[self.real], self.real.nonzero().flatten()
+        self.own = self.real.nonzero().flatten()
+        self.items = values[self.own]
         seeing = self.real.view(-1, width).cummax(1).values  # (b, width)
         self.seeing = seeing.flatten().nonzero().flatten()
         self.bare = Layout(Ragged.from_lengths(seeing.sum(1), values[self.seeing]), width)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from recot.data.batches import Pairs, uniform_negatives
-from recot.data.interactions import Interactions, Ragged
+from recot.data.interactions import Interactions, Ragged, spans
 from recot.data.split import Query
 
 
@@ -33,8 +34,8 @@ class Sequences:
 
     def latest(self, width: int) -> Sequences:
         """The same with the last ``width`` items of each history; views stay whole."""
-        kept = self.query.history.is_latest(width)
-        return replace(self, query=Query(self.query.users, self.query.history.latest(width)), items=self.items[kept],
+        history, kept = self.query.history.cut(width)
+        return replace(self, query=Query(self.query.users, history), items=self.items[kept],
                        negatives=self.negatives[kept], weights=None if self.weights is None else self.weights[kept])
 
 
@@ -87,8 +88,8 @@ class Masked:
 
     def latest(self, width: int) -> Masked:
         """The same with the last ``width`` items of each history."""
-        kept = self.query.history.is_latest(width)
-        return replace(self, query=Query(self.query.users, self.query.history.latest(width)), key=self.key[kept],
+        history, kept = self.query.history.cut(width)
+        return replace(self, query=Query(self.query.users, history), key=self.key[kept],
                        weights=None if self.weights is None else self.weights[kept])
 
 
@@ -104,20 +105,21 @@ def sequences(train: Interactions, batch_size: int, rng: torch.Generator, *, neg
     """
     index = torch.arange(len(train), device=train.users.device)
     ends = train.by_user.offsets
-    first, last = torch.ones_like(index, dtype=torch.bool), torch.ones_like(index, dtype=torch.bool)
-    first[ends[:-1][train.activity > 0]] = False
+    last = torch.ones_like(index, dtype=torch.bool)
     last[ends[1:][train.activity > 0] - 1] = False
     users = (train.activity > 1).nonzero().flatten()
     predictable(users)
     users = users[torch.randperm(len(users), generator=rng, device=users.device)]
     before = Ragged.from_lengths((train.activity - 1).clamp(min=0), index[last])  # (n_users,) rows of training pairs
-    after = Ragged(before.offsets, index[first])
     drawn = uniform_negatives(train, negatives, rng)
     weights = None if bool((train.weights == 1).all()) else train.weights
-    for batch in users.split(batch_size):
-        known, asked = before.take(batch), after.take(batch).values
-        yield Sequences(Query(batch, Ragged(known.offsets, train.items[known.values])), train.items[asked],
-                        drawn[asked], None if weights is None else weights[asked])
+    chosen = users.cpu().numpy()  # one look at the device for all batches
+    for start in range(0, len(users), batch_size):
+        cut = slice(start, start + batch_size)
+        known = before.take(users[cut], chosen[cut])
+        asked = known.values + 1  # (nnz,): of a user, the pair after each
+        yield Sequences(Query(users[cut], Ragged(known.offsets, train.items[known.values], known.told)),
+                        train.items[asked], drawn[asked], None if weights is None else weights[asked])
 
 
 def prefixes(train: Interactions, batch_size: int, rng: torch.Generator, *, negatives: int = 1,
@@ -155,10 +157,14 @@ def prefixes(train: Interactions, batch_size: int, rng: torch.Generator, *, nega
         rank = torch.arange(len(asked), device=device)
     rank = rank[torch.randperm(len(rank), generator=rng, device=device)]
     weights = None if bool((train.weights == 1).all()) else train.weights
-    for batch in rank.split(batch_size):
-        pair = asked[batch]
-        yield Prefixes(Query(train.users[pair], earlier(train, pair)), train.items[pair], drawn[pair],
-                       None if weights is None else weights[pair], partners=earlier(train, partner[batch]))
+    pairs, partners = asked[rank], partner[rank]
+    counts = place[torch.stack([pairs, partners])].cpu().numpy()  # (2, n), one look at the device for all batches
+    for start in range(0, len(rank), batch_size):
+        cut = slice(start, start + batch_size)
+        pair = pairs[cut]
+        known, other = earlier(train, pair, counts[0, cut]), earlier(train, partners[cut], counts[1, cut])
+        yield Prefixes(Query(train.users[pair], known), train.items[pair], drawn[pair],
+                       None if weights is None else weights[pair], partners=other)
 
 
 def predictable(asked: Tensor) -> None:
@@ -172,10 +178,15 @@ def predictable(asked: Tensor) -> None:
                          "histories")
 
 
-def earlier(train: Interactions, pair: Tensor) -> Ragged:
-    """For each training ``pair`` (b,) int64, what its user took before it; b rows, oldest first."""
-    known, before = train.by_user.take(train.users[pair]), train.by_user.place[pair]
-    return Ragged.from_lengths(before, known.values[known.place < before[known.rows]])
+def earlier(train: Interactions, pair: Tensor, told: np.ndarray) -> Ragged:
+    """For each training ``pair`` (b,) int64, what its user took before it; b rows, oldest first.
+
+    Args:
+        told: (b,) int64, on the host, how many that are.
+    """
+    before = train.by_user.place[pair]  # (b,)
+    offsets = torch.cat([before.new_zeros(1), before.cumsum(0)])
+    return Ragged(offsets, train.items[spans(pair - before, offsets, int(told.sum()))], told)
 
 
 def windows(train: Interactions, batch_size: int, rng: torch.Generator, *, length: int, targets: int,
@@ -197,11 +208,18 @@ def windows(train: Interactions, batch_size: int, rng: torch.Generator, *, lengt
     ends = ends[torch.randperm(len(ends), generator=rng, device=ends.device)]
     drawn = uniform_negatives(train, negatives, rng)  # for a window, those of the pair at its end
     plain = bool(((train.weights == 1) & (last - first >= targets - 1)).all())
-    back = torch.arange(1 - length - targets, 1, device=ends.device)
-    for end in ends.split(batch_size):
-        place, oldest = end[:, None] + back, first[end][:, None]  # (n, length + targets), (n, 1)
-        (before, after), real = place.maximum(oldest).split([length, targets], 1), place >= oldest
-        known, asked = real.split([length, targets], 1)
+    back = torch.arange(1 - targets, 1, device=ends.device)
+    oldest = first[ends]
+    asked_from = ends - targets + 1  # (w,) where the targets of each window begin, before its user where they are few
+    counts = (asked_from - oldest.maximum(asked_from - length)).clamp(min=0)  # (w,) items that are known
+    told = counts.cpu().numpy()  # one look at the device for all batches
+    for start in range(0, len(ends), batch_size):
+        cut = slice(start, start + batch_size)
+        end, least = ends[cut], oldest[cut, None]  # (n,), (n, 1)
+        place = end[:, None] + back  # (n, targets)
+        after, asked = place.maximum(least), place >= least
         weights = None if plain else asked * train.weights[after] * (targets / asked.sum(1, keepdim=True))
-        yield Windows(Query(train.users[end], Ragged.from_lengths(known.sum(1), train.items[before[known]])),
-                      train.items[after], drawn[end], weights)
+        offsets = torch.cat([counts.new_zeros(1), counts[cut].cumsum(0)])
+        known = spans(asked_from[cut] - counts[cut], offsets, int(told[cut].sum()))  # (nnz,)
+        yield Windows(Query(train.users[end], Ragged(offsets, train.items[known], told[cut])), train.items[after],
+                      drawn[end], weights)

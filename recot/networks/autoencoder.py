@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recot.data.interactions import Interactions, is_in, sorted_order
+from recot.data.interactions import Interactions, sorted_order
 from recot.data.split import Query
 from recot.networks.base import Code, TwoTower
 from recot.nn import similarity
@@ -114,8 +114,8 @@ class Autoencoder(TwoTower):
         if self.pairs is not None:
             keys, weights = self.pairs
             wanted = query.users[owners] * len(self.item_bias) + items
-            known = is_in(wanted, keys)  # never for user -1, whose keys are negative
-            values[known] = weights[torch.searchsorted(keys, wanted[known])]
+            place = torch.searchsorted(keys, wanted).clamp_(max=len(keys) - 1)
+            values = torch.where(keys[place] == wanted, weights[place], values)  # never for user -1, of negative keys
         if self.normalize:
             squares = values.new_zeros(len(query)).index_add_(0, owners, values.square())  # (b,)
             values = values / squares.sqrt().clamp(min=1e-12)[owners]

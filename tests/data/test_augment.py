@@ -1,6 +1,7 @@
 """What each operator leaves alone and what it changes, on random histories."""
 
 import math
+import tracemalloc
 
 import pytest
 import torch
@@ -168,9 +169,56 @@ def test_operators_are_equally_likely():
     assert 900 < sum(TOKEN in row for row in found) < 1100
 
 
-@pytest.mark.parametrize("wrong", [{"operators": ["twist"]}, {"operators": []}, {"threshold": 3},
-                                   {"ratios": {"crop": 0.2}}, {"ratios": RATIO | {"mask": 1.5}},
-                                   {"ratios": RATIO | {"mask": 1.0}, "masked": "padding"}])
-def test_what_is_no_augmentation_is_refused(wrong):
-    with pytest.raises(ValueError, match="operator"):
+@pytest.mark.parametrize(("wrong", "remedy"), [
+    ({"operators": ["twist"]}, "is called 'twist'; use some of crop, mask"),
+    ({"operators": []}, "operators is empty.*name some of crop"),
+    ({"threshold": 3}, "short is empty.*up to threshold = 3.*name some operators, or give threshold 0"),
+    ({"ratios": {"crop": 0.2}}, r"'mask' has no ratio; give augmentation.ratios.mask, in 0\.\.1"),
+    ({"ratios": RATIO | {"mask": 1.5}}, "ratios.mask = 1.5.*give 0 to 1"),
+    ({"ratios": RATIO | {"mask": 1.0}, "masked": "padding"}, "leave nothing; give a ratio below 1")])
+def test_what_is_no_augmentation_is_refused_for_the_one_reason_that_holds(wrong, remedy):
+    with pytest.raises(ValueError, match=remedy):
         Augmentation(**{"ratios": RATIO} | wrong)
+
+
+def compared_by_hand(train, rng):
+    """``similar_by_users`` item by item, from sets."""
+    items = range(train.n_items)
+    histories = [row[:-1] for row in train.by_user.to_lists()]
+    users = [{user for user, row in enumerate(histories) if item in row} for item in items]
+    value = {(i, j): sum(1 / math.log1p(len(histories[u])) for u in sorted(users[i] & users[j]))
+             / math.sqrt(len(users[i]) * len(users[j])) for i in items for j in items if i != j and users[i] & users[j]}
+    best = {i: max((v, -j) for (k, j), v in value.items() if k == i) for i in {i for i, _ in value}}
+    known = sorted(best)
+    drawn = torch.randint(len(known), (train.n_items,), generator=rng).tolist()
+    low, high = min(value.values()), max(value.values())
+    return ([-best[i][1] if i in best else known[drawn[i]] for i in items],
+            [(best[i][0] - low) / max(high - low, 1e-12) if i in best else 0.0 for i in items])
+
+
+@pytest.mark.parametrize("cells", [1, 30, 2**20])
+@pytest.mark.parametrize("seed", range(4))
+def test_items_are_compared_in_blocks_of_any_size_with_the_same_answer(cells, seed, monkeypatch):
+    """Few users of equal activity make many ties; among equal ones the first counts."""
+    monkeypatch.setattr("recot.data.augment.CELLS", cells)
+    rng = torch.Generator().manual_seed(seed)
+    keys = (torch.rand(9, 14, generator=rng).argsort(1)[:, :4] + 14 * torch.arange(9)[:, None]).flatten()
+    train = Interactions.from_pairs(keys // 14, keys % 14, 9, 14, times=torch.arange(36))
+    found, alike = similar_by_users(train, torch.Generator().manual_seed(1))
+    items, values = compared_by_hand(train, torch.Generator().manual_seed(1))
+    assert found.tolist() == items and found.dtype == torch.int64
+    torch.testing.assert_close(alike, torch.tensor(values, dtype=torch.float64), atol=1e-12, rtol=1e-12)
+
+
+def test_comparing_items_holds_one_block_of_them_at_a_time(monkeypatch):
+    rng = torch.Generator().manual_seed(0)
+    keys = (torch.rand(300, 500, generator=rng) < 0.3).flatten().nonzero().flatten()
+    train = Interactions.from_pairs(keys // 500, keys % 500, 300, 500, times=torch.arange(len(keys)))
+    peaks = []
+    for cells in (2**12, 2**20):
+        monkeypatch.setattr("recot.data.augment.CELLS", cells)
+        tracemalloc.start()
+        similar_by_users(train, torch.Generator())
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[0] < 0.5 * peaks[1]
