@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import copy
-import itertools
 import logging
 import math
 import os
 import pickle
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Self
@@ -47,7 +46,7 @@ class Step(lightning.LightningModule):
         self.loss_sum: Tensor | float = 0.0
         self.steps = 0
 
-    def training_step(self, block: list[Any], block_index: int) -> None:
+    def training_step(self, block: Iterable[Any], block_index: int) -> None:
         """A block of optimiser steps, with no wait for the device."""
         optimizer = self.optimizers()
         for batch in block:
@@ -60,7 +59,7 @@ class Step(lightning.LightningModule):
             self.network.after_step()
             self.denoiser.after_step(self.network)
             self.loss_sum = self.loss_sum + loss.detach()
-        self.steps += len(block)
+            self.steps += 1
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """An optimiser of the network only; a teacher in the denoiser is none of its business."""
@@ -121,16 +120,31 @@ class Step(lightning.LightningModule):
 
 
 class Blocks:
-    """One epoch of mini-batches, ``size`` at a time; drawn from the current training set on every iteration."""
+    """One epoch of mini-batches, ``size`` to a block; drawn from the current training set on every iteration.
+
+    A block draws a batch when the step before is done, so that the (n, n) tensors of one batch exist at a time and not
+    those of a block. Lightning asks for the next block before it runs one, and finds the last ones empty.
+    """
 
     def __init__(self, step: Step, size: int):
         self.step, self.size = step, size
 
-    def __iter__(self) -> Iterator[list[Any]]:
+    def __iter__(self) -> Iterator[Iterator[Any]]:
         step = self.step
         batches = iter(step.objective.batches(step.train_set, step.rng, step.network, step.current_epoch))
-        while block := list(itertools.islice(batches, self.size)):
-            yield block
+        self.ended = False
+        while not self.ended:
+            yield self.block(batches)
+
+    def block(self, batches: Iterator[Any]) -> Iterator[Any]:
+        """The next ``size`` of ``batches``, or as many as there are."""
+        for _ in range(self.size):
+            try:
+                batch = next(batches)
+            except StopIteration:
+                self.ended = True
+                return
+            yield batch
 
 
 class EpochEnd(lightning.Callback):

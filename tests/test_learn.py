@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import weakref
 from dataclasses import replace
 from functools import partial
 
@@ -70,6 +71,32 @@ def test_the_loop_equals_a_loop_written_out():
         epochs.append({name: tensor.clone() for name, tensor in network.state_dict().items()})
     best = epochs[model.selection.best_epoch - 1]
     assert all(best[name].equal(tensor) for name, tensor in weights(model).items())
+
+
+@pytest.mark.parametrize("block", [1, 3, 7, 100])
+def test_a_batch_is_drawn_when_the_step_before_is_done(block):
+    """So that what is (n, n) lives as long as a step; every batch is stepped on once, whatever the size of a block."""
+    drawn, alive, stepped = [], [], []
+
+    class Watched(InfoNCE):
+        def batches(self, *given):
+            for batch in super().batches(*given):
+                alive.append(sum(one() is not None for one in drawn))
+                drawn.append(weakref.ref(batch.observed))
+                yield batch
+                del batch
+
+        def __call__(self, network, batch):
+            stepped.append(batch.items.tolist())
+            return super().__call__(network, batch)
+
+    split = small_split()
+    training = replace(QUICK, max_epochs=2, block=block)
+    model = gradient(training, Watched(32, duplicates="mask"), Denoiser()).fit(split)
+    per_epoch = -(-len(split.train) // 32)
+    assert len(drawn) == len(stepped) == 2 * per_epoch > 8
+    assert max(alive) <= 1
+    assert len(model.history) == 2 and all(math.isfinite(row["loss"]) for row in model.history)
 
 
 def test_same_seed_same_weights_and_another_seed_others():

@@ -4,8 +4,9 @@ import copy
 
 import pytest
 import torch
+from card import Card, held
 
-from recot.nn.graph import Graph, propagate
+from recot.nn.graph import Graph, product, propagate
 
 
 def dense(users, items, n_users, n_items):
@@ -77,3 +78,31 @@ def test_dropped_edges_are_the_same_in_both_directions_and_the_others_are_scaled
 def test_a_copy_shares_the_graph_which_never_changes(edges):
     graph = Graph.of(*edges)
     assert graph.whole is graph.whole and copy.deepcopy(graph) is graph
+
+
+class OnACard:
+    """A sparse matrix of a card: its parts, and a product that says that it was taken."""
+
+    def __init__(self, matrix):
+        self.col_indices, self.crow_indices, self.values = (
+            lambda part=part: held(part()) for part in (matrix.col_indices, matrix.crow_indices, matrix.values))
+
+    def __matmul__(self, dense):
+        return "sparse"
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_on_a_card_a_product_adds_in_one_order_where_that_is_asked_for(edges, deterministic):
+    """The sparse product of CUDA adds in another order every time, and torch lets it, whatever was asked for."""
+    matrix, dense = Graph.of(*edges).operators()[0], torch.randn(9, 4)
+    torch.use_deterministic_algorithms(deterministic)
+    try:
+        with Card():
+            found = product(OnACard(matrix), held(dense))
+            found = found.cpu() if deterministic else found
+    finally:
+        torch.use_deterministic_algorithms(False)
+    if deterministic:
+        torch.testing.assert_close(found, matrix.to_dense() @ dense)
+    else:
+        assert found == "sparse"
