@@ -1,25 +1,26 @@
 """One step of every preset on a device that is not the CPU, where nothing may wait for it."""
 
+import importlib.util
+import json
 import math
 from collections import Counter
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 from card import Card, Mixed, held, lent
 from commands import composed
-from hydra.utils import get_class
 
 from recot.compose import CONF
 from recot.denoise.base import Denoiser
-from recot.experiment import ask_questions, make
+from recot.experiment import ask_questions, descends, make
 from recot.learn import Step
-from recot.networks.base import TwoTower
 from recot.nn.rmsprop import RMSProp
 
-PLAIN = {path.stem: (f"model={path.stem}",) for path in sorted((CONF / "model").glob("*.yaml"))}
-PLAIN = {name: words for name, words in PLAIN.items()
-         if issubclass(get_class(composed(*words)[0]["model"]["_target_"]), TwoTower)}
+PRESETS = [path.stem for path in sorted((CONF / "model").glob("*.yaml"))]
+PLAIN = {name: (f"model={name}",) for name in PRESETS
+         if "_target_: recot.networks." in (CONF / "model" / f"{name}.yaml").read_text()}
 VARIANTS = PLAIN | {
     f"{model}-{name}": (f"model={model}", *words)
     for model, name, words in (
@@ -138,3 +139,29 @@ def test_what_does_not_wait_is_let_through_with_its_values(fine):
 def test_tensors_of_two_devices_in_one_operation_are_noticed(mixed):
     with Card(), pytest.raises(Mixed):
         mixed(held(torch.tensor([0, 1, 1])))
+
+
+@pytest.fixture
+def check(monkeypatch):
+    """The script that is run where there is a card, as it rehearses on a CPU."""
+    monkeypatch.setenv("DEVICE", "cpu")
+    monkeypatch.delenv("PRESETS", raising=False)
+    place = Path(__file__).parent / "device" / "check.py"
+    spec = importlib.util.spec_from_file_location("check", place)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_check_of_a_card_knows_every_preset_and_every_step(check):
+    trained = {name for name in PRESETS if descends(composed(f"model={name}")[0])}
+    assert set(check.presets()) == set(PLAIN) == trained
+    assert all(callable(getattr(check, step)) for step in check.LIMITS) and set(check.LIMITS) > check.SHARED
+
+
+@pytest.mark.parametrize("step", ["train", "precision", "resume", "deterministic"])
+def test_the_check_of_a_card_can_be_rehearsed(check, step, capsys):
+    check.work(step, ["bprmf", "nosuch"])
+    seen = [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith('{"step"')]
+    assert [(line["name"], line["fine"]) for line in seen] == [("bprmf", True), ("nosuch", False)]
+    assert "nosuch" in seen[1]["detail"]

@@ -1,5 +1,6 @@
 """Ragged and Interactions against plain Python lists, sets and dicts."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -148,3 +149,16 @@ def test_places_count_from_the_start_and_slots_end_with_each_row():
     ragged = Ragged.from_lists([[5, 6, 7], [], [8]])
     assert ragged.place.tolist() == [0, 1, 2, 0]
     assert ragged.slots(3).tolist() == [0, 1, 2, 8] and ragged.slots(4).tolist() == [1, 2, 3, 11]
+
+
+@pytest.mark.parametrize("derived", [
+    lambda rows: rows, lambda rows: rows.take(torch.tensor([3, 0, 3, 1])), lambda rows: rows.slice(1, 4),
+    lambda rows: rows.latest(2), lambda rows: rows.to("cpu").latest(9), lambda rows: rows.slice(1, 1),
+    lambda rows: rows.take(torch.tensor([3, 0, 1]), np.array([3, 0, 1])), lambda rows: rows.take(torch.tensor([2]))],
+    ids=["whole", "take", "slice", "latest", "moved", "none", "take-told", "take-empty"])
+def test_the_host_knows_how_long_rows_are_that_were_taken_or_cut(derived):
+    """Elsewhere it would have to ask the device; see tests/test_meta_device.py."""
+    rows = derived(Ragged.from_lists([[1, 2, 3], [4], [], [5, 6, 7, 8]]))
+    assert rows.sizes.tolist() == rows.lengths.tolist() == [len(row) for row in rows.to_lists()]
+    assert rows.bounds.tolist() == rows.offsets.tolist() and rows.sizes.dtype == np.int64
+    assert int(rows.sizes.sum()) == len(rows.values)
