@@ -9,7 +9,7 @@ import os
 import pickle
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Self
@@ -46,7 +46,7 @@ class Step(lightning.LightningModule):
         self.loss_sum: Tensor | float = 0.0
         self.steps = 0
 
-    def training_step(self, block: Iterable[Any], block_index: int) -> None:
+    def training_step(self, block: Iterator[Any], block_index: int) -> None:
         """A block of optimiser steps, with no wait for the device."""
         optimizer = self.optimizers()
         for batch in block:

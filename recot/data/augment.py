@@ -165,7 +165,8 @@ def similar_by_vectors(vectors: Tensor, similarity: Callable[[Tensor, Tensor], T
     """
     found, alike, least = [], [], []
     for start in range(0, len(vectors), block):
-        values = similarity(vectors[start:start + block], vectors).double()  # (m, n_items)
+        with torch.autocast(vectors.device.type, enabled=False):  # an epoch is drawn between its steps
+            values = similarity(vectors[start:start + block], vectors).double()  # (m, n_items)
         own = torch.arange(len(values), device=values.device)
         least.append(values.amin())
         values[own, own + start] = -torch.inf

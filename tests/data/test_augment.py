@@ -151,6 +151,14 @@ def test_items_that_share_no_user_are_not_compared():
         similar_by_users(train, torch.Generator())
 
 
+def test_items_are_compared_in_float32_whatever_the_precision_of_the_step_they_are_drawn_in():
+    vectors = torch.randn(40, 8, generator=torch.Generator().manual_seed(0))
+    plain = similar_by_vectors(vectors, similarity.dot)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = similar_by_vectors(vectors, similarity.dot)
+    assert all(one.equal(other) for one, other in zip(plain, mixed, strict=True))
+
+
 RATIO = {"crop": 0.2, "mask": 0.7, "reorder": 0.2, "substitute": 0.1, "insert": 0.4}
 
 
