@@ -12,6 +12,7 @@ from recot.data.augment import Augmentation, similar_by_users, similar_by_vector
 from recot.data.interactions import Interactions, Ragged
 from recot.data.layout import Filled, Layout
 from recot.nn.gaussian import deviation
+from recot.nn.precision import in_float32, single
 from recot.nn.similarity import minus_distance, nearest, unit
 
 Alike = Literal["dot", "cosine", "neg_w2", "inv_w2"]
@@ -38,6 +39,7 @@ class Gram(torch.autograd.Function):
         return found
 
     @staticmethod
+    @in_float32
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         """(n, d)."""
         (vectors,) = ctx.saved_tensors
@@ -53,6 +55,7 @@ def gram(vectors: Tensor) -> Tensor:
     return found
 
 
+@in_float32
 def two_views(vectors: Tensor, alike: Alike, tau: float) -> Tensor:
     """Cross entropy of each view against its partner among all other views, of both kinds.
 
@@ -155,7 +158,7 @@ class Contrast:
         first, second = (view.latest(network.max_length) for view in views)
         layout = network.layout(Ragged.from_lengths(torch.cat([first.lengths, second.lengths]),
                                                     torch.cat([first.values, second.values])), self.filled)
-        states = network.states(layout)  # (nnz, d)
+        states = single(network.states(layout))  # (nnz, d)
         if self.halves or self.variance_twice:
             if states.shape[1] % 2:
                 raise ValueError(f"loss.contrast.halves=true splits states of width {states.shape[1]} in two; give an "

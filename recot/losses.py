@@ -1,4 +1,7 @@
-"""Formulas on scores. Every loss is unreduced, one value per row, because denoisers weigh rows before the mean."""
+"""Formulas on scores. Every loss is unreduced, one value per row, because denoisers weigh rows before the mean.
+
+Every loss is float32, or float64 of float64, whatever the precision of the network: see :mod:`recot.nn.precision`.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from recot.nn.precision import in_float32
 
+
+@in_float32
 def bpr(positive: Tensor, negative: Tensor) -> Tensor:
     """Pairwise ranking loss ``softplus(negative - positive)``, averaged over the negatives of a row.
 
@@ -25,6 +31,7 @@ def bpr(positive: Tensor, negative: Tensor) -> Tensor:
     return loss.mean(-1)
 
 
+@in_float32
 def infonce(logits: Tensor) -> Tensor:
     """In-batch contrastive loss: cross entropy of each row of ``logits`` (n, n) against its diagonal; (n,).
 
@@ -35,6 +42,7 @@ def infonce(logits: Tensor) -> Tensor:
     return loss
 
 
+@in_float32
 def softmax(logits: Tensor, chosen: Tensor) -> Tensor:
     """Cross entropy of the columns that were ``chosen``, (n,) int64, among all columns of ``logits`` (n, m); (n,)."""
     loss: Tensor = F.cross_entropy(logits, chosen, reduction="none")
@@ -58,12 +66,14 @@ class SoftCrossEntropy(torch.autograd.Function):
         return loss
 
     @staticmethod
+    @in_float32
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         """``(softmax(logits) - targets) * grad``; (n, k)."""
         softmax, targets = ctx.saved_tensors
         return torch.sub(softmax, targets).mul_(grad[:, None]), None
 
 
+@in_float32
 def soft_infonce(logits: Tensor, targets: Tensor) -> Tensor:
     """Cross entropy ``-sum_j targets_ij log softmax(logits)_ij`` of each row.
 
@@ -91,12 +101,14 @@ class BinaryCrossEntropy(torch.autograd.Function):
         return gap.add_(F.softplus(logits.abs().neg_()))
 
     @staticmethod
+    @in_float32
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         """``(sigmoid(logits) - labels) * grad``."""
         logits, labels = ctx.saved_tensors
         return logits.sigmoid().sub_(labels).mul_(grad), None
 
 
+@in_float32
 def bce(logits: Tensor, labels: Tensor) -> Tensor:
     """Binary cross entropy of each logit, of the shape of ``logits`` and ``labels``; log 2 at logit zero.
 
@@ -108,6 +120,7 @@ def bce(logits: Tensor, labels: Tensor) -> Tensor:
     return loss
 
 
+@in_float32
 def multinomial(logits: Tensor, targets: Tensor) -> Tensor:
     """Negative log likelihood ``-sum_j targets_j log softmax(logits)_j`` of each row, up to a constant of the targets.
 
@@ -123,6 +136,7 @@ def multinomial(logits: Tensor, targets: Tensor) -> Tensor:
     return loss
 
 
+@in_float32
 def gaussian_kl(mean: Tensor, log_std: Tensor) -> Tensor:
     """Divergence of N(mean, exp(log_std)^2) from N(0, 1), of each coordinate; the shape of both; 0 where both are 0.
 
@@ -131,6 +145,7 @@ def gaussian_kl(mean: Tensor, log_std: Tensor) -> Tensor:
     return (mean.square() + (2 * log_std).exp() - 1) / 2 - log_std
 
 
+@in_float32
 def alignment(a: Tensor, b: Tensor) -> Tensor:
     """Squared distance of each pair of unit vectors, (n,) of two (n, d); 2 - 2 cos.
 
@@ -154,6 +169,7 @@ class Uniformity(torch.autograd.Function):
         return loss
 
     @staticmethod
+    @in_float32
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         """(n, d): every entry of the kernel counts twice, once for either vector."""
         z, kernel, total = ctx.saved_tensors
@@ -161,6 +177,7 @@ class Uniformity(torch.autograd.Function):
         return pull
 
 
+@in_float32
 def uniformity(z: Tensor) -> Tensor:
     """``log mean_{a<b} exp(-2 |z_a - z_b|^2)`` of unit vectors (n, d); scalar, 0 for one vector and where all agree.
 
@@ -175,6 +192,7 @@ def uniformity(z: Tensor) -> Tensor:
     return Uniformity.apply(z)  # type: ignore[no-untyped-call, no-any-return]  # torch leaves it so
 
 
+@in_float32
 def bootstrap(predicted: Tensor, target: Tensor) -> Tensor:
     """``2 - 2 cos`` of each prediction and its target, (n,) of two (n, d), in 0..4; no gradient reaches the target.
 

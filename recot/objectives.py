@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from recot import losses
 from recot.data.batches import Pairs, Rows, pairs, rows
 from recot.data.interactions import Interactions
+from recot.nn.precision import in_float32, single
 from recot.nn.similarity import unit
 
 LEFT_OUT = -1e30
@@ -72,6 +73,7 @@ class BPR:
         loss = weighted(losses.bpr(scores[:, 0], scores[:, 1:]), batch.weights)
         return loss + self.shrinkage(*network.free(batch.query, items)) if self.penalty else loss, batch
 
+    @in_float32
     def shrinkage(self, users: Tensor, items: Tensor) -> Tensor:
         """The penalty of ``users`` (n, d) and ``items`` (n, 1 + k, d): (n,), or the same for all rows."""
         if self.penalty_form == "squared":
@@ -115,8 +117,7 @@ class InfoNCE:
 
     def __call__(self, network: Any, batch: Pairs) -> tuple[Tensor, Pairs]:
         """(n,) loss."""
-        z, v = unit(network.users(batch.query)), unit(network.items(batch.items))  # (n, d) each
-        logits = (z / self.tau) @ v.T  # (n, n)
+        logits = cosines(network.users(batch.query), network.items(batch.items), self.tau)  # (n, n)
         if self.duplicates == "mask" and batch.observed is not None:
             diagonal = torch.eye(len(logits), dtype=torch.bool, device=logits.device)
             logits = logits.masked_fill(batch.observed & ~diagonal, LEFT_OUT)
@@ -152,7 +153,7 @@ class DirectAU:
 
     def __call__(self, network: Any, batch: Pairs) -> tuple[Tensor, Pairs]:
         """(n,) loss."""
-        z, v = unit(network.users(batch.query)), unit(network.items(batch.items))  # (n, d) each
+        z, v = unit(single(network.users(batch.query))), unit(single(network.items(batch.items)))  # (n, d) each
         spread = (losses.uniformity(z) + losses.uniformity(v)) / 2
         return weighted(losses.alignment(z, v), batch.weights) + self.gamma * spread, batch
 
@@ -178,8 +179,8 @@ class BCE:
     def __call__(self, network: Any, batch: Pairs) -> tuple[Tensor, Pairs]:
         """(n, 1 + k) loss, the observed item first, and the batch with its labels. Weights scale the observed ones."""
         items = torch.cat([batch.items[:, None], batch.negatives], 1)  # (n, 1 + k)
-        logits = network.similarity(network.users(batch.query)[:, None], network.items(items)).squeeze(1)  # (n, 1 + k)
-        labels = torch.zeros_like(logits)
+        logits = single(network.similarity(network.users(batch.query)[:, None], network.items(items)).squeeze(1))
+        labels = torch.zeros_like(logits)  # (n, 1 + k)
         labels[:, 0] = 1.0
         loss = losses.bce(logits, labels)
         if batch.weights is not None:
@@ -259,7 +260,7 @@ class SampledRowBCE:
         """(nnz, 1 + k) loss, the observed item first, and the batch with its labels."""
         own, z = batch.query.history, network.encode(batch.query).vectors  # z (b, d)
         items = torch.cat([own.values[:, None], *([] if batch.negatives is None else [batch.negatives])], 1)
-        logits = network.similarity(z.index_select(0, own.rows)[:, None], network.items(items)).squeeze(1)
+        logits = single(network.similarity(z.index_select(0, own.rows)[:, None], network.items(items)).squeeze(1))
         labels = torch.zeros_like(logits)  # (nnz, 1 + k)
         labels[:, 0] = 1.0
         targets = labels.clone()
@@ -347,6 +348,12 @@ class Bootstrap:
         user, item = network.predictions(batch.query, batch.items)
         slow_user, slow_item = network.targets(batch.query, batch.items)
         return weighted(losses.bootstrap(user, slow_item) + losses.bootstrap(item, slow_user), batch.weights), batch
+
+
+@in_float32
+def cosines(z: Tensor, v: Tensor, tau: float) -> Tensor:
+    """(n, n) cosines of users (n, d) and items (n, d), over the temperature."""
+    return (unit(z) / tau) @ unit(v).T
 
 
 def cross_entropy(logits: Tensor, targets: Tensor | None) -> Tensor:

@@ -16,6 +16,7 @@ from recot.data.batches import rows
 from recot.data.interactions import Interactions, Ragged
 from recot.data.sequences import Masked, Prefixes, Sequences, Windows, prefixes, sequences, windows
 from recot.nn.gaussian import wasserstein
+from recot.nn.precision import in_float32
 from recot.objectives import weighted
 
 
@@ -72,6 +73,7 @@ class NextItem:
             return losses.softmax(network.similarity(states, network.items()), items)
         return self.compare(states, network.items(torch.cat([items[:, None], negatives], 1)))
 
+    @in_float32
     def compare(self, states: Tensor, items: Tensor) -> Tensor:
         """(nnz,) of what is known (nnz, d), the item that came and its negatives (nnz, 1 + k, d)."""
         logits = torch.linalg.vecdot(states[:, None], items)  # (nnz, 1 + k)
@@ -101,6 +103,7 @@ class NextGaussian(NextItem):
         super().__init__(batch_size, negatives, "sampled", contrast)
         self.pvn = pvn
 
+    @in_float32
     def compare(self, states: Tensor, items: Tensor) -> Tensor:
         """(nnz,) of what is known (nnz, 2d), the item that came and its negatives (nnz, 1 + k, 2d)."""
         distance = wasserstein(states[:, None], items)  # (nnz, 1 + k)
