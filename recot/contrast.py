@@ -177,7 +177,7 @@ class Contrast:
             return layout.last(states)
         if self.pooling == "mean":
             sums = states.new_zeros(len(history), states.shape[1]).index_add(0, history.rows, states)  # (2n, d)
-            return sums / history.lengths[:, None]
+            return sums / history.lengths.clamp(min=1)[:, None]
         if not isinstance(layout, Filled):
             empty = states.new_zeros(len(history) * width, states.shape[1])
             states = empty.index_copy(0, history.slots(width), states)  # (2n width, d)

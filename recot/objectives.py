@@ -362,8 +362,14 @@ def cross_entropy(logits: Tensor, targets: Tensor | None) -> Tensor:
 
 
 def transposed(targets: Tensor) -> Tensor:
-    """``targets`` (n, n) seen from the items: transposed, rows brought back to sum one."""
-    return targets.T / targets.sum(0)[:, None]
+    """``targets`` (n, n) seen from the items: transposed, rows brought back to sum one.
+
+    An item that is the target of no row, not even of its own, keeps its own row.
+    """
+    total = targets.sum(0)  # (n,)
+    found = targets.T / torch.where(total > 0, total, 1.0)[:, None]
+    found.diagonal().add_((total <= 0).to(found.dtype))
+    return found
 
 
 def share_targets(batch: Pairs) -> Pairs:

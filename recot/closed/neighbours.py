@@ -62,9 +62,9 @@ class ItemKNN:
         """The similarities kept of the items from ``start`` on, (b, n_items), from the products of their columns."""
         found = products.tocoo()
         rows, items = found.coords
-        similarity = found.data / (norm[rows + start] * norm[items] + self.shrink)
-        kept = (items != rows + start) & (found.data > 0)
-        rows, items, similarity = rows[kept], items[kept], similarity[kept]
+        kept = (items != rows + start) & (found.data > 0)  # pairs of weight zero leave products that are
+        rows, items = rows[kept], items[kept]
+        similarity = found.data[kept] / (norm[rows + start] * norm[items] + self.shrink)
         order = np.lexsort((items, -similarity, rows))
         rows, items, similarity = rows[order], items[order], similarity[order]
         first = np.searchsorted(rows, np.arange(products.shape[0]))  # (b,)

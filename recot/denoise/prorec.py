@@ -217,7 +217,8 @@ def summary(original: Interactions, current: Interactions, matching: dict[str, T
     the relative change of the weights. Where noise is known, ``hit_ratio`` is the share of it that is flagged,
     ``false_alarms`` the share of the other pairs that are, and ``precision`` the share of known noise in what is.
     """
-    noise, change = matching["noise"], (weights - current.weights).norm() / current.weights.norm()
+    noise, before = matching["noise"], current.weights.norm()
+    change = (weights - current.weights).norm() / torch.where(before > 0, before, 1.0)  # all weights may be zero
     told = {"flagged": float(noise.double().mean()), "weight": float(weights.mean()),
             "rank": float(matching["rank"].double().median()), "change": float(change)}
     if original.noisy is not None and 0 < int(original.noisy.sum()) < len(original):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from recot.data.batches import Pairs
 from recot.data.interactions import Interactions
@@ -22,7 +22,7 @@ class PopularitySmoothing(Denoiser):
         alpha: share of the hard target; 1 is plain InfoNCE. kappa: exponent; 0 is plain label smoothing.
 
     Raises:
-        ValueError: ``alpha`` is out of 0..1.
+        ValueError: ``alpha`` is out of 0..1; at :meth:`bind`, ``kappa`` takes a share to zero or out of float32.
 
     Departures: in no paper; a control.
     """
@@ -37,7 +37,7 @@ class PopularitySmoothing(Denoiser):
 
     def bind(self, network: nn.Module, train: Interactions) -> None:
         """Note the popularity of the items."""
-        self.register_buffer("mass", train.popularity.float() ** self.kappa, persistent=False)
+        self.register_buffer("mass", powers(train.popularity.float(), self.kappa), persistent=False)
 
     @torch.no_grad()
     def before(self, batch: Pairs, network: nn.Module) -> Pairs:
@@ -50,3 +50,17 @@ class PopularitySmoothing(Denoiser):
         hard = own.float() if batch.targets is None else batch.targets
         soft = torch.where(total > 0, soft / total.clamp(min=1e-30), hard)
         return replace(batch, targets=self.alpha * hard + (1 - self.alpha) * soft)
+
+
+def powers(counts: Tensor, kappa: float) -> Tensor:
+    """``counts ** kappa``, (n,); those of zero are of items that no batch holds.
+
+    Raises:
+        ValueError: one of a positive count is zero or infinite in float32, so that shares of a sum would be NaN.
+    """
+    found = counts**kappa
+    taken = found[counts > 0]
+    if not bool(((taken > 0) & (taken * len(taken)).isfinite()).all()):
+        raise ValueError(f"denoiser.kappa = {kappa} takes counts of 1 to {int(counts.max()):,} out of float32; give "
+                         "one nearer to 0, for example 0.5")
+    return found

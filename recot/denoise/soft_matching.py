@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from recot.data.batches import Pairs
 from recot.data.interactions import Interactions
 from recot.denoise.base import Denoiser
+from recot.denoise.smoothing import powers
 from recot.nn.similarity import unit
 from recot.ot.sinkhorn import SAFE_EXPONENT, scale_kernel, sinkhorn
 
@@ -77,7 +78,8 @@ class SoftMatching(Denoiser):
         warmup_epochs: epochs of plain InfoNCE before the first matching.
 
     Raises:
-        ValueError: a parameter is out of its range.
+        ValueError: a parameter is out of its range; at :meth:`bind`, ``kappa`` takes a share of ``marginal`` to zero or
+            out of float32.
 
     Source: Zhuang and Zhang, SCLRec. Defaults are those of its Table 3.
 
@@ -113,6 +115,8 @@ class SoftMatching(Denoiser):
         """Copy the network as teacher and note the popularity of the items."""
         self.teacher = copy.deepcopy(network).requires_grad_(False)
         self.register_buffer("counts", train.popularity.float(), persistent=False)
+        if self.popularity == "marginal":
+            powers(self.counts, self.kappa)
 
     @torch.no_grad()
     def before(self, batch: Pairs, network: nn.Module) -> Pairs:
@@ -139,7 +143,7 @@ class SoftMatching(Denoiser):
         counts = self.counts[items]  # (n,)
         nothing, ones = torch.zeros_like(counts), torch.ones_like(counts)
         if self.popularity == "marginal":
-            mass = counts**self.kappa
+            mass = counts**self.kappa  # (n,)
             return nothing, mass / mass.mean()
         if self.popularity == "log":
             return counts.log() / self.counts.max().clamp(min=2).log(), ones  # all counts may be one, whose log is 0
