@@ -193,7 +193,7 @@ class WRMF(Factors):
         With B the r x r matrix that all rows share, C the (k, r) vectors of a row's k entries x and D = alpha x, the
         best vector is ``(B + C^T D C)^-1 C^T y``, y = (1 + alpha x) x. Where k < r it is ``B^-1 C^T (1 + D G)^-1 y``
         with ``G = C B^-1 C^T``, (k, k), which spares most rows an r x r system. Rows of equal degree are solved
-        together, as many at a time as keep ``ENTRIES`` numbers.
+        together, as many at a time as keep ``ENTRIES`` numbers; a row that alone has more is summed by pieces.
         """
         other = torch.from_numpy(fixed)
         base = other.T @ other + self.ridge * torch.eye(self.rank, dtype=torch.float64)  # (r, r)
@@ -201,14 +201,18 @@ class WRMF(Factors):
         out = torch.zeros(rows.shape[0], self.rank, dtype=torch.float64)
         indices, data = torch.from_numpy(rows.indices.astype(np.int64)), torch.from_numpy(rows.data)
         for place, entries in same_degree(torch.from_numpy(rows.indptr.astype(np.int64)), self.rank):
-            taken, x = indices[entries], data[entries]  # (b, k) each
-            vectors, weight, y = other[taken], self.alpha * x[..., None], ((1 + self.alpha * x) * x)[..., None]
             if entries.shape[1] < self.rank:
-                inside = torch.eye(entries.shape[1], dtype=torch.float64) + weight * (shared[taken] @ vectors.mT)
+                taken, x = indices[entries], data[entries]  # (b, k) each
+                weight, y = self.alpha * x[..., None], ((1 + self.alpha * x) * x)[..., None]  # (b, k, 1) each
+                inside = torch.eye(entries.shape[1], dtype=torch.float64) + weight * (shared[taken] @ other[taken].mT)
                 found = shared[taken].mT @ torch.linalg.solve(inside, y)  # (b, r, 1)
             else:
-                normal = base + vectors.mT @ (weight * vectors)  # (b, r, r)
-                found = torch.cholesky_solve(vectors.mT @ y, torch.linalg.cholesky(normal))  # (b, r, 1)
+                normal, right = base, torch.zeros(len(entries), self.rank, 1, dtype=torch.float64)
+                for piece in entries.split(max(1, ENTRIES // (len(entries) * self.rank)), 1):
+                    x, vectors = data[piece][..., None], other[indices[piece]]  # (b, p, 1), (b, p, r)
+                    normal = normal + vectors.mT @ (self.alpha * x * vectors)  # (b, r, r)
+                    right = right + vectors.mT @ ((1 + self.alpha * x) * x)  # (b, r, 1)
+                found = torch.cholesky_solve(right, torch.linalg.cholesky(normal))  # (b, r, 1)
             out[place] = found.squeeze(2)  # (b, r)
         return out.numpy()
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import sparse
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from recot.closed import factors
 from recot.closed.factors import NCE, SVD, WRMF, matrix
@@ -150,6 +151,29 @@ def test_least_squares_in_any_batches(monkeypatch, entries):
     whole = fitted(WRMF(6, sweeps=2), x)
     monkeypatch.setattr(factors, "ENTRIES", entries)
     np.testing.assert_allclose(fitted(WRMF(6, sweeps=2), x), whole, atol=1e-6)
+
+
+class Largest(TorchDispatchMode):
+    """Notes the largest batch of matrices that any operation makes."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        found = func(*args, **kwargs or {})
+        if isinstance(found, torch.Tensor) and found.dim() == 3:
+            self.numbers = max(self.numbers, found.numel())
+        return found
+
+
+@pytest.mark.parametrize("popular", [1, 3])
+def test_a_row_with_more_entries_than_are_gathered_at_a_time_is_summed_by_pieces(monkeypatch, popular):
+    x = random(m=900)
+    x[:, :popular] = 1
+    whole = fitted(WRMF(6, sweeps=2), x, weights_like(x))
+    monkeypatch.setattr(factors, "ENTRIES", 1_000)
+    with Largest() as largest:
+        np.testing.assert_allclose(fitted(WRMF(6, sweeps=2), x, weights_like(x)), whole, atol=1e-6)
+    assert largest.numbers <= 1_000  # 900 users x 6, where all of an item are gathered at once
 
 
 @pytest.mark.parametrize("make", [lambda: SVD(5), lambda: NCE(5, ridge=10.0), lambda: WRMF(5),
