@@ -11,6 +11,7 @@ from torch import Tensor
 from recot.data.augment import Augmentation, similar_by_users, similar_by_vectors
 from recot.data.interactions import Interactions, Ragged
 from recot.data.layout import Filled, Layout
+from recot.limits import check
 from recot.nn.gaussian import deviation
 from recot.nn.precision import in_float32, single
 from recot.nn.similarity import minus_distance, nearest, unit
@@ -100,8 +101,8 @@ class Contrast:
             more alike of both (``hybrid``). warm_up: epochs in which it is the users in any case.
 
     Raises:
-        ValueError: ``tau`` or ``group`` is not positive, or ``weight`` is negative; states of padding are to be kept
-            where none is looked at, or items masked by padding where it has none.
+        ValueError: ``tau`` or ``group`` is not positive, or ``weight`` or ``warm_up`` is negative; states of padding
+            are to be kept where none is looked at, or items masked by padding where it has none.
 
     Source: CL4SRec (Xie et al., ICDE 2022), Sec. 3.1; MStein (Fan et al., WWW 2023), Sec. 4.2.
 
@@ -116,11 +117,10 @@ class Contrast:
                  pooling: Literal["last", "mean", "flatten"] = "flatten", filled: bool = False,
                  group: int | None = None, halves: bool = False, variance_twice: bool = False,
                  comparison: Literal["users", "vectors", "hybrid"] = "users", warm_up: int = 160):
-        if tau <= 0 or weight < 0:
-            raise ValueError(f"loss.contrast.tau = {tau} divides a similarity and loss.contrast.weight = {weight} is a "
-                             "weight; give more than 0, and 0 or more")
-        if group is not None and group < 1:
-            raise ValueError(f"loss.contrast.group = {group} is a number of users; give 1 or more, or null for all")
+        check("loss.contrast", ("weight", weight, weight >= 0, "would drive views apart; give 0 or more"),
+              ("tau", tau, tau > 0, "is a temperature, which divides; give more than 0, for example 1"),
+              ("group", group, group is None or group >= 1, "is a number of users; give 1 or more, or null for all"),
+              ("warm_up", warm_up, warm_up >= 0, "is a number of epochs; give 0 or more"))
         self.augmentation, self.weight, self.tau = augmentation, weight, tau
         if filled and pooling != "flatten":
             raise ValueError(f"loss.contrast.filled=true keeps states of padding, and pooling={pooling} looks at none; "

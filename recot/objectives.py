@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from recot import losses
 from recot.data.batches import Pairs, Rows, pairs, rows
 from recot.data.interactions import Interactions
+from recot.limits import check
 from recot.nn.precision import in_float32, single
 from recot.nn.similarity import unit
 
@@ -49,7 +50,7 @@ class BPR:
             batch, of all its positive and of all its negative items' (RecBole).
 
     Raises:
-        ValueError: ``penalty`` is negative.
+        ValueError: ``penalty`` is negative, or there are no negatives.
 
     Departures: an epoch is every pair once. The LightGCN authors draw users uniformly and then one of their pairs,
     which over-weights light users; the library the SCLRec authors most likely used draws pairs, as here.
@@ -57,8 +58,8 @@ class BPR:
 
     def __init__(self, batch_size: int = 1024, negatives: int = 1, penalty: float = 0.0,
                  penalty_form: Literal["squared", "norm"] = "squared"):
-        if penalty < 0:
-            raise ValueError(f"loss.penalty = {penalty} would reward large vectors; give 0 or more")
+        check("loss", ("negatives", negatives, negatives >= 1, "leaves nothing to compare with; give 1 or more"),
+              ("penalty", penalty, penalty >= 0, "would reward large vectors; give 0 or more"))
         self.batch_size, self.negatives = batch_size, negatives
         self.penalty, self.penalty_form = penalty, penalty_form
 
@@ -104,8 +105,7 @@ class InfoNCE:
 
     def __init__(self, batch_size: int = 1024, tau: float = 0.2, symmetric: bool = False,
                  duplicates: Literal["none", "mask", "multi_positive"] = "none"):
-        if tau <= 0:
-            raise ValueError(f"tau is a temperature and has to be positive, got {tau}; common values lie in 0.05..1")
+        check("loss", ("tau", tau, tau > 0, "is a temperature, which divides; give more than 0, as 0.05 to 1"))
         self.batch_size, self.tau, self.symmetric, self.duplicates = batch_size, tau, symmetric, duplicates
 
     def batches(self, train: Interactions, rng: torch.Generator, network: Any, epoch: int) -> Iterator[Pairs]:
@@ -143,8 +143,7 @@ class DirectAU:
     """
 
     def __init__(self, batch_size: int = 1024, gamma: float = 1.0):
-        if gamma < 0:
-            raise ValueError(f"loss.gamma = {gamma} would reward a collapse; the authors search 0.01 to 10")
+        check("loss", ("gamma", gamma, gamma >= 0, "would reward a collapse; give 0 or more, the authors 0.01 to 10"))
         self.batch_size, self.gamma = batch_size, gamma
 
     def batches(self, train: Interactions, rng: torch.Generator, network: Any, epoch: int) -> Iterator[Pairs]:
@@ -165,11 +164,15 @@ class BCE:
         batch_size: pairs per step.
         negatives: items drawn per pair, uniformly from what the user has not taken, anew every epoch.
 
+    Raises:
+        ValueError: ``negatives`` is negative.
+
     Departures: T-CE's authors put pairs and negatives into one list, shuffle it and cut it, so that the share of
     positives varies from batch to batch; here it is ``1 / (1 + negatives)`` in each.
     """
 
     def __init__(self, batch_size: int = 1024, negatives: int = 1):
+        check("loss", ("negatives", negatives, negatives >= 0, "is a number of items; give 0 or more"))
         self.batch_size, self.negatives = batch_size, negatives
 
     def batches(self, train: Interactions, rng: torch.Generator, network: Any, epoch: int) -> Iterator[Pairs]:
@@ -246,10 +249,14 @@ class SampledRowBCE:
         negatives: items drawn per pair, uniformly from what the user has not taken, anew every epoch.
         shuffle: draw users in another order each epoch.
 
+    Raises:
+        ValueError: ``negatives`` is negative.
+
     Departures: the target of a pair that a denoiser trusts in part is its weight, as for all entries (ProRec, Eq. 22).
     """
 
     def __init__(self, batch_size: int = 100, negatives: int = 1, shuffle: bool = True):
+        check("loss", ("negatives", negatives, negatives >= 0, "is a number of items; give 0 or more"))
         self.batch_size, self.negatives, self.shuffle = batch_size, negatives, shuffle
 
     def batches(self, train: Interactions, rng: torch.Generator, network: Any, epoch: int) -> Iterator[Rows]:
@@ -293,9 +300,8 @@ class Multinomial(nn.Module):
     def __init__(self, batch_size: int = 500, beta: float = 0.2, anneal_steps: int = 0,
                  latents: Literal["sum", "mean"] = "sum", shuffle: bool = True):
         super().__init__()
-        if beta < 0 or anneal_steps < 0:
-            raise ValueError(f"loss.beta = {beta} is the weight of a penalty and loss.anneal_steps = {anneal_steps} a "
-                             "number of steps; give 0 or more")
+        check("loss", ("beta", beta, beta >= 0, "would reward codes far from a Gaussian; give 0 or more"),
+              ("anneal_steps", anneal_steps, anneal_steps >= 0, "is a number of steps; give 0 or more"))
         self.batch_size, self.beta, self.anneal_steps = batch_size, beta, anneal_steps
         self.latents, self.shuffle, self.step = latents, shuffle, 0
 

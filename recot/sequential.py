@@ -15,6 +15,7 @@ from recot.data.augment import lowest
 from recot.data.batches import rows
 from recot.data.interactions import Interactions, Ragged
 from recot.data.sequences import Masked, Prefixes, Sequences, Windows, prefixes, sequences, windows
+from recot.limits import check
 from recot.nn.gaussian import wasserstein
 from recot.nn.precision import in_float32
 from recot.objectives import weighted
@@ -26,13 +27,15 @@ class NextItem:
     Args:
         batch_size: users per step.
         negatives: items drawn per item, uniformly from what the user has not taken, anew every epoch.
-        against: ``sampled`` negatives, each by binary cross entropy, or ``all`` items in one softmax.
+        against: ``sampled`` negatives, each by binary cross entropy, all of them added; ``pair``, the same negatives in
+            pairs with the item that came, ``softplus(y- - y+)``, averaged over them; or ``all`` items in one softmax.
         contrast: a second term that compares augmented histories, or None.
 
     Raises:
         ValueError: negatives are drawn that a softmax over all items does not look at, or none where it does not.
 
-    Source: Kang and McAuley (ICDM 2018), Eq. 6. The softmax: Klenitskiy and Vasilev (RecSys 2023).
+    Source: Kang and McAuley (ICDM 2018), Eq. 6. The softmax: Klenitskiy and Vasilev (RecSys 2023). Pairs: BPR-Opt
+    (Rendle et al., 2009).
 
     Departures: the mean is over predictions, as in the code of S3-Rec and MStein. Negatives are outside the training
     items of a user; there, also outside its validation and test items, so that these are never trained down.
@@ -40,11 +43,11 @@ class NextItem:
 
     networks = ("SASRec",)
 
-    def __init__(self, batch_size: int = 256, negatives: int = 1, against: Literal["sampled", "all"] = "sampled",
-                 contrast: Contrast | None = None):
-        if (negatives > 0) != (against == "sampled"):
-            raise ValueError(f"loss.negatives = {negatives} does not go with loss.against = {against}; give 1 or more "
-                             "for sampled ones, and 0 for a softmax over all items")
+    def __init__(self, batch_size: int = 256, negatives: int = 1,
+                 against: Literal["sampled", "pair", "all"] = "sampled", contrast: Contrast | None = None):
+        check("loss", ("negatives", negatives, negatives == 0 if against == "all" else negatives >= 1,
+                       "are drawn, and a softmax over all items looks at none of them; give 0, or loss.against=sampled"
+                       if against == "all" else "leaves nothing to compare with; give 1 or more, or loss.against=all"))
         self.batch_size, self.negatives, self.against, self.contrast = batch_size, negatives, against, contrast
 
     def batches(self, train: Interactions, rng: torch.Generator, network: Any, epoch: int) -> Iterator[Sequences]:
@@ -77,6 +80,8 @@ class NextItem:
     def compare(self, states: Tensor, items: Tensor) -> Tensor:
         """(nnz,) of what is known (nnz, d), the item that came and its negatives (nnz, 1 + k, d)."""
         logits = torch.linalg.vecdot(states[:, None], items)  # (nnz, 1 + k)
+        if self.against == "pair":
+            return losses.bpr(logits[:, 0], logits[:, 1:])
         labels = torch.zeros_like(logits)
         labels[:, 0] = 1.0
         return losses.bce(logits, labels).sum(1)
@@ -91,15 +96,17 @@ class NextGaussian(NextItem):
         pvn: weight of a hinge that wants the next item nearer to what is known than to the negative.
         contrast: a second term that compares augmented histories, or None.
 
+    Raises:
+        ValueError: ``pvn`` is negative, or there are no negatives.
+
     Source: STOSA (Fan et al., WWW 2022), Eqs. 12 to 14.
     """
 
     networks = ("Stosa",)
 
     def __init__(self, batch_size: int = 256, negatives: int = 1, pvn: float = 0.005, contrast: Contrast | None = None):
-        if pvn < 0 or negatives < 1:
-            raise ValueError(f"loss.pvn = {pvn} is the weight of a penalty and loss.negatives = {negatives} a number "
-                             "of items to be farther away; give 0 or more, and 1 or more")
+        check("loss", ("pvn", pvn, pvn >= 0, "would reward a negative that is near; give 0 or more"),
+              ("negatives", negatives, negatives >= 1, "leaves nothing to be farther away; give 1 or more"))
         super().__init__(batch_size, negatives, "sampled", contrast)
         self.pvn = pvn
 
@@ -132,20 +139,21 @@ class DuoRec:
     Source: Qiu et al. (WSDM 2022), Contrastive Learning for Representation Degeneration Problem in Sequential
     Recommendation.
 
-    Departures: ``dropout_same`` is the default of the authors' code, where the paper adds the other two. MStein says
-    that its table was made with one negative in place of the softmax over all items, which is taken for binary cross
-    entropy there, as in its other rows.
+    Departures: ``dropout_same`` is the default of the authors' code, where the paper adds the other two. That code pads
+    on the right and counts places from the start; here places are counted from the end, so that all of them move as a
+    prefix grows. MStein says that its table was made with one negative in place of the softmax over all items, which is
+    taken for binary cross entropy there, as in its other rows; the one loss with one negative that the authors' code
+    has is ``against=pair``.
     """
 
     networks = ("SASRec",)
 
-    def __init__(self, batch_size: int = 256, negatives: int = 0, against: Literal["sampled", "all"] = "all",
+    def __init__(self, batch_size: int = 256, negatives: int = 0, against: Literal["sampled", "pair", "all"] = "all",
                  views: Literal["dropout_same", "dropout", "same"] = "dropout_same", weight: float = 0.1,
                  tau: float = 1.0, prefixes: Literal["all", "one"] = "all"):
         self.next = NextItem(batch_size, negatives, against)
-        if tau <= 0 or weight < 0:
-            raise ValueError(f"loss.tau = {tau} divides a similarity and loss.weight = {weight} is a weight; give more "
-                             "than 0, and 0 or more")
+        check("loss", ("tau", tau, tau > 0, "is a temperature, which divides; give more than 0, for example 1"),
+              ("weight", weight, weight >= 0, "would drive views apart; give 0 or more"))
         self.views, self.weight, self.tau, self.prefixes = views, weight, tau, prefixes
 
     def batches(self, train: Interactions, rng: torch.Generator, network: Any, epoch: int) -> Iterator[Prefixes]:
@@ -186,9 +194,9 @@ class NextItems:
     networks = ("Caser",)
 
     def __init__(self, batch_size: int = 512, targets: int = 3, negatives: int = 3, max_length: int = 5):
-        if min(targets, negatives, max_length) < 1:
-            raise ValueError(f"loss.targets = {targets}, loss.negatives = {negatives} or loss.max_length = "
-                             f"{max_length} leaves nothing to predict, to compare with or to know; give 1 or more")
+        check("loss", ("targets", targets, targets >= 1, "leaves nothing to predict; give 1 or more"),
+              ("negatives", negatives, negatives >= 1, "leaves nothing to compare with; give 1 or more"),
+              ("max_length", max_length, max_length >= 1, "leaves nothing to know; give 1 or more"))
         self.batch_size, self.targets, self.negatives, self.max_length = batch_size, targets, negatives, max_length
 
     def batches(self, train: Interactions, rng: torch.Generator, network: Any, epoch: int) -> Iterator[Windows]:
@@ -230,9 +238,8 @@ class Cloze:
     networks = ("BERT4Rec",)
 
     def __init__(self, batch_size: int = 256, ratio: float = 0.6, last: float = 0.5):
-        if not 0 < ratio <= 1 or not 0 <= last <= 1:
-            raise ValueError(f"loss.ratio = {ratio} is the share of items that are masked and loss.last = {last} that "
-                             "of users with their last one masked; give more than 0 and up to 1, and 0 to 1")
+        check("loss", ("ratio", ratio, 0 < ratio <= 1, "is a share of items to mask; give more than 0 and up to 1"),
+              ("last", last, 0 <= last <= 1, "is a share of users; give 0 to 1"))
         self.batch_size, self.ratio, self.last = batch_size, ratio, last
 
     def batches(self, train: Interactions, rng: torch.Generator, network: Any, epoch: int) -> Iterator[Masked]:

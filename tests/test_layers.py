@@ -7,14 +7,15 @@ import pytest
 
 ROOT = Path(__file__).parent.parent / "recot"
 BELOW = {  # unit -> units it may import besides itself; the order is that of the layers, lowest first
-    "ot": set(), "nn": set(), "losses": {"nn"}, "files": set(),
+    "ot": set(), "nn": set(), "losses": {"nn"}, "files": set(), "limits": set(),
     "data": {"files"},
     "metrics": {"data"}, "training": set(), "allocator": set(),
-    "networks": {"nn", "data"},
-    "closed": {"data"},
-    "denoise": {"ot", "nn", "data"},
-    "objectives": {"losses", "nn", "ot", "data"},
-    "contrast": {"nn", "data"}, "sequential": {"objectives", "contrast", "losses", "nn", "data"},
+    "networks": {"nn", "data", "limits"},
+    "closed": {"data", "limits"},
+    "denoise": {"ot", "nn", "data", "limits"},
+    "objectives": {"losses", "nn", "ot", "data", "limits"},
+    "contrast": {"nn", "data", "limits"},
+    "sequential": {"objectives", "contrast", "losses", "nn", "data", "limits"},
     "evaluate": {"metrics", "data"},
     "learn": {"training", "evaluate", "nn", "data", "files"},
     "staged": {"evaluate", "data"}, "truth": {"evaluate", "data"},

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from recot.data.interactions import Interactions
 from recot.data.split import Query, Split
+from recot.limits import check
 
 ENTRIES = 2**22  # of the gathered vectors of a batch of least-squares problems: 32 MB in float64
 
@@ -37,8 +38,7 @@ class Factors:
     item_vectors: Tensor
 
     def __init__(self, rank: int):
-        if rank < 1:
-            raise ValueError(f"model.rank = {rank} is the width of the vectors; give 1 or more, for example 50")
+        check("model", ("rank", rank, rank >= 1, "is the width of the vectors; give 1 or more, for example 50"))
         self.rank = rank
 
     def fold_in(self, rows: sparse.csr_array) -> np.ndarray:
@@ -120,8 +120,7 @@ class NCE(Factors):
     def __init__(self, rank: int = 50, beta: float = 1.0, ridge: float = 1000.0,
                  weight: Literal["log", "regression_only"] = "log"):
         super().__init__(rank)
-        if ridge <= 0:
-            raise ValueError(f"model.ridge = {ridge} would divide by zero; use more than 0, for example 1000")
+        check("model", ("ridge", ridge, ridge > 0, "would divide by zero; give more than 0, for example 1000"))
         self.beta, self.ridge, self.weight = beta, ridge, weight
 
     def fit(self, split: Split) -> Self:
@@ -165,9 +164,9 @@ class WRMF(Factors):
 
     def __init__(self, rank: int = 100, alpha: float = 10.0, ridge: float = 10.0, sweeps: int = 10, seed: int = 0):
         super().__init__(rank)
-        for name, value, least in (("alpha", alpha, 0.0), ("ridge", ridge, 1e-12), ("sweeps", sweeps, 1)):
-            if value < least:
-                raise ValueError(f"model.{name} = {value} is too small; give {least:g} or more")
+        check("model", ("alpha", alpha, alpha >= 0, "would trust a pair less than none; give 0 or more"),
+              ("ridge", ridge, ridge >= 1e-12, "would divide by zero; give 1e-12 or more, for example 10"),
+              ("sweeps", sweeps, sweeps >= 1, "leaves the vectors of the start; give 1 or more"))
         self.alpha, self.ridge, self.sweeps, self.seed = alpha, ridge, sweeps, seed
 
     def fit(self, split: Split) -> Self:

@@ -10,6 +10,7 @@ from scipy import sparse
 from torch import Tensor
 
 from recot.data.split import Query, Split
+from recot.limits import check
 
 ENTRIES = 2**22  # similarities computed at a time
 
@@ -40,10 +41,8 @@ class ItemKNN:
     weighted = True
 
     def __init__(self, k: int = 100, shrink: float = 0.0):
-        if k < 1:
-            raise ValueError(f"model.k = {k} leaves an item without neighbours; use 1 or more, for example 100")
-        if shrink < 0:
-            raise ValueError(f"model.shrink = {shrink} could divide by zero; use 0 or more, for example 10")
+        check("model", ("k", k, k >= 1, "leaves an item without neighbours; give 1 or more, for example 100"),
+              ("shrink", shrink, shrink >= 0, "could divide by zero; give 0 or more, for example 10"))
         self.k, self.shrink = k, shrink
 
     def fit(self, split: Split) -> Self:

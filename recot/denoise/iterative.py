@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from recot.data.interactions import Interactions, Ragged
 from recot.data.split import Query
 from recot.denoise.base import Relabelling
+from recot.limits import check
 
 BLOCK = 256  # users scored at a time; more cost memory and, out of the cache, time
 
@@ -44,9 +45,10 @@ class IterativeRelabelling(Relabelling):
     def __init__(self, a: float = 0.7, b: float = 0.1, plus: int = 2, lam: float = 1.0, rounds: int = 2,
                  restart: bool = True, first: int = 30, every: int = 20):
         super().__init__(rounds, restart, first, every)
-        if not (0 <= a <= 1 and 0 <= b <= 1 and plus >= 0 and lam > 0):
-            raise ValueError(f"denoiser.a = {a}, b = {b}, plus = {plus} or lam = {lam} is out of range: a and b are "
-                             "shares, plus is 0 or more, lam is positive")
+        check("denoiser", ("a", a, 0 <= a <= 1, "is a share of the items of a user; give 0 to 1"),
+              ("b", b, 0 <= b <= 1, "is a share of the items of a user; give 0 to 1"),
+              ("plus", plus, plus >= 0, "is a number of items; give 0 or more"),
+              ("lam", lam, lam > 0, "is the factor of a distance; give more than 0, for example 1"))
         self.a, self.b, self.plus, self.lam = a, b, plus, lam
 
     def relabel(self, original: Interactions, current: Interactions, network: nn.Module) -> Interactions:

@@ -14,6 +14,7 @@ from torch import Tensor
 from recot.data.interactions import Interactions
 from recot.data.split import Query
 from recot.denoise.base import Relabelling
+from recot.limits import check
 from recot.ot.exact import exact_plan
 from recot.ot.relaxed import column_potential, column_sums, relaxed_rows
 
@@ -108,14 +109,13 @@ class ProRec(Relabelling):
                  first: int = 30, every: int = 20, n_iters: int = 50, tolerance: float = 1e-3,
                  exact_users: int = 1000):
         super().__init__(rounds, restart, first, every)
-        for name, value, fine, wanted in (
-                ("gamma", gamma, gamma > 0, "positive, for example 0.1"), ("lam", lam, 0 <= lam <= 1, "in 0..1"),
-                ("beta", beta, beta >= 0, "0 or more, for example 20"),
-                ("rank", rank, rank is None or rank >= 1, "1 or more, or null for a rank per user"),
-                ("n_iters", n_iters, n_iters >= 1, "1 or more"), ("tolerance", tolerance, tolerance >= 0, "0 or more"),
-                ("exact_users", exact_users, exact_users >= 1, "1 or more")):
-            if not fine:
-                raise ValueError(f"denoiser.{name} = {value} is out of range; it has to be {wanted}")
+        check("denoiser", ("gamma", gamma, gamma > 0, "is a temperature, which divides; give more than 0, as 0.1"),
+              ("lam", lam, 0 <= lam <= 1, "is the share of a weight that stays; give 0 to 1"),
+              ("beta", beta, beta >= 0, "would trust noise more; give 0 or more, for example 20"),
+              ("rank", rank, rank is None or rank >= 1, "is a rank; give 1 or more, or null for one per user"),
+              ("n_iters", n_iters, n_iters >= 1, "is a number of rounds; give 1 or more"),
+              ("tolerance", tolerance, tolerance >= 0, "is an error at which to stop; give 0 or more"),
+              ("exact_users", exact_users, exact_users >= 1, "is a number of users; give 1 or more"))
         self.gamma, self.lam, self.beta, self.plan, self.rank = gamma, lam, beta, plan, rank
         self.gap_scale, self.map, self.origin = gap_scale, SCORE_MAPS[score_map], origin
         self.n_iters, self.tolerance, self.exact_users = n_iters, tolerance, exact_users

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from recot.denoise.base import Denoiser
+from recot.limits import check
 
 
 class TCE(Denoiser):
@@ -36,9 +37,9 @@ class TCE(Denoiser):
     def __init__(self, eps_max: float = 0.1, eps_steps: int = 10_000, exponent: float = 1.0,
                  rate_of: Literal["batch", "positives"] = "batch"):
         super().__init__()
-        if not (0 <= eps_max < 1 and eps_steps >= 1 and exponent > 0):
-            raise ValueError(f"denoiser.eps_max = {eps_max}, eps_steps = {eps_steps} or exponent = {exponent} is out "
-                             "of range: eps_max lies in 0..1 without 1, eps_steps is 1 or more, exponent is positive")
+        check("denoiser", ("eps_max", eps_max, 0 <= eps_max < 1, "is a share to leave out; give 0 or more, below 1"),
+              ("eps_steps", eps_steps, eps_steps >= 1, "is a number of steps; give 1 or more"),
+              ("exponent", exponent, exponent > 0, "is the exponent of a growth; give more than 0, for example 1"))
         self.eps_max, self.eps_steps, self.exponent, self.rate_of = eps_max, eps_steps, exponent, rate_of
         self.step = 0
         self.dropped: Tensor | None = None
@@ -102,8 +103,7 @@ class RCE(Denoiser):
 
     def __init__(self, beta: float = 0.2):
         super().__init__()
-        if beta < 0:
-            raise ValueError(f"denoiser.beta = {beta} would trust large losses more; give 0 or more")
+        check("denoiser", ("beta", beta, beta >= 0, "would trust large losses more; give 0 or more"))
         self.beta = beta
         self.weight: Tensor | None = None
 

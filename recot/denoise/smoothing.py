@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from recot.data.batches import Pairs
 from recot.data.interactions import Interactions
 from recot.denoise.base import Denoiser
+from recot.limits import check
 
 
 class PopularitySmoothing(Denoiser):
@@ -31,8 +32,7 @@ class PopularitySmoothing(Denoiser):
 
     def __init__(self, alpha: float = 0.9, kappa: float = 0.5):
         super().__init__()
-        if not 0 <= alpha <= 1:
-            raise ValueError(f"denoiser.alpha = {alpha} is a share of the target; give 0 to 1")
+        check("denoiser", ("alpha", alpha, 0 <= alpha <= 1, "is a share of the target; give 0 to 1"))
         self.alpha, self.kappa = alpha, kappa
 
     def bind(self, network: nn.Module, train: Interactions) -> None:

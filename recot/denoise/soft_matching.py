@@ -13,6 +13,7 @@ from recot.data.batches import Pairs
 from recot.data.interactions import Interactions
 from recot.denoise.base import Denoiser
 from recot.denoise.smoothing import powers
+from recot.limits import check
 from recot.nn.similarity import unit
 from recot.ot.sinkhorn import SAFE_EXPONENT, scale_kernel, sinkhorn
 
@@ -97,12 +98,11 @@ class SoftMatching(Denoiser):
                  lam: float = 0.1, n_iters: int = 6, popularity: Popularity = "softmax_count", kappa: float = 0.5,
                  momentum: float = 0.9, ramp: bool = False, warmup_epochs: int = 0):
         super().__init__()
-        for name, value, fine in (("alpha", alpha, 0 <= alpha <= 1), ("momentum", momentum, 0 <= momentum <= 1),
-                                  ("lam", lam, lam > 0), ("n_iters", n_iters, n_iters >= 0),
-                                  ("warmup_epochs", warmup_epochs, warmup_epochs >= 0)):
-            if not fine:
-                raise ValueError(f"denoiser.{name} = {value} is out of range: alpha and momentum lie in 0..1, lam is "
-                                 "positive, n_iters and warmup_epochs are 0 or more")
+        check("denoiser", ("alpha", alpha, 0 <= alpha <= 1, "is a share of the target; give 0 to 1"),
+              ("lam", lam, lam > 0, "is the weight of the entropy, which divides; give more than 0, for example 0.1"),
+              ("n_iters", n_iters, n_iters >= 0, "is a number of rounds; give 0 or more"),
+              ("momentum", momentum, 0 <= momentum <= 1, "is a share; give 0 to 1"),
+              ("warmup_epochs", warmup_epochs, warmup_epochs >= 0, "is a number of epochs; give 0 or more"))
         self.alpha, self.gammas, self.lam, self.n_iters = alpha, (gamma_u, gamma_v, gamma_p), lam, n_iters
         self.popularity, self.kappa = popularity, kappa
         self.momentum, self.ramp, self.warmup_epochs = momentum, ramp, warmup_epochs

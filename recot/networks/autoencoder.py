@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from recot.data.interactions import Interactions, sorted_order
 from recot.data.split import Query
+from recot.limits import check
 from recot.networks.base import Code, TwoTower
 from recot.nn import similarity
 from recot.nn.table import Table
@@ -66,12 +67,10 @@ class Autoencoder(TwoTower):
                  corruption: float = 0.5, normalize: bool = False, start: Literal["truncated", "xavier"] = "xavier",
                  input: Literal["weighted", "binary"] = "weighted"):
         super().__init__()
-        if dim < 1 or hidden < 0:
-            raise ValueError(f"model.dim = {dim} and model.hidden = {hidden} are widths; give 1 or more, and 0 for no "
-                             "hidden layer")
-        if not 0 <= corruption < 1:
-            raise ValueError(f"model.corruption = {corruption} is the probability that an item is hidden; give 0 or "
-                             "more and less than 1, and at most 0.5 for the weights of loss=rowbce")
+        check("model", ("dim", dim, dim >= 1, "is the width of the code; give 1 or more"),
+              ("hidden", hidden, hidden >= 0, "is the width of a layer; give 1 or more, or 0 for no hidden layer"),
+              ("corruption", corruption, 0 <= corruption < 1, "is the probability that an item is hidden; give 0 or "
+               "more and less than 1, and at most 0.5 for the weights of loss=rowbce"))
         self.similarity, self.inductive = similarity.dot, user_vector == "none"
         self.dim, self.variational, self.corruption, self.normalize = dim, variational, corruption, normalize
         self.activation, self.weighted_input = activation, input == "weighted"

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from recot.data.interactions import Ragged
 from recot.data.split import Query
+from recot.limits import check
 from recot.networks.sasrec import EPS, SASRec, initialise
 
 
@@ -27,7 +28,7 @@ class BERT4Rec(SASRec):
         mask: the id that stands for a masked item; no score is given to it.
 
     Raises:
-        ValueError: a size is not positive, heads do not divide the width, or only the mask would be read.
+        ValueError: as :class:`SASRec`; or only the mask would be read.
 
     Source: Sun et al. (CIKM 2019), BERT4Rec: Sequential Recommendation with Bidirectional Encoder Representations from
     Transformer.
@@ -43,9 +44,8 @@ class BERT4Rec(SASRec):
 
     def __init__(self, n_users: int, n_items: int, dim: int = 64, n_layers: int = 2, n_heads: int = 2,
                  max_length: int = 50, dropout: float = 0.5, attention_dropout: float = 0.2):
+        check("model", ("max_length", max_length, max_length >= 2, "holds no item beside the mask; give 2 or more"))
         super().__init__(n_users, n_items, dim, n_layers, n_heads, max_length, dropout, attention_dropout)
-        if max_length < 2:
-            raise ValueError(f"model.max_length = {max_length} holds the mask and no item; give 2 or more")
         self.mask = n_items
         self.transform = nn.Sequential(nn.Linear(dim, dim), nn.GELU(), nn.LayerNorm(dim, EPS))
         self.bias = nn.Parameter(torch.empty(n_items))

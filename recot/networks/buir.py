@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from recot.data.interactions import Interactions
 from recot.data.split import Query
+from recot.limits import check
 from recot.networks.base import TwoTower
 from recot.networks.lightgcn import LightGCN
 from recot.networks.tables import Tables
@@ -46,8 +47,7 @@ class BUIR(TwoTower):
                  n_layers: int = 3, edge_drop_max: float = 0.2, momentum: float = 0.995,
                  bias: Literal["zero", "normal"] = "zero"):
         super().__init__()
-        if not 0 <= momentum <= 1:
-            raise ValueError(f"model.momentum = {momentum} lies outside 0..1; the authors use 0.995")
+        check("model", ("momentum", momentum, 0 <= momentum <= 1, "is a share; give 0 to 1, the authors use 0.995"))
         self.similarity, self.momentum = similarity.dot, momentum
         self.online: TwoTower = Tables(n_users, n_items, dim) if encoder == "tables" else LightGCN(
             n_users, n_items, dim, n_layers, edge_drop_max=edge_drop_max)

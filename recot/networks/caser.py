@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from recot.data.interactions import Ragged
 from recot.data.split import Query
+from recot.limits import check
 from recot.networks.base import TwoTower
 from recot.nn import similarity
 from recot.nn.dropout import Dropout
@@ -28,7 +29,7 @@ class Caser(TwoTower):
         dropout: probability, of what the filters found, in training.
 
     Raises:
-        ValueError: a size is not positive, or there is no filter.
+        ValueError: a size is not positive, there is no filter, or ``dropout`` is not in [0, 1).
 
     Source: Tang and Wang (WSDM 2018), Sec. 3; sizes and initialisation are those of the authors' program in PyTorch.
 
@@ -42,10 +43,12 @@ class Caser(TwoTower):
     def __init__(self, n_users: int, n_items: int, dim: int = 64, max_length: int = 5, n_vertical: int = 4,
                  n_horizontal: int = 16, dropout: float = 0.5):
         super().__init__()
-        if dim < 1 or max_length < 1 or min(n_vertical, n_horizontal) < 0 or n_vertical + n_horizontal < 1:
-            raise ValueError(f"model.dim = {dim} and model.max_length = {max_length} have to be 1 or more; "
-                             f"model.n_vertical = {n_vertical} and model.n_horizontal = {n_horizontal} 0 or more, and "
-                             "one of them 1 or more")
+        check("model", ("dim", dim, dim >= 1, "is the width of the vectors; give 1 or more"),
+              ("max_length", max_length, max_length >= 1, "leaves no item to read; give 1 or more"),
+              ("n_horizontal", n_horizontal, n_horizontal >= 0, "is a number of filters; give 0 or more"),
+              ("n_vertical", n_vertical, n_vertical >= (n_horizontal == 0), "is a number of filters; give 0 or more, "
+               "and 1 or more where model.n_horizontal is 0"),
+              ("dropout", dropout, 0 <= dropout < 1, "is a probability; give 0 or more and less than 1"))
         self.similarity, self.max_length = similarity.dot, max_length
         self.user_table, self.item_table = Table(n_users, dim), Table(n_items, dim)
         self.output = Table(n_items, 2 * dim + 1)  # the last column holds the biases

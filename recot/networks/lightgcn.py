@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from recot.data.interactions import Interactions
 from recot.data.split import Query
+from recot.limits import check
 from recot.networks.base import TwoTower
 from recot.nn import similarity
 from recot.nn.graph import Graph, propagate
@@ -44,9 +45,10 @@ class LightGCN(TwoTower):
                  score: Literal["dot", "cosine"] = "dot",
                  init: Literal["xavier_uniform", "normal"] = "xavier_uniform", edge_drop_max: float = 0.0):
         super().__init__()
-        if dim < 1 or n_layers < 0 or not 0 <= edge_drop_max < 1:
-            raise ValueError(f"model.dim = {dim}, model.n_layers = {n_layers} or model.edge_drop_max = {edge_drop_max} "
-                             "is out of range: dim is 1 or more, n_layers 0 or more, edge_drop_max in 0..1 without 1")
+        check("model", ("dim", dim, dim >= 1, "is the width of the vectors; give 1 or more"),
+              ("n_layers", n_layers, n_layers >= 0, "is a number of propagations; give 0 or more"),
+              ("edge_drop_max", edge_drop_max, 0 <= edge_drop_max < 1,
+               "is a share of the edges, and not all of them; give 0 or more and less than 1"))
         self.similarity = similarity.named(score)
         self.user_table, self.item_table = Table(n_users, dim), Table(n_items, dim)
         for table in (self.user_table, self.item_table):

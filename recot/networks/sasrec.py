@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from recot.data.interactions import Ragged
 from recot.data.layout import Filled, Layout
 from recot.data.split import Query
+from recot.limits import check
 from recot.networks.base import TwoTower
 from recot.nn import similarity
 from recot.nn.dropout import Dropout
@@ -91,7 +92,7 @@ class SASRec(Sequential):
         dropout, attention_dropout: probabilities, in training.
 
     Raises:
-        ValueError: a size is not positive, or heads do not divide the width.
+        ValueError: a size is not positive, heads do not divide the width, or a dropout is not in [0, 1).
 
     Source: Kang and McAuley (ICDM 2018), in the form of S3-Rec's code, to which MStein points.
 
@@ -104,7 +105,7 @@ class SASRec(Sequential):
     def __init__(self, n_users: int, n_items: int, dim: int = 64, n_layers: int = 2, n_heads: int = 2,
                  max_length: int = 50, dropout: float = 0.5, attention_dropout: float = 0.5):
         super().__init__()
-        check_sizes(dim, n_layers, n_heads, max_length)
+        check_sizes(dim, n_layers, n_heads, max_length, dropout, attention_dropout)
         self.similarity, self.max_length, self.n_items = similarity.dot, max_length, n_items
         self.table = Table(n_items + 1, dim)  # the last row stands for a masked item
         self.positions = nn.Parameter(torch.empty(max_length, dim))
@@ -125,17 +126,19 @@ class SASRec(Sequential):
         return self.table()[: self.n_items] if ids is None else self.table(ids)
 
 
-def check_sizes(dim: int, n_layers: int, n_heads: int, max_length: int) -> None:
+def check_sizes(dim: int, n_layers: int, n_heads: int, max_length: int, dropout: float,
+                attention_dropout: float) -> None:
     """Refuse what makes no network.
 
     Raises:
-        ValueError: a size is not positive, or heads do not divide the width.
+        ValueError: a size is not positive, heads do not divide the width, or a dropout is not in [0, 1).
     """
-    for name, size in (("dim", dim), ("n_layers", n_layers), ("n_heads", n_heads), ("max_length", max_length)):
-        if size < 1:
-            raise ValueError(f"model.{name} = {size} leaves no network; give 1 or more")
-    if dim % n_heads:
-        raise ValueError(f"model.n_heads = {n_heads} does not divide model.dim = {dim}; each head has an equal share")
+    check("model", *((name, size, size >= 1, "leaves no network; give 1 or more") for name, size in (
+              ("dim", dim), ("n_layers", n_layers), ("n_heads", n_heads), ("max_length", max_length))))
+    check("model", ("n_heads", n_heads, dim % n_heads == 0, f"does not divide model.dim = {dim}; give a divisor, for "
+                    "each head has an equal share"),
+          *((name, share, 0 <= share < 1, "is a probability; give 0 or more and less than 1") for name, share in (
+              ("dropout", dropout), ("attention_dropout", attention_dropout))))
 
 
 def initialise(network: nn.Module, mean: float, cut: bool = False) -> None:

@@ -117,7 +117,7 @@ class Stosa(Sequential):
             of both papers do, by a misspelt variable.
 
     Raises:
-        ValueError: a size is not positive, or heads do not divide the width.
+        ValueError: a size is not positive, heads do not divide the width, or a dropout is not in [0, 1).
 
     Source: Fan et al. (WWW 2022), Sequential Recommendation via Stochastic Self-Attention; MStein (WWW 2023), Sec. 4.1.
 
@@ -132,7 +132,7 @@ class Stosa(Sequential):
                  max_length: int = 50, dropout: float = 0.3, attention_dropout: float = 0.0,
                  mean_stream: Literal["contextual", "embedding"] = "contextual"):
         super().__init__()
-        check_sizes(dim, n_layers, n_heads, max_length)
+        check_sizes(dim, n_layers, n_heads, max_length, dropout, attention_dropout)
         self.similarity, self.max_length = similarity.nearest, max_length
         self.means, self.spreads = (Table(n_items + 1, dim) for _ in range(2))  # the last row: a masked item
         self.n_items = n_items

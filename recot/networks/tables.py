@@ -7,6 +7,7 @@ from typing import Literal
 from torch import Tensor
 
 from recot.data.split import Query
+from recot.limits import check
 from recot.networks.base import TwoTower
 from recot.nn import similarity
 from recot.nn.table import Table
@@ -32,8 +33,7 @@ class Tables(TwoTower):
 
     def __init__(self, n_users: int, n_items: int, dim: int = 64, score: Literal["dot", "cosine"] = "dot"):
         super().__init__()
-        if dim < 1:
-            raise ValueError(f"model.dim is the width of the vectors, got {dim}; give 1 or more")
+        check("model", ("dim", dim, dim >= 1, "is the width of the vectors; give 1 or more"))
         self.similarity = similarity.named(score)
         self.user_table = Table(n_users, dim)
         self.item_table = Table(n_items, dim)

@@ -224,15 +224,6 @@ def test_the_matrix_holds_the_weights_or_ones():
     np.testing.assert_array_equal(matrix(train, ones=True).toarray(), x)
 
 
-@pytest.mark.parametrize(("make", "complaint"), [
-    (lambda: SVD(0), "model.rank = 0 is the width"), (lambda: NCE(ridge=0.0), "model.ridge = 0.0 would divide by zero"),
-    (lambda: WRMF(alpha=-1.0), "model.alpha = -1.0 is too small; give 0 or more"),
-    (lambda: WRMF(ridge=0.0), "model.ridge = 0.0 is too small"), (lambda: WRMF(sweeps=0), "model.sweeps = 0")])
-def test_bad_parameters_are_refused(make, complaint):
-    with pytest.raises(ValueError, match=complaint):
-        make()
-
-
 @pytest.mark.parametrize("make", [SVD, NCE])
 def test_more_directions_than_there_are_is_refused(make):
     with pytest.raises(ValueError, match="model.rank = 30 has to be below the number of users and of items"):

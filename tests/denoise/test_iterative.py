@@ -133,7 +133,7 @@ def test_with_restart_the_epochs_of_one_network_change_nothing():
     assert all(denoiser.after_epoch(original, None) is original for _ in range(5))
 
 
-@pytest.mark.parametrize("wrong", [{"a": 1.5}, {"b": -0.1}, {"plus": -1}, {"lam": 0.0}, {"rounds": 0}, {"every": 0}])
+@pytest.mark.parametrize("wrong", [{"rounds": 0}, {"every": 0}])
 def test_numbers_out_of_range_are_refused(wrong):
-    with pytest.raises(ValueError, match="is out of range(: a and b are shares|; it has to be 1 or more)"):
+    with pytest.raises(ValueError, match="is out of range; it has to be 1 or more"):
         IterativeRelabelling(**wrong)

@@ -96,14 +96,3 @@ def test_the_reports_say_what_was_trusted():
     weighted.after(bce(), EMPTY)
     assert truncated.report() == {"dropped": 0.5} and truncated.report() == {}
     assert weighted.report()["weight_of_positives"] == pytest.approx((0.9749 + 0.7690) / 2, abs=1e-4)
-
-
-@pytest.mark.parametrize("make", [lambda: TCE(eps_max=1.0), lambda: TCE(eps_steps=0), lambda: TCE(exponent=0.0)])
-def test_numbers_out_of_range_are_refused(make):
-    with pytest.raises(ValueError, match="out of range"):
-        make()
-
-
-def test_a_negative_exponent_is_refused():
-    with pytest.raises(ValueError, match="give 0 or more"):
-        RCE(-0.1)

@@ -49,8 +49,3 @@ def test_a_row_whose_every_other_column_is_taken_keeps_its_own():
     denoiser = PopularitySmoothing()
     denoiser.bind(None, train)
     torch.testing.assert_close(denoiser.before(batch, None).targets, torch.eye(2))
-
-
-def test_a_share_out_of_range_is_refused():
-    with pytest.raises(ValueError, match="give 0 to 1"):
-        PopularitySmoothing(alpha=1.2)

@@ -234,10 +234,3 @@ def test_the_report_measures_that_popularity_is_a_dead_knob(rng, network, train)
         effects.append(denoiser.report()["popularity_effect"])
     assert effects[0] > 0.05 and effects[1] < 0.3 * effects[0] and effects[2] < 1e-3 * effects[0]
     assert denoiser.report() == {}
-
-
-@pytest.mark.parametrize("settings", [{"alpha": 1.1}, {"lam": 0.0}, {"n_iters": -1}, {"momentum": 2.0},
-                                      {"warmup_epochs": -1}])
-def test_values_out_of_range_are_refused(settings):
-    with pytest.raises(ValueError, match="lam is positive"):
-        SoftMatching(**settings)

@@ -177,10 +177,3 @@ def test_two_steps_equal_a_dense_loop_written_out_after_the_code_it_comes_from(t
     for name, ours in (("encoder.weight", e), ("decoder.weight", d), ("item_bias", b), ("first_bias", h0)):
         torch.testing.assert_close(found[name], ours.data, atol=1e-7, rtol=1e-5)
         assert not found[name].equal(start[name])
-
-
-@pytest.mark.parametrize(("given", "remedy"), [({"dim": 0}, "give 1 or more"), ({"hidden": -1}, "0 for no hidden"),
-                                               ({"corruption": 1.0}, "less than 1"), ({"corruption": -0.1}, "give 0")])
-def test_numbers_out_of_range_are_refused(given, remedy):
-    with pytest.raises(ValueError, match=remedy):
-        Autoencoder(3, 4, **given)

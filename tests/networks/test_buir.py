@@ -59,8 +59,3 @@ def test_an_optimiser_leaves_the_target_alone(network):
 def test_the_bias_is_zero_unless_the_authors_start_is_asked_for():
     assert not BUIR(3, 3, dim=64).predictor.bias.any()
     assert BUIR(3, 3, dim=64, bias="normal").predictor.bias.std().item() == pytest.approx(1.0, rel=0.3)
-
-
-def test_a_momentum_out_of_range_is_refused():
-    with pytest.raises(ValueError, match="the authors use 0.995"):
-        BUIR(3, 3, momentum=1.5)

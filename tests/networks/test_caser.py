@@ -103,10 +103,3 @@ def test_dropout_acts_in_training_only(network):
     assert torch.equal(network.users(asked), network.users(asked))
     network.train()
     assert not torch.equal(network.users(asked), network.users(asked))
-
-
-@pytest.mark.parametrize("wrong", [{"dim": 0}, {"max_length": 0}, {"n_vertical": -1}, {"n_horizontal": -1},
-                                   {"n_vertical": 0, "n_horizontal": 0}])
-def test_what_makes_no_network_is_refused(wrong):
-    with pytest.raises(ValueError, match=rf"model\.{next(iter(wrong))} = .*1 or more"):
-        Caser(3, 4, **wrong)

@@ -182,13 +182,6 @@ def test_items_are_gaussians_and_remembered_between_steps_only():
         torch.testing.assert_close(network.items()[:, 8:], deviation(network.spreads.weight[:N_ITEMS]))
 
 
-@pytest.mark.parametrize("wrong", [{"dim": 0}, {"n_layers": 0}, {"max_length": 0}, {"dim": 9, "n_heads": 2}])
-@pytest.mark.parametrize("kind", [SASRec, Stosa])
-def test_what_makes_no_network_is_refused(kind, wrong):
-    with pytest.raises(ValueError, match=r"model\."):
-        kind(3, 4, **wrong)
-
-
 def test_dropout_acts_in_training_only(network):
     torch.testing.assert_close(states(network, [1, 2, 3]), states(network, [1, 2, 3]), rtol=0, atol=0)
     network.train()

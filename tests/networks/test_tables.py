@@ -26,11 +26,6 @@ def test_cosine_score_ignores_lengths():
     torch.testing.assert_close(network.score(query(1)), before)
 
 
-def test_a_width_of_nothing_is_refused():
-    with pytest.raises(ValueError, match="give 1 or more"):
-        Tables(4, 6, dim=0)
-
-
 def test_an_unseen_user_is_refused():
     with pytest.raises(ValueError, match="pick an inductive model"):
         Tables(4, 6, dim=3).score(query(1, -1))
