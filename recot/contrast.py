@@ -108,9 +108,14 @@ class Contrast:
 
     Departures: the released program of MStein flattens the states at padding too, where a position sees everything, the
     future included; without ``filled`` these are zero here, and with it the vector of padding is, which is random there
-    and never learnt, whether it stands before a history or for a masked item. After its warm-up it compares items by
-    the network's vectors, scaled by bounds taken before there were any, so that arbitrary items replace others;
-    MStein's presets stay with users instead.
+    and never learnt, whether it stands before a history or for a masked item. After its warm-up it compares Gaussian
+    items by the network's vectors, scaled by bounds taken before there were any, so that arbitrary items replace
+    others; MStein's presets stay with users instead. For inner products the same bounds keep the order, and make any
+    vectors more alike than users: it compares by vectors alone then, where CoSeRec's presets take the more alike of
+    both. CoSeRec's program scales a likeness of vectors by the largest product, an item's with itself included; here it
+    is the largest with another item. The warm-up ends after ``warm_up`` epochs; after one more in both programs, which
+    ask for ``epoch > 160`` from 0 on. What is alike to an item that shares no user with another is drawn once a run,
+    and of equally alike items the one of the lowest number is taken, where the programs take the first seen.
     """
 
     def __init__(self, augmentation: Augmentation, weight: float = 0.1, tau: float = 1.0, alike: Alike = "dot",

@@ -338,6 +338,8 @@ class Bootstrap:
 
     Args:
         batch_size: pairs per step.
+
+    Departures: none in the loss; for the networks see :class:`recot.networks.buir.BUIR`.
     """
 
     networks = ("BUIR",)

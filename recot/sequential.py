@@ -100,6 +100,9 @@ class NextGaussian(NextItem):
         ValueError: ``pvn`` is negative, or there are no negatives.
 
     Source: STOSA (Fan et al., WWW 2022), Eqs. 12 to 14.
+
+    Departures: those of :class:`NextItem`; and the papers have one negative, where several are averaged here. STOSA's
+    program also draws the id of a masked item as a negative, which nobody takes.
     """
 
     networks = ("Stosa",)

@@ -10,7 +10,10 @@ from recot.data.split import Query, Split
 
 
 class Popularity:
-    """Ranks items by the number of training users who took them. Inductive: it never looks at the user."""
+    """Ranks items by the number of training users who took them. Inductive: it never looks at the user.
+
+    Departures: none; of no paper. Weights of pairs do not count.
+    """
 
     inductive = True
 

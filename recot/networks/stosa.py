@@ -124,6 +124,9 @@ class Stosa(Sequential):
     Departures: the norm after attention is one for both streams, as in the released program; the paper does not say.
     Padding does not exist here, but where :class:`recot.contrast.Contrast` asks for its states. It sees all of its row
     alike, as in the released program, whose mask there leaves no difference in float32; attention dropout spares it.
+    That program still sends a gradient through this softmax, which is not that of its loss; here the gradient is. With
+    contextual means both streams, mean and deviation, compete for the scale and shift of the norm they share; with
+    ``embedding`` the mean does not use it, so that the released program never saw this.
     """
 
     objectives = ("NextGaussian",)
