@@ -16,6 +16,13 @@ from recot.metrics import BEYOND, METRICS, Ranks, check_metrics, parse_metric
 log = logging.getLogger(__name__)
 
 GROUP = 32  # columns per group in the search near the top; 16 to 64 measure alike
+CACHED = 64  # users whose scores stay in the cache of a CPU
+MOST = 8192  # users at a time on another device; more are not faster
+ROOM = 8  # times the size of their scores is what scoring and ranking users may take of the memory that is free
+
+
+class Diverged(ValueError):
+    """A loss, a weight or a score of a model is NaN or infinite; the same request ends so again."""
 
 
 class Recommender(Protocol):
@@ -28,6 +35,20 @@ class Recommender(Protocol):
     def score(self, query: Query) -> Tensor:
         """(b, n_items) float32, higher first, finite; a fresh tensor that the caller may overwrite."""
         ...
+
+
+def name_of(recommender: Recommender) -> str:
+    """What messages call a recommender: the network where it has one, else its class."""
+    return getattr(recommender, "name", type(recommender).__name__)
+
+
+def users_at_once(device: torch.device, n_items: int) -> int:
+    """Users scored together: as many as the cache of a CPU holds the scores of, or the free memory of a card."""
+    if device.type == "cpu":
+        return CACHED
+    free, _ = torch.cuda.mem_get_info(device)
+    free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # held by torch for later
+    return min(MOST, max(1, free // (ROOM * 4 * n_items)))  # 4 bytes a score
 
 
 def count(scores: Tensor, rows: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
@@ -75,7 +96,7 @@ def count_near_top(scores: Tensor, rows: Tensor, values: Tensor, cutoff: int) ->
 
 
 def ranks(scores: Tensor, targets: Ragged, seen: Ragged, cutoff: int | None, candidates: Tensor | None = None) -> Ranks:
-    """Ranks of the targets of b users, on the CPU.
+    """Ranks of the targets of b users, on their device.
 
     Args:
         scores: (b, n_items), finite, higher first; **overwritten**.
@@ -102,7 +123,7 @@ def ranks(scores: Tensor, targets: Ragged, seen: Ragged, cutoff: int | None, can
         above, equal = count(scores, rows, values)
     else:
         above, equal = count_near_top(scores, rows, values, cutoff)
-    return Ranks(Ragged(targets.offsets.cpu(), above.cpu() + 1), equal.cpu())
+    return Ranks(Ragged(targets.offsets, above + 1), equal)
 
 
 def check_questions(questions: EvalSet) -> int:
@@ -129,7 +150,8 @@ def check_scores(scores: Tensor, name: str, users: int, largest: int) -> None:
     """Refuses scores that cannot be ranked.
 
     Raises:
-        ValueError: not floating point, not (users, n_items) with item ``largest`` inside, or not finite.
+        ValueError: not floating point, or not (users, n_items) with item ``largest`` inside.
+        Diverged: not finite.
     """
     if not scores.is_floating_point() or scores.dim() != 2 or len(scores) != users or scores.shape[1] <= largest:
         raise ValueError(f"{name}.score returned {scores.dtype} of shape {tuple(scores.shape)} for {users} users and "
@@ -137,8 +159,8 @@ def check_scores(scores: Tensor, name: str, users: int, largest: int) -> None:
     if not scores.sum().isfinite():  # one cheap pass; a finite sum proves finite terms, and a sum may overflow
         broken = int((~scores.isfinite()).sum())
         if broken:
-            raise ValueError(f"{name}.score returned {broken} non-finite scores out of {scores.numel()}; lower the "
-                             "learning rate or find the division by zero, and leave masking seen items to evaluate")
+            raise Diverged(f"{name}.score returned {broken} non-finite scores out of {scores.numel()}; lower the "
+                           "learning rate or find the division by zero, and leave masking seen items to evaluate")
 
 
 def ask(recommender: Recommender, questions: EvalSet, part: slice, cutoff: int | None,
@@ -149,10 +171,11 @@ def ask(recommender: Recommender, questions: EvalSet, part: slice, cutoff: int |
 
     Raises:
         ValueError: see :func:`check_scores` and :func:`ranks`.
+        Diverged: see :func:`check_scores`.
     """
     query = questions.query.slice(part.start, part.stop)
     scores = recommender.score(query)
-    check_scores(scores, type(recommender).__name__, len(query), largest)
+    check_scores(scores, name_of(recommender), len(query), largest)
     targets = questions.targets.slice(part.start, part.stop).to(scores.device)
     seen = questions.seen.slice(part.start, part.stop).to(scores.device)
     candidates = None if questions.candidates is None else questions.candidates[part].to(scores.device)
@@ -169,22 +192,22 @@ def evaluate(recommender: Recommender, questions: EvalSet, metrics: Sequence[str
         recommender: already fitted.
         questions: on the device of the scores or on the CPU.
         metrics: names such as ``"recall@20"``; a cut larger than the ranked list is clipped, with one notice logged.
-        chunk: users per call of ``score``; None is 64 for questions on the CPU, whose scores then stay in its cache,
-            and 2048 on another device, which would idle otherwise.
+        chunk: users per call of ``score``; None for :func:`users_at_once`.
 
     Returns:
         For each name (b,) float64 on the CPU, per user, in the order of ``questions.query``. Memory beyond the result
         is a few times ``chunk`` x n_items, never users x items.
 
     Raises:
-        ValueError: unknown metric, unusable questions, or scores of a wrong shape or not finite.
+        ValueError: unknown metric, unusable questions, or scores of a wrong shape.
+        Diverged: a score is not finite.
     """
     check_metrics(metrics)
-    chunk = chunk or (64 if questions.query.users.device.type == "cpu" else 2048)
     parsed = {name: parse_metric(name) for name in metrics}
     cuts = [cut for _, cut in parsed.values()]
     cutoff = None if None in cuts else max(cut for cut in cuts if cut is not None)
     largest, first, tied, n_ranked = check_questions(questions), [], [], 0
+    chunk = chunk or users_at_once(questions.query.users.device, largest + 1)
     for start in range(0, len(questions), chunk):
         found, n_ranked = ask(recommender, questions, slice(start, min(start + chunk, len(questions))), cutoff, largest)
         first.append(found.first.values)
@@ -193,34 +216,38 @@ def evaluate(recommender: Recommender, questions: EvalSet, metrics: Sequence[str
         log.warning("%s ask for more than the %d ranked items of %r; cut at %d", ", ".join(
             name for name, (_, cut) in parsed.items() if cut is not None and cut > n_ranked), n_ranked,
             questions.name, n_ranked)
-    found = Ranks(Ragged(questions.targets.offsets.cpu(), torch.cat(first)), torch.cat(tied))
+    found = Ranks(Ragged(questions.targets.offsets.cpu(), torch.cat(first).cpu()), torch.cat(tied).cpu())
     return {name: METRICS[base](found, n_ranked if cut is None else min(cut, n_ranked))
             for name, (base, cut) in parsed.items()}
 
 
 @torch.no_grad()
-def recommended(recommender: Recommender, query: Query, seen: Ragged, k: int, chunk: int = 64) -> tuple[Tensor, Tensor]:
+def recommended(recommender: Recommender, query: Query, seen: Ragged, k: int,
+                chunk: int | None = None) -> tuple[Tensor, Tensor]:
     """The best items of each question, best first.
 
     Args:
         recommender: already fitted. query: b questions, on its device. seen: b rows of items that are left out.
-        k: length of a list, at most the number of items. chunk: users per call of ``score``.
+        k: length of a list, at most the number of items.
+        chunk: users per call of ``score``; None for :func:`users_at_once`.
 
     Returns:
         (b, k) int64 items and their scores, both on the CPU; the score is ``-inf`` where nothing else is left to show.
 
     Raises:
-        ValueError: scores of a wrong shape or not finite.
+        ValueError: scores of a wrong shape.
+        Diverged: a score is not finite.
     """
     largest = int(seen.values.max()) if len(seen.values) else 0
+    chunk = chunk or users_at_once(query.users.device, largest + 1)
     items, scores = [], []
     for start in range(0, len(query), chunk):
         stop = min(start + chunk, len(query))
         found = recommender.score(query.slice(start, stop))
-        check_scores(found, type(recommender).__name__, stop - start, largest)
+        check_scores(found, name_of(recommender), stop - start, largest)
         known = seen.slice(start, stop).to(found.device)
         found[known.rows, known.values] = -torch.inf
         best = found.topk(k, 1)  # (chunk, k)
-        items.append(best.indices.cpu())
-        scores.append(best.values.cpu())
-    return torch.cat(items), torch.cat(scores)
+        items.append(best.indices)
+        scores.append(best.values)
+    return torch.cat(items).cpu(), torch.cat(scores).cpu()

@@ -5,6 +5,7 @@ import logging
 import math
 import random
 import re
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from recot.data.interactions import Ragged
 from recot.data.split import EvalSet, Query, Split
-from recot.evaluate import count, count_near_top, evaluate, ranks, recommended
+from recot.evaluate import count, count_near_top, evaluate, ranks, recommended, users_at_once
 from recot.metrics import (
     BEYOND,
     METRICS,
@@ -374,6 +375,37 @@ def test_a_cut_beyond_the_items_is_clipped_with_one_notice(caplog: pytest.LogCap
     assert [record.getMessage() for record in caplog.records] == [
         "recall@50, ndcg@20 ask for more than the 9 ranked items of 'test'; cut at 9"]
     assert (found["recall@50"] == 1).all()
+
+
+@pytest.mark.parametrize(("free", "held", "n_items", "users"), [
+    (80 << 30, 0, 40_981, 8192), (8 << 30, 0, 100_000, 2684), (1 << 30, 7 << 30, 100_000, 2684),
+    (1 << 20, 0, 10**6, 1)])
+def test_on_a_card_users_are_asked_as_many_at_a_time_as_its_free_memory_takes(
+        monkeypatch: pytest.MonkeyPatch, free: int, held: int, n_items: int, users: int):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 80 << 30))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: held + 5)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 5)
+    assert users_at_once(torch.device("cuda"), n_items) == users
+    assert users_at_once(torch.device("cpu"), n_items) == 64
+
+
+@pytest.mark.parametrize("ask", [
+    lambda model, questions, chunk: evaluate(model, questions, ["recall@5", "mrr"], chunk),
+    lambda model, questions, chunk: recommended(model, questions.query, questions.seen, 3, chunk)])
+def test_answers_are_brought_to_the_host_once_however_many_parts_there_are(
+        ask: Any, rng: torch.Generator, monkeypatch: pytest.MonkeyPatch):
+    cpu, calls = Tensor.cpu, []
+
+    def counted(tensor: Tensor) -> Tensor:
+        calls[-1] += 1
+        return cpu(tensor)
+
+    monkeypatch.setattr(Tensor, "cpu", counted)
+    model, questions = Given(torch.rand(12, 9, generator=rng)), asked([[row % 9] for row in range(12)])
+    for chunk in (12, 1):
+        calls.append(0)
+        ask(model, questions, chunk)
+    assert calls[0] == calls[1] > 0
 
 
 def test_the_recommended_items_are_the_best_unseen_ones_in_order():
