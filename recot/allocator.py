@@ -1,16 +1,20 @@
-"""Memory that was freed is kept for the next step, and not for ever."""
+"""Memory that was freed is kept for the next step, and not for ever; and how much a run had at most."""
 
 from __future__ import annotations
 
 import ctypes
 import os
+import resource
 from pathlib import Path
+
+import torch
 
 TRIM_THRESHOLD, MMAP_MAX = -1, -4
 """Parameters of glibc's ``mallopt``: how much may lie free at the end of the heap, how many blocks may lie outside."""
 ASKED = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_MMAP_MAX_")
 """What somebody who has an opinion on this sets, besides ``GLIBC_TUNABLES``."""
 STATM = Path("/proc/self/statm")
+CLEAR, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 GROWTH = 1.5
 """Of the memory of a process since its first epoch, at which what lies free in it is given back."""
 
@@ -58,3 +62,32 @@ class GiveBack:
             self.first = now
         elif now > GROWTH * self.first and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
             trim(0)
+
+
+class Peak:
+    """The most memory that was held since this object was made, where the system can count from there.
+
+    Linux counts anew on request. Elsewhere the number is that of the process since it began, which may have done other
+    things before.
+    """
+
+    def __init__(self) -> None:
+        try:
+            CLEAR.write_text("5")  # of all that can be cleared, the peak alone
+            self.of = "run"
+        except OSError:
+            self.of = "process"
+        if torch.cuda.is_initialized():
+            torch.cuda.reset_peak_memory_stats()
+
+    def report(self, cuda: bool) -> dict[str, int | str]:
+        """Whole MiB on the host and, with ``cuda``, on the card, and what the former is the peak of."""
+        return {"peak_memory_mb": round(self.host() / 1024), "peak_memory_of": self.of,
+                "peak_cuda_memory_mb": round(torch.cuda.max_memory_allocated() / 2**20) if cuda else 0}
+
+    def host(self) -> int:
+        """KiB."""
+        if self.of == "run":
+            [line] = [line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM:")]
+            return int(line.split()[1])
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -109,6 +109,48 @@ def test_where_the_system_says_nothing_nothing_is_done(monkeypatch, tmp_path):
     assert give_back.first is None
 
 
+PEAKS = """
+import torch
+from recot.allocator import Peak
+
+def hold(parts):
+    torch.ones(parts << 20, dtype=torch.uint8)
+
+hold(400)
+peak = Peak()
+hold(200)
+first = peak.report(False)
+peak = Peak()
+print(first["peak_memory_mb"], peak.report(False)["peak_memory_mb"], peak.of)
+"""
+
+
+def test_the_peak_of_a_run_is_its_own_and_not_that_of_an_earlier_one():
+    if not allocator.CLEAR.exists():
+        pytest.skip("another kernel")
+    ran = subprocess.run([sys.executable, "-c", PEAKS], capture_output=True, text=True, check=True)
+    first, second, of = ran.stdout.split()
+    assert of == "run" and 150 < int(first) - int(second) < 250
+
+
+def test_where_the_system_cannot_count_anew_the_peak_is_said_to_be_of_the_process(monkeypatch, tmp_path):
+    monkeypatch.setattr(allocator, "CLEAR", tmp_path / "absent" / "clear_refs")
+    peak = allocator.Peak()
+    told = peak.report(False)
+    most = allocator.resource.getrusage(allocator.resource.RUSAGE_SELF).ru_maxrss / 1024
+    assert told["peak_memory_of"] == "process" and told["peak_memory_mb"] == pytest.approx(most, rel=0.01)
+
+
+def test_the_peak_of_a_card_is_counted_anew_and_asked_of_what_was_used(monkeypatch):
+    reset = []
+    monkeypatch.setattr(allocator.torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(allocator.torch.cuda, "reset_peak_memory_stats", lambda: reset.append(True))
+    monkeypatch.setattr(allocator.torch.cuda, "max_memory_allocated", lambda: 3 << 20)
+    peak = allocator.Peak()
+    assert reset == [True]
+    assert peak.report(True)["peak_cuda_memory_mb"] == 3 and peak.report(False)["peak_cuda_memory_mb"] == 0
+
+
 def test_every_epoch_of_a_run_asks_whether_it_has_grown(tmp_path, monkeypatch):
     from commands import execute
 
