@@ -20,9 +20,15 @@ IRRELEVANT = {"logger", "paths", "hydra", "force", "plugins", "data.root", "data
               "trainer.deterministic", "trainer.progress", "trainer.checkpoint_seconds"}
 """Config keys that say where and how to run, not what: they do not change a result that was asked for."""
 
-LATER = {"trainer.optimizer": "adam", "protocol.refit": False, "noise.seen": "all"}
+LATER = {"trainer.optimizer": "adam", "trainer.patience_steps": None, "protocol.refit": False, "noise.seen": "all"}
 """Config keys that came after the first records, each with the value that stands for what was done before: with it, a
 run keeps the name it had without the key."""
+
+
+FORMER = {target: {"restart": True, "first": 30, "every": 20} for target in (
+    "recot.denoise.iterative.IterativeRelabelling", "recot.denoise.prorec.ProRec")}
+"""Parameters that targets had once, each with the value that stands for what they do now: in the name of a run they
+still stand, so that it keeps the name it had with them."""
 
 
 def relevant(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -35,13 +41,26 @@ def relevant(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return kept
 
 
+def named(config: Mapping[str, Any]) -> dict[str, Any]:
+    """``config`` with the parameters in :data:`FORMER`."""
+    return {name: named(value) if isinstance(value, Mapping) else value for name, value in config.items()} | FORMER.get(
+        config.get("_target_", ""), {})
+
+
+def current(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The config of a record, without the parameters in :data:`FORMER` at the values there."""
+    gone = FORMER.get(config.get("_target_", ""), {})
+    return {name: current(value) if isinstance(value, Mapping) else value for name, value in config.items()
+            if name not in gone or value != gone[name]}
+
+
 def key(config: Mapping[str, Any], digest: str) -> str:
     """16 hexadecimal digits that name a run.
 
     Args:
         config: resolved, plain containers. digest: of the raw data files.
     """
-    text = json.dumps([relevant(config), digest], sort_keys=True, ensure_ascii=False)
+    text = json.dumps([named(relevant(config)), digest], sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

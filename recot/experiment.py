@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import platform
-import resource
 import shutil
 import time
 import traceback
@@ -20,14 +19,14 @@ import torch
 from torch import Tensor
 
 from recot import cache, outputs, sources
-from recot.allocator import GiveBack, keep_freed
+from recot.allocator import GiveBack, Peak, keep_freed
 from recot.closed.popularity import Popularity
 from recot.data.dataset import Dataset
 from recot.data.interactions import Interactions
 from recot.data.split import EvalSet, Split, in_time_order, joined, validate
 from recot.denoise.base import Denoiser
-from recot.evaluate import Recommender, evaluate
-from recot.learn import Diverged, Gradient, History, write_whole
+from recot.evaluate import Diverged, Recommender, evaluate
+from recot.learn import Gradient, History
 from recot.networks.base import TwoTower
 from recot.report import Bar
 from recot.staged import Relabelled
@@ -92,7 +91,7 @@ def build(config: Mapping[str, Any], folder: Path | None = None,
         return Gradient(make(config["model"], _partial_=True), make(config["loss"]), denoiser, make(config["trainer"]),
                         monitor, config["seed"], folder, observe)
 
-    if getattr(denoiser, "restart", False):
+    if hasattr(denoiser, "relabel"):
         return Relabelled(partial(network, Denoiser()), denoiser, monitor, folder, observe)
     return network(denoiser, folder, observe)
 
@@ -102,9 +101,11 @@ def rehearse(config: Mapping[str, Any]) -> None:
 
     Raises:
         hydra.errors.InstantiationException: one of them does.
+        RequestError: see ``Training.pick_device``.
     """
     build(config)
     if descends(config):
+        make(config["trainer"]).pick_device()
         make(config["model"], n_users=1, n_items=1)
 
 
@@ -137,6 +138,7 @@ def run(config: dict[str, Any], choices: Mapping[str, str], command: str) -> dic
         Exception: whatever the run raised, after a record of it was written.
     """
     keep_freed()
+    peak = Peak()
     rehearse(config)
     commit, today = sources.commit(), source_digest(config)  # of the code that is loaded; files may change meanwhile
     source = make(config["data"])
@@ -164,7 +166,7 @@ def run(config: dict[str, Any], choices: Mapping[str, str], command: str) -> dic
             "model", "loss", "denoiser", "data", "protocol", "noise")}, "seed": config["seed"], "status": "running",
             "command": command, "config": cache.relevant(config)}
         try:
-            record |= attempt(config, source, key, folder, epochs) | made
+            record |= attempt(config, source, key, folder, epochs) | provenance(config, peak) | made
             if kept and (folder / epochs).exists():
                 (folder / epochs).replace(folder / "epochs.csv")
             runs.put(key, record)
@@ -172,7 +174,7 @@ def run(config: dict[str, Any], choices: Mapping[str, str], command: str) -> dic
             status = {Diverged: "diverged", KeyboardInterrupt: "interrupted"}.get(type(error), "failed")
             if not kept:
                 runs.put(key, record | {"status": status, "error": f"{type(error).__name__}: {error}",
-                                        "traceback": traceback.format_exc()} | provenance(config) | made)
+                                        "traceback": traceback.format_exc()} | provenance(config, peak) | made)
             raise
         forget(folder)
         return {**record, "fresh": True}
@@ -230,8 +232,8 @@ def attempt(config: dict[str, Any], source: Any, key: str, folder: Path,
                              values[questions.name])
     chosen = model.model if isinstance(model, Relabelled) else model
     if isinstance(chosen, Gradient):
-        write_whole(folder / "weights.pt", chosen.save)
-    if isinstance(model, Relabelled) or (isinstance(model, Gradient) and model.selection.best_pairs):
+        chosen.save(folder / "weights.pt")
+    if isinstance(model, Relabelled):
         outputs.save_pairs(folder / "pairs.parquet", dataset, model)
     else:
         (folder / "pairs.parquet").unlink(missing_ok=True)  # of an earlier run; it would be taken for this one's
@@ -247,8 +249,7 @@ def attempt(config: dict[str, Any], source: Any, key: str, folder: Path,
         "split": split.fingerprint, "sizes": sizes(split), "dropped": dataset.dropped, "epochs": len(history),
         "first_epoch": {name: value for name, value in told.items() if name != "seconds"},
         "best_epoch": getattr(first, "best_epoch", 0), "fit_seconds": round(fit_seconds, 3),
-        "seconds": round(spent + time.monotonic() - fitted, 3), "wall_seconds": round(time.monotonic() - start, 3),
-        **provenance(config)}
+        "seconds": round(spent + time.monotonic() - fitted, 3), "wall_seconds": round(time.monotonic() - start, 3)}
 
 
 def elapsed(model: Recommender) -> float:
@@ -332,12 +333,11 @@ def source_digest(config: Mapping[str, Any]) -> str:
     return sources.digest(cache.relevant(config), [(__name__, "attempt")], unused)
 
 
-def provenance(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What a result may depend on besides its config and its code."""
+def provenance(config: Mapping[str, Any], peak: Peak) -> dict[str, Any]:
+    """What a result may depend on besides its config and its code, and the memory it took."""
     cuda = descends(config) and config["trainer"]["device"] != "cpu" and torch.cuda.is_available()
     return {
-        "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
-        "peak_cuda_memory_mb": round(torch.cuda.max_memory_allocated() / 2**20) if cuda else 0,
+        **peak.report(cuda),
         "device": torch.cuda.get_device_name() if cuda else platform.machine(), "threads": torch.get_num_threads(),
         "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in LIBRARIES}},
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}

@@ -16,7 +16,7 @@ from recot.data.dataset import Dataset
 from recot.data.interactions import Interactions
 from recot.data.split import EvalSet
 from recot.evaluate import recommended
-from recot.learn import Gradient, History
+from recot.learn import History
 from recot.staged import Relabelled
 
 LIST = 6  # items of a list in ProRec's case study
@@ -45,11 +45,11 @@ def save_answers(file: Path, dataset: Dataset, train: Interactions, questions: E
     write_frame(file, {"user": dataset.user_ids[users.numpy()], **columns})
 
 
-def save_pairs(file: Path, dataset: Dataset, model: Gradient | Relabelled) -> None:
+def save_pairs(file: Path, dataset: Dataset, model: Relabelled) -> None:
     """The pairs that a model was trained on, with their weights, as parquet."""
-    pairs, marks = model.trained_on.to("cpu"), getattr(model, "marks", {})
+    pairs = model.trained_on.to("cpu")
     columns = {"user": dataset.user_ids[pairs.users.numpy()], "item": dataset.item_ids[pairs.items.numpy()],
-               "weight": pairs.weights.numpy(), **{name: value.cpu().numpy() for name, value in marks.items()}}
+               "weight": pairs.weights.numpy(), **{name: value.cpu().numpy() for name, value in model.marks.items()}}
     if pairs.noisy is not None:
         columns["noisy"] = pairs.noisy.numpy()
     write_frame(file, columns)

@@ -145,7 +145,7 @@ def settings(record: Mapping[str, Any], words: Sequence[str] = ()) -> dict[str, 
         if word.partition("=")[0] not in (*PLACES, "plugins"):
             raise RequestError(f"{word} would change what was run; all that can be said now is "
                                f"{', '.join((*PLACES, 'plugins'))}")
-    config = {name: dict(node) if isinstance(node, Mapping) else node for name, node in record["config"].items()}
+    config = cache.current(record["config"])
     typed = dict(word.partition("=")[::2] for word in (*shlex.split(record["command"]), *words))
     for name, value in typed.items():
         if name in PLACES:

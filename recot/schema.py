@@ -196,6 +196,17 @@ def check_metrics(config: Mapping[str, Any]) -> None:
                 raise RequestError(f"{path}: {metric!r} needs a whole cut-off above 0, for example {name}@20")
 
 
+def check_precision(config: Mapping[str, Any]) -> None:
+    """Refuse a precision that the device asked for cannot compute in; of ``auto`` only the run knows what it is.
+
+    Raises:
+        RequestError: with what would work instead.
+    """
+    trainer = config["trainer"]
+    if trainer.get("precision") == "16-mixed" and trainer.get("device") == "cpu":
+        raise RequestError("trainer.precision=16-mixed needs CUDA; use bf16-mixed or 32-true")
+
+
 def metric_names() -> list[str]:
     """Names of the metrics, read from the table in ``recot/metrics.py``."""
     for node in parse("recot.metrics").body:  # type: ignore[union-attr]  # a module of this package is there
@@ -217,4 +228,5 @@ def check(config: dict[str, Any], choices: Mapping[str, str]) -> dict[str, Any]:
     check_combination(config, choices)
     check_protocol(config, choices)
     check_metrics(config)
+    check_precision(config)
     return canonical(config)

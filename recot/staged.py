@@ -15,7 +15,7 @@ from torch import Tensor
 
 from recot.data.interactions import Interactions
 from recot.data.split import Query, Split
-from recot.evaluate import Recommender, evaluate
+from recot.evaluate import Recommender, evaluate, name_of
 
 log = logging.getLogger(__name__)
 
@@ -112,6 +112,11 @@ class Relabelled:
     def device(self) -> torch.device | str:
         """Where the chosen recommender scores."""
         return device_of(self.model)
+
+    @property
+    def name(self) -> str:
+        """What messages call it: as its chosen round."""
+        return name_of(self.model)
 
     @property
     def best_epoch(self) -> int:

@@ -1,6 +1,7 @@
 """Records: what names them, and that they appear whole or not at all."""
 
 import errno
+import hashlib
 import json
 import math
 import os
@@ -39,6 +40,19 @@ def test_a_key_that_came_later_leaves_the_names_of_earlier_runs_alone(path, valu
     config = composed(*["noise=add"] * (group == "noise"), f"{path}={value}")[0]
     earlier = config | {group: {key: kept for key, kept in config[group].items() if key != name}}
     assert cache.key(earlier, "d") == cache.key(config, "d")
+
+
+@pytest.mark.parametrize("target", cache.FORMER)
+def test_a_parameter_that_went_still_stands_in_the_name_and_in_no_config(target):
+    """Names and configs of records that were made with it, and of those made today, are the same."""
+    now = {"denoiser": {"_target_": target, "rounds": 2}, "seed": 0}
+    made = {"denoiser": now["denoiser"] | cache.FORMER[target], "seed": 0}
+    assert cache.key(now, "d") == cache.key(made, "d") != cache.key({**now, "denoiser": {"_target_": "x"}}, "d")
+    text = json.dumps([made, "d"], sort_keys=True)
+    assert cache.key(now, "d") == hashlib.sha256(text.encode()).hexdigest()[:16]
+    assert cache.current(made) == cache.current(now) == now
+    other = {"denoiser": made["denoiser"] | {"restart": False}}
+    assert cache.current(other)["denoiser"]["restart"] is False  # which today's constructor refuses
 
 
 def test_the_data_are_part_of_the_key_and_their_place_is_not():

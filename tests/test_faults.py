@@ -18,7 +18,8 @@ from commands import TINY, composed, environment, execute, python, typed
 from recot import cache, experiment, track
 from recot.compose import CONF
 from recot.data.split import ratio
-from recot.learn import Diverged
+from recot.evaluate import Diverged
+from recot.files import read_sealed
 from recot.schema import RequestError
 
 STATED = textwrap.dedent("""
@@ -202,9 +203,8 @@ LATE = """
         def after(self, loss, batch):
             return loss * torch.nan if self.epochs == 2 else loss
 
-        def after_epoch(self, train, score):
+        def after_epoch(self):
             self.epochs += 1
-            return train
 """
 
 
@@ -217,7 +217,7 @@ def test_row_16_a_loss_that_becomes_nan_stops_the_run_and_keeps_the_last_good_ch
     folder = tmp_path / "runs" / record["key"]
     assert record["status"] == "diverged" and "Traceback" in record["traceback"]
     assert len((folder / "epochs.csv").read_text().splitlines()) == 3
-    weights = torch.load(folder / "last.ckpt", weights_only=True)
+    weights = torch.load(read_sealed(folder / "last.ckpt"), weights_only=True)
     assert weights["epoch"] == 1 and all(tensor.isfinite().all() for tensor in weights["state_dict"].values())
 
 

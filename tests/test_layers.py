@@ -7,9 +7,10 @@ import pytest
 
 ROOT = Path(__file__).parent.parent / "recot"
 BELOW = {  # unit -> units it may import besides itself; the order is that of the layers, lowest first
-    "ot": set(), "nn": set(), "losses": {"nn"}, "files": set(), "limits": set(),
+    "ot": set(), "nn": set(), "losses": {"nn"}, "files": set(), "limits": set(), "signature": set(),
+    "schema": {"signature"},
     "data": {"files"},
-    "metrics": {"data"}, "training": set(), "allocator": set(),
+    "metrics": {"data"}, "training": {"schema"}, "allocator": set(),
     "networks": {"nn", "data", "limits"},
     "closed": {"data", "limits"},
     "denoise": {"ot", "nn", "data", "limits"},
@@ -17,9 +18,9 @@ BELOW = {  # unit -> units it may import besides itself; the order is that of th
     "contrast": {"nn", "data", "limits"},
     "sequential": {"objectives", "contrast", "losses", "nn", "data", "limits"},
     "evaluate": {"metrics", "data"},
-    "learn": {"training", "evaluate", "nn", "data", "files"},
+    "stored": {"files"}, "learn": {"stored", "training", "evaluate", "nn", "data", "files", "schema"},
     "staged": {"evaluate", "data"}, "truth": {"evaluate", "data"},
-    "cache": {"files"}, "track": set(), "signature": set(), "schema": {"signature"}, "sources": {"signature"},
+    "cache": {"files"}, "track": set(), "sources": {"signature"},
     "report": set(),
     "outputs": {"files", "cache", "evaluate", "learn", "staged", "data"},
     "experiment": {"files", "cache", "sources", "report", "track", "outputs", "learn", "staged", "evaluate", "truth",

@@ -20,9 +20,6 @@ RUNS = {
     "a network": ("model=bprmf",),
     "transport": ("model=sclrec",),
     "a graph whose pairs were relabelled": ("model=lightgcn", "denoiser=iterative", "denoiser.a=0.5"),
-    "a graph whose pairs changed while it was trained": (
-        "model=lightgcn", "denoiser=iterative", "denoiser.restart=false", "denoiser.first=1", "denoiser.every=1",
-        "denoiser.a=0.5"),
     "an autoencoder that was refitted": ("model=cdae", "protocol=denoise", "denoiser=prorec",
                                          "denoiser.score_map=sigmoid"),
     "sequences": ("model=sasrec", "protocol=sequence"),

@@ -100,9 +100,8 @@ def test_ir_is_rounds_of_fresh_networks_written_out():
     assert "kept" in model.history[-1] and "kept" not in model.history[0]
 
 
-def test_the_preset_is_staged_and_without_restart_it_is_one_network():
+def test_the_preset_is_staged():
     assert isinstance(build(composed("model=ir")[0]), Relabelled)
-    assert isinstance(build(composed("model=ir", "denoiser.restart=false")[0]), Gradient)
 
 
 PROGRAM = """

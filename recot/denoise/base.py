@@ -1,4 +1,4 @@
-"""The supervision: four moments at which a denoiser may step in, and all of them do nothing here."""
+"""The supervision: the moments at which a denoiser may step in, and all of them do nothing here."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from recot.data.interactions import Interactions
 
 
 class Denoiser(nn.Module):
-    """Leaves every batch, loss and training set as it is (``denoiser=none``).
+    """Leaves every batch and loss as it is (``denoiser=none``).
 
     Subclasses override the moments they need. State that has to survive an interruption lives in buffers or
     parameters, so that checkpoints hold it.
@@ -36,12 +36,8 @@ class Denoiser(nn.Module):
     def after_step(self, network: nn.Module) -> None:
         """Called when the optimiser has moved the network."""
 
-    def after_epoch(self, train: Interactions, network: nn.Module) -> Interactions:
-        """The training set of the next epoch; a new object where it differs.
-
-        Called without gradients; ``network`` is in evaluation mode, so that ``network.score(query)`` ranks.
-        """
-        return train
+    def after_epoch(self) -> None:
+        """Called at the end of an epoch, before :meth:`report`."""
 
     def report(self) -> dict[str, float]:
         """Scalars worth a line in the history of the run, read once an epoch."""
@@ -52,21 +48,17 @@ class Relabelling(Denoiser):
     """A denoiser that decides, between two fits, what to train on next; subclasses define :meth:`relabel`.
 
     Args:
-        rounds: how often to relabel.
-        restart: fit a fresh model after each relabelling (``staged.Relabelled`` does); False goes on with the same one.
-        first, every: without ``restart``, relabel after the epochs ``first``, ``first + every``, ...
+        rounds: how often to relabel; ``staged.Relabelled`` fits a fresh model after each.
 
     Raises:
-        ValueError: a number is below 1.
+        ValueError: ``rounds`` is below 1.
     """
 
-    def __init__(self, rounds: int, restart: bool, first: int, every: int):
+    def __init__(self, rounds: int):
         super().__init__()
-        for name, value in (("rounds", rounds), ("first", first), ("every", every)):
-            if value < 1:
-                raise ValueError(f"denoiser.{name} = {value} is out of range; it has to be 1 or more")
-        self.rounds, self.restart, self.first, self.every = rounds, restart, first, every
-        self.epoch = 0
+        if rounds < 1:
+            raise ValueError(f"denoiser.rounds = {rounds} is out of range; it has to be 1 or more")
+        self.rounds = rounds
         self.told: dict[str, float] = {}
 
     def relabel(self, original: Interactions, current: Interactions, network: Any) -> Interactions:
@@ -77,27 +69,7 @@ class Relabelling(Denoiser):
         """
         raise TypeError(f"{type(self).__name__} has to define relabel(original, current, network)")
 
-    def bind(self, network: nn.Module, train: Interactions) -> None:
-        """Remember what was observed."""
-        self.original = train
-
-    def after_epoch(self, train: Interactions, network: nn.Module) -> Interactions:
-        """Without ``restart``: relabel where the schedule says so."""
-        self.epoch += 1
-        number, rest = divmod(self.epoch - self.first, self.every)
-        if self.restart or rest or not 0 <= number < self.rounds:
-            return train
-        return self.relabel(self.original, train, network)
-
     def report(self) -> dict[str, float]:
         """What the last relabelling did, once."""
         told, self.told = self.told, {}
         return told
-
-    def get_extra_state(self) -> dict[str, int]:
-        """The counter a checkpoint has to hold."""
-        return {"epoch": self.epoch}
-
-    def set_extra_state(self, state: dict[str, int]) -> None:
-        """Put the counter back."""
-        self.epoch = state["epoch"]

@@ -26,9 +26,7 @@ class IterativeRelabelling(Relabelling):
         a, b: shares of a user's observed items that are surely positive and surely not; one item at least each.
         plus: unobserved items added per user, or as many as there are.
         lam: an item is positive where ``lam * distance to the positives < distance to the others``.
-        rounds: how often to relabel.
-        restart: train a fresh network after each relabelling, as the authors do; False goes on with the same one.
-        first, every: without ``restart``, relabel after the epochs ``first``, ``first + every``, ...
+        rounds: how often to relabel and train a fresh network.
 
     Raises:
         ValueError: a parameter is out of its range.
@@ -42,9 +40,8 @@ class IterativeRelabelling(Relabelling):
     and b = .1. What SCLRec ran is not said. Where a + b > 1 makes an item both, it is positive.
     """
 
-    def __init__(self, a: float = 0.7, b: float = 0.1, plus: int = 2, lam: float = 1.0, rounds: int = 2,
-                 restart: bool = True, first: int = 30, every: int = 20):
-        super().__init__(rounds, restart, first, every)
+    def __init__(self, a: float = 0.7, b: float = 0.1, plus: int = 2, lam: float = 1.0, rounds: int = 2):
+        super().__init__(rounds)
         check("denoiser", ("a", a, 0 <= a <= 1, "is a share of the items of a user; give 0 to 1"),
               ("b", b, 0 <= b <= 1, "is a share of the items of a user; give 0 to 1"),
               ("plus", plus, plus >= 0, "is a number of items; give 0 or more"),

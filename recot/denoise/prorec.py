@@ -80,8 +80,6 @@ class ProRec(Relabelling):
             ``softmax_rowmax`` for logits of a row.
         origin: the weights that are scaled: ``original`` ones in every round, or those of the ``previous`` round.
         rounds: how often to relabel and fit again.
-        restart: fit a fresh model after each relabelling; False lets a network train on.
-        first, every: without ``restart``, relabel after the epochs ``first``, ``first + every``, ...
         n_iters, tolerance: of ``sinkhorn``: rounds at most, and the error of the rows at which to stop.
         exact_users: of ``exact``: users in a block, whose marginals are uniform.
 
@@ -105,10 +103,9 @@ class ProRec(Relabelling):
                  plan: Literal["relaxed", "row", "sinkhorn", "exact"] = "relaxed", rank: int | None = None,
                  gap_scale: Literal["none", "n", "row_max"] = "none",
                  score_map: Literal["identity", "sigmoid", "softmax_rowmax"] = "identity",
-                 origin: Literal["original", "previous"] = "original", rounds: int = 1, restart: bool = True,
-                 first: int = 30, every: int = 20, n_iters: int = 50, tolerance: float = 1e-3,
-                 exact_users: int = 1000):
-        super().__init__(rounds, restart, first, every)
+                 origin: Literal["original", "previous"] = "original", rounds: int = 1, n_iters: int = 50,
+                 tolerance: float = 1e-3, exact_users: int = 1000):
+        super().__init__(rounds)
         check("denoiser", ("gamma", gamma, gamma > 0, "is a temperature, which divides; give more than 0, as 0.1"),
               ("lam", lam, 0 <= lam <= 1, "is the share of a weight that stays; give 0 to 1"),
               ("beta", beta, beta >= 0, "would trust noise more; give 0 or more, for example 20"),

@@ -173,10 +173,9 @@ class SoftMatching(Denoiser):
             slow.lerp_(fast, 1 - momentum)
         self.step += 1
 
-    def after_epoch(self, train: Interactions, network: nn.Module) -> Interactions:
-        """Count the epoch; the training set stays."""
+    def after_epoch(self) -> None:
+        """Count the epoch."""
         self.epoch += 1
-        return train
 
     def report(self) -> dict[str, float]:
         """``popularity_effect`` of the first batch since the last report."""

@@ -48,7 +48,7 @@ class TwoTower(nn.Module):
     similarity: Similarity
 
     def bind(self, train: Interactions) -> None:
-        """Meet the training set: before the first step, and again whenever a denoiser has changed it (a graph)."""
+        """Meet the training set: before the first step, and again with weights that are put back (a graph)."""
 
     def after_step(self) -> None:
         """Called when the optimiser has moved the parameters (a slowly moving target)."""

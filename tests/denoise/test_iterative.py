@@ -111,29 +111,7 @@ def test_marks_and_times_follow_the_pairs(rng):
                                         (1, 2, 7, True)]
 
 
-def test_without_restart_it_relabels_after_the_epochs_of_its_schedule_and_reports(rng):
-    original = pairs_of([[0, 2, 5], [1, 2], [3, 4]], 6)
-    network = network_of(torch.randn(3, 2, generator=rng).tolist(), torch.randn(6, 2, generator=rng).tolist())
-    denoiser, changed, train = IterativeRelabelling(restart=False, first=2, every=3, rounds=2), [], original
-    denoiser.bind(network, original)
-    with torch.no_grad():
-        for epoch in range(1, 12):
-            now = denoiser.after_epoch(train, network)
-            if now is not train:
-                changed.append(epoch)
-                assert denoiser.report()["kept"] > 0 and denoiser.report() == {}
-            train = now
-    assert changed == [2, 5]
-
-
-def test_with_restart_the_epochs_of_one_network_change_nothing():
-    original = pairs_of([[0, 1]], 3)
-    denoiser = IterativeRelabelling(first=1)
-    denoiser.bind(None, original)
-    assert all(denoiser.after_epoch(original, None) is original for _ in range(5))
-
-
-@pytest.mark.parametrize("wrong", [{"rounds": 0}, {"every": 0}])
+@pytest.mark.parametrize("wrong", [{"rounds": 0}])
 def test_numbers_out_of_range_are_refused(wrong):
     with pytest.raises(ValueError, match="is out of range; it has to be 1 or more"):
         IterativeRelabelling(**wrong)

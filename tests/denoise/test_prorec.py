@@ -280,22 +280,10 @@ def test_relabelling_does_not_raise_what_the_paper_s_second_proposition_says_it_
 
 
 @pytest.mark.parametrize(("name", "value"), [
-    ("rounds", 0), ("first", 0), ("every", 0)])
+    ("rounds", 0)])
 def test_parameters_out_of_range_are_refused(name, value):
     with pytest.raises(ValueError, match=f"denoiser.{name} = .* is out of range; it has to be"):
         ProRec(**{name: value})
-
-
-def test_without_a_restart_it_relabels_at_its_epochs():
-    train, scores = some()
-    denoiser = ProRec(restart=False, first=2, every=3, rounds=2)
-    denoiser.bind(scores, train)
-    changed = [denoiser.after_epoch(train, scores) is not train for _ in range(9)]
-    assert changed == [False, True, False, False, True, False, False, False, False]
-    state = denoiser.get_extra_state()
-    fresh = ProRec(restart=False, first=2, every=3, rounds=2)
-    fresh.set_extra_state(state)
-    assert fresh.epoch == 9
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library has another heap")

@@ -222,7 +222,7 @@ def test_ramped_momentum_starts_low(network, train):
 def test_warm_up_epochs_are_plain_infonce(rng, network, train):
     denoiser, batch = bound(network, train, warmup_epochs=1), next(pairs(train, 8, rng))
     assert denoiser.before(batch, network).targets is None
-    denoiser.after_epoch(train, network)
+    denoiser.after_epoch()
     assert denoiser.before(batch, network).targets is not None
 
 
