@@ -10,8 +10,9 @@ from typing import Any
 from filelock import FileLock
 
 from recot import collect, pictures, render, runner
-from recot.cache import Runs, write_whole
+from recot.cache import Runs
 from recot.collect import HEADER, NO_DATA, NOT_RUN, RUN_HEADER, TEST_HEADER, Cell, Line
+from recot.files import write_whole
 from recot.notes import notes
 from recot.plan import Planner, Request
 from recot.spec import Artifact, Column, Row, printed

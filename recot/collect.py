@@ -12,8 +12,9 @@ from typing import Any
 
 import pandas as pd
 
-from recot.cache import Runs, write_whole
+from recot.cache import Runs
 from recot.compare import holm, paired_test
+from recot.files import write_whole
 from recot.spec import Artifact, Column, Row, printed
 
 HEADER = ("table", "row", "column", "metric", "seeds", "mean", "std", "paper", "delta", "verdict", "key")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import platform
+import secrets
 import shutil
 import time
 import traceback
@@ -18,8 +20,7 @@ import hydra.utils
 import torch
 from torch import Tensor
 
-from recot import cache, outputs, sources
-from recot.allocator import GiveBack, Peak, keep_freed
+from recot import allocator, cache, files, outputs, report, sources, track
 from recot.closed.popularity import Popularity
 from recot.data.dataset import Dataset
 from recot.data.interactions import Interactions
@@ -28,9 +29,7 @@ from recot.denoise.base import Denoiser
 from recot.evaluate import Diverged, Recommender, evaluate
 from recot.learn import Gradient, History
 from recot.networks.base import TwoTower
-from recot.report import Bar
 from recot.staged import Relabelled
-from recot.track import Guarded
 from recot.truth import noise_auc, score_pairs
 
 log = logging.getLogger(__name__)
@@ -137,47 +136,105 @@ def run(config: dict[str, Any], choices: Mapping[str, str], command: str) -> dic
     Raises:
         Exception: whatever the run raised, after a record of it was written.
     """
-    keep_freed()
-    peak = Peak()
+    allocator.keep_freed()
+    peak = allocator.Peak()
     rehearse(config)
     commit, today = sources.commit(), source_digest(config)  # of the code that is loaded; files may change meanwhile
     source = make(config["data"])
     key, runs = cache.key(config, source.digest()), cache.Runs(config["paths"]["runs"])
-    with runs.lock(key):
+    folder = runs.folder(key)
+    if not config["force"] and (found := finished(runs, key)):
+        return shown(found, folder, today)
+    with runs.lock(key), runs.writing(key):
         earlier = runs.get(key)
-        if earlier and earlier["status"] == "done" and not config["force"]:
-            if today not in (earlier.get("sources"), earlier.get("repeated")):
-                log.warning("%s was made by code that has changed since; force=true makes it again", runs.folder(key))
-            return {**earlier, "fresh": False}
-        folder = runs.folder(key)
-        code = folder / "code"
-        used = code.read_text() if code.exists() and resumable(folder) else today
-        if config["force"] and used != today:
-            forget(folder)  # but a forced run by this very code that was interrupted resumes
-            used = today
-        if used != today:
-            log.warning("%s was begun by code that has changed since; force=true begins anew", folder)
-            used += f"+{today}" * (not used.endswith(today))
-        cache.write_whole(code, used.encode())
-        made = {"commit": commit, "sources": used}
-        kept = earlier is not None and earlier["status"] == "done"  # a failed force=true costs no good record
-        epochs = "again.csv" if kept else "epochs.csv"
+        kept = earlier if earlier and earlier["status"] == "done" else None  # a failed force=true costs no good record
+        if kept and not config["force"]:  # another process has finished it meanwhile
+            return shown(kept, folder, today)
+        begun = begin(folder, today, config["force"], kept)
         record = {"key": key, **{group: choices.get(group) for group in (
             "model", "loss", "denoiser", "data", "protocol", "noise")}, "seed": config["seed"], "status": "running",
             "command": command, "config": cache.relevant(config)}
+        made = {"commit": commit, **begun}
         try:
-            record |= attempt(config, source, key, folder, epochs) | provenance(config, peak) | made
-            if kept and (folder / epochs).exists():
-                (folder / epochs).replace(folder / "epochs.csv")
-            runs.put(key, record)
-        except (Exception, KeyboardInterrupt) as error:
-            status = {Diverged: "diverged", KeyboardInterrupt: "interrupted"}.get(type(error), "failed")
+            with runs.draft(key) as left:
+                found = attempt(config, source, key, folder, "again.csv" if kept else "epochs.csv", left)
+                record = runs.publish(key, record | found | provenance(config, peak) | made)
+        except BaseException as error:
             if not kept:
-                runs.put(key, record | {"status": status, "error": f"{type(error).__name__}: {error}",
-                                        "traceback": traceback.format_exc()} | provenance(config, peak) | made)
+                stopped = "failed" if isinstance(error, Exception) else "interrupted"
+                note(runs, key, record | {"status": "diverged" if isinstance(error, Diverged) else stopped,
+                                          "error": f"{type(error).__name__}: {error}",
+                                          "traceback": traceback.format_exc()} | provenance(config, peak) | made)
             raise
+        runs.settle(key)
         forget(folder)
         return {**record, "fresh": True}
+
+
+def finished(runs: cache.Runs, key: str) -> dict[str, Any] | None:
+    """The record of a run that is done, or None; what a run would resume from is removed where it is still there."""
+    record = runs.get(key)
+    if record is None or record["status"] != "done":
+        return None
+    if resumes(runs.folder(key)) or runs.unsettled(key):
+        try:
+            with runs.lock(key):
+                forget(runs.folder(key))
+                record = runs.get(key) or record
+        except OSError as error:
+            log.warning("what was left of an earlier start stays: %s", error)
+    return record
+
+
+def shown(record: dict[str, Any], folder: Path, today: str) -> dict[str, Any]:
+    """What :func:`run` returns of a run that was finished before; says where its code has changed."""
+    if today not in (record.get("sources"), record.get("repeated")):
+        log.warning("%s was made by code that has changed since; force=true makes it again", folder)
+    return {**record, "fresh": False}
+
+
+def note(runs: cache.Runs, key: str, record: Mapping[str, Any]) -> None:
+    """Write the record of a failure; where that fails as well, the first failure is what the user has to know."""
+    try:
+        runs.put(key, record)
+    except OSError as error:
+        log.warning("there is no record of this failure: %s", error)
+
+
+def begin(folder: Path, today: str, force: bool, kept: Mapping[str, Any] | None) -> dict[str, str]:
+    """Name an attempt and the code it goes by, in the file ``code``; an earlier one that can be goes on.
+
+    A forced one goes on only where it was begun by this very code and has not ended in the record that is there.
+
+    Args:
+        today: digest of the code. kept: the record of the finished run that is made again.
+
+    Returns:
+        ``attempt``, its name, and ``sources``, the digests of the codes it went by.
+
+    Raises:
+        ValueError: the file is damaged, and the run is not forced.
+    """
+    code, before = folder / "code", None
+    if resumable(folder) and code.exists():
+        try:
+            before = json.load(files.read_sealed(code))
+        except ValueError as error:
+            if not force:
+                raise ValueError(f"{error}; force=true begins this run anew") from error
+    if force and (before is None or before["sources"] != today or before["attempt"] == (kept or {}).get("attempt")):
+        forget(folder)
+        before = None
+    begun = before or {"attempt": secrets.token_hex(8), "sources": today}
+    if not begun["sources"].endswith(today):
+        log.warning("%s was begun by code that has changed since; force=true begins anew", folder)
+        begun["sources"] += f"+{today}"
+    files.write_sealed(code, lambda stream: stream.write(json.dumps(begun).encode()))
+    return begun
+
+
+REST = ("last.ckpt", "fitted.pt", "code", "again.csv", "round*", "refit")
+"""Patterns of what an attempt leaves where it is stopped, and a finished one does not."""
 
 
 def resumable(folder: Path) -> bool:
@@ -185,25 +242,35 @@ def resumable(folder: Path) -> bool:
     return any(folder.glob("**/last.ckpt")) or any(folder.glob("**/fitted.pt"))
 
 
+def resumes(folder: Path) -> list[Path]:
+    """What an attempt left in a folder."""
+    return [place for pattern in REST for place in folder.glob(pattern)]
+
+
 def forget(folder: Path) -> None:
-    """Remove what a run would resume from."""
-    for name in ("last.ckpt", "fitted.pt", "code", "again.csv"):
-        (folder / name).unlink(missing_ok=True)
-    for stage in (*folder.glob("round*"), *folder.glob("refit")):
-        shutil.rmtree(stage)
+    """Remove what a run would resume from; its ``code`` last, which says whose the others are."""
+    for place in sorted(resumes(folder), key=lambda place: place.name == "code"):
+        if place.is_dir() and not place.is_symlink():
+            shutil.rmtree(place)
+        else:
+            place.unlink()
 
 
-def attempt(config: dict[str, Any], source: Any, key: str, folder: Path,
-            epochs: str = "epochs.csv") -> dict[str, Any]:
-    """Train and evaluate; the parts of the record that come out of it. The file ``epochs`` gets a line per epoch.
+def attempt(config: dict[str, Any], source: Any, key: str, folder: Path, epochs: str = "epochs.csv",
+            left: Path | None = None) -> dict[str, Any]:
+    """Train and evaluate; the parts of the record that come out of it.
 
     Where the protocol says ``refit``, validation answers come from the first fit, and all else from the second.
+
+    Args:
+        folder: where the run keeps what it needs to resume, and the file ``epochs``, which gets a line per epoch.
+        left: where the files go that the run leaves, or None to leave none.
     """
     start = time.monotonic()
     dataset = source.load()
     split = whole = ask_questions(config, dataset)
-    bar, give_back = Bar(config["trainer"], config["protocol"]["monitor"]), GiveBack()
-    with Guarded(make(config["logger"])) as tracker:
+    bar, give_back = report.Bar(config["trainer"], config["protocol"]["monitor"]), allocator.GiveBack()
+    with track.Guarded(make(config["logger"])) as tracker:
         tracker.start(key, config, folder)
 
         def observe(history: History) -> None:
@@ -227,18 +294,8 @@ def attempt(config: dict[str, Any], source: Any, key: str, folder: Path,
         means = {name: average(found) for name, found in values.items()}
         tracker.finish({f"{name}/{metric}": mean for name in means for metric, mean in means[name].items()})
     floor = answers(Popularity().fit(split), split.valid, config) | answers(Popularity().fit(whole), whole.test, config)
-    for questions in (split.valid, *whole.test):
-        outputs.save_answers(folder / f"{questions.name}.parquet", dataset, whole.train, questions,
-                             values[questions.name])
-    chosen = model.model if isinstance(model, Relabelled) else model
-    if isinstance(chosen, Gradient):
-        chosen.save(folder / "weights.pt")
-    if isinstance(model, Relabelled):
-        outputs.save_pairs(folder / "pairs.parquet", dataset, model)
-    else:
-        (folder / "pairs.parquet").unlink(missing_ok=True)  # of an earlier run; it would be taken for this one's
-    if isinstance(model, Relabelled):
-        outputs.save_lists(folder / "lists.parquet", dataset, whole.test[0], whole.train.n_items, model)
+    if left is not None:
+        outputs.save(left, dataset, split.valid, whole, first, model, values)
     history: History = getattr(first, "history", [])
     told = next((row for row in history if config["protocol"]["monitor"] in row), {})  # see repeat.departure
     spent = elapsed(first) or fitted - start
@@ -333,7 +390,7 @@ def source_digest(config: Mapping[str, Any]) -> str:
     return sources.digest(cache.relevant(config), [(__name__, "attempt")], unused)
 
 
-def provenance(config: Mapping[str, Any], peak: Peak) -> dict[str, Any]:
+def provenance(config: Mapping[str, Any], peak: allocator.Peak) -> dict[str, Any]:
     """What a result may depend on besides its config and its code, and the memory it took."""
     cuda = descends(config) and config["trainer"]["device"] != "cpu" and torch.cuda.is_available()
     return {

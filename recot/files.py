@@ -28,7 +28,7 @@ def write_whole(file: Path, content: Content) -> None:
     writer lives, which is how :func:`sweep` knows one that a killed process left.
 
     Raises:
-        OSError: the folder cannot be written; nothing is left behind.
+        OSError: the folder cannot be written; it names the file, and nothing is left behind.
     """
     aside, stream = _new_beside(file)
     try:
@@ -40,10 +40,12 @@ def write_whole(file: Path, content: Content) -> None:
             stream.flush()
             os.fsync(stream.fileno())
             os.replace(aside, file)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, OSError) and error.filename is None:  # as of a full disk, which says not where
+            error.filename = str(file)
         aside.unlink(missing_ok=True)
         raise
-    sync_folder(file.parent)
+    sync(file.parent)
 
 
 def _new_beside(file: Path) -> tuple[Path, BinaryIO]:
@@ -57,11 +59,14 @@ def _new_beside(file: Path) -> tuple[Path, BinaryIO]:
         stream.close()
 
 
-def sync_folder(folder: Path) -> None:
-    """Make the names in ``folder`` last through a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync(place: Path) -> None:
+    """Make the content of a file, or the names in a folder, last through a power cut."""
+    descriptor = os.open(place, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        error.filename = str(place)
+        raise
     finally:
         os.close(descriptor)
 

@@ -11,15 +11,35 @@ from typing import Any
 import pandas as pd
 from torch import Tensor
 
-from recot.cache import write_whole
 from recot.data.dataset import Dataset
 from recot.data.interactions import Interactions
-from recot.data.split import EvalSet
-from recot.evaluate import recommended
-from recot.learn import History
+from recot.data.split import EvalSet, Split
+from recot.evaluate import Recommender, recommended
+from recot.files import write_whole
+from recot.learn import Gradient, History
 from recot.staged import Relabelled
 
 LIST = 6  # items of a list in ProRec's case study
+
+
+def save(folder: Path, dataset: Dataset, valid: EvalSet, whole: Split, first: Recommender, model: Recommender,
+         values: Mapping[str, Mapping[str, Tensor]]) -> None:
+    """All files of a run that is fitted and graded, into an empty folder.
+
+    Args:
+        valid: the validation questions, answered by ``first``. whole: what ``model`` was trained on, and the test
+            questions. values: every user's value of every metric, by set.
+    """
+    if history := getattr(first, "history", []):
+        save_history(folder / "epochs.csv", history)
+    for questions in (valid, *whole.test):
+        save_answers(folder / f"{questions.name}.parquet", dataset, whole.train, questions, values[questions.name])
+    chosen = model.model if isinstance(model, Relabelled) else model
+    if isinstance(chosen, Gradient):
+        chosen.save(folder / "weights.pt")
+    if isinstance(model, Relabelled):
+        save_pairs(folder / "pairs.parquet", dataset, model)
+        save_lists(folder / "lists.parquet", dataset, whole.test[0], whole.train.n_items, model)
 
 
 def save_history(file: Path, history: History) -> None:

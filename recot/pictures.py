@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from recot.cache import write_whole
 from recot.collect import Line
+from recot.files import write_whole
 from recot.render import Lines, by_data, indexed, sorted_by_value
 from recot.spec import Artifact, Column, Row
 
@@ -66,10 +67,8 @@ def save(panels: Any, artifact: Artifact, folder: Path) -> None:
     if artifact.planted:
         panels.suptitle("planted data, tiny settings")
     for suffix, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
-        aside = folder / f".{artifact.name}.{suffix}"
-        panels.savefig(aside, format=suffix, metadata=metadata, dpi=150)
-        write_whole(folder / f"{artifact.name}.{suffix}", aside.read_bytes())
-        aside.unlink()
+        write_whole(folder / f"{artifact.name}.{suffix}",
+                    partial(panels.savefig, format=suffix, metadata=metadata, dpi=150))
     pyplot.close(panels)
 
 

@@ -112,12 +112,7 @@ def restore(folder: str | Path, words: Sequence[str] = ()) -> Finished:
             outside recot that its words do not trust.
     """
     folder = Path(folder)
-    record = cache.Runs(folder.parent).get(folder.name)
-    if record is None:
-        raise RequestError(f"{folder} holds no record.json; give the folder or the key that recot.run printed")
-    if record["status"] != "done":
-        raise RequestError(f"{folder} is the record of a run that is {record['status']}; its command ends it: "
-                           f"{record['command']}")
+    record, weights, pairs = stored(folder)
     config = settings(record, words)
     source = experiment.make(config["data"])
     if cache.key(config, source.digest()) != record["key"]:
@@ -131,7 +126,26 @@ def restore(folder: str | Path, words: Sequence[str] = ()) -> Finished:
                            f"{record['command']} force=true")
     if config["protocol"].get("refit"):
         split = experiment.ask_again(config, dataset)
-    return Finished(fitted(config, record, dataset, split, folder), dataset, split)
+    return Finished(fitted(config, record, dataset, split, weights, pairs), dataset, split)
+
+
+def stored(folder: Path) -> tuple[dict[str, Any], Path | None, Path | None]:
+    """The record of a finished run and, where it left them, its weights and its training pairs, as it wrote them.
+
+    Raises:
+        RequestError: there is no finished run, or something in the folder is not what it wrote.
+    """
+    runs = cache.Runs(folder.parent)
+    try:
+        record = runs.get(folder.name)
+        if record is None:
+            raise RequestError(f"{folder} holds no record.json; give the folder or the key that recot.run printed")
+        if record["status"] != "done":
+            raise RequestError(f"{folder} is the record of a run that is {record['status']}; its command ends it: "
+                               f"{record.get('command', 'unknown')}")
+        return record, runs.file(folder.name, "weights.pt", record), runs.file(folder.name, "pairs.parquet", record)
+    except (ValueError, FileNotFoundError) as error:
+        raise RequestError(str(error)) from error
 
 
 def settings(record: Mapping[str, Any], words: Sequence[str] = ()) -> dict[str, Any]:
@@ -160,22 +174,28 @@ def settings(record: Mapping[str, Any], words: Sequence[str] = ()) -> dict[str, 
     return config
 
 
-def fitted(config: dict[str, Any], record: Mapping[str, Any], dataset: Dataset, split: Split,
-           folder: Path) -> Recommender:
-    """The model of a record: read where it left weights, fitted where it left none."""
+def fitted(config: dict[str, Any], record: Mapping[str, Any], dataset: Dataset, split: Split, weights: Path | None,
+           pairs: Path | None) -> Recommender:
+    """The model of a record: read where it left weights, fitted where it left none.
+
+    Raises:
+        RequestError: it is a network and left none.
+    """
     if config["protocol"].get("refit") and "rounds" in record:
         config["denoiser"]["rounds"] = record["rounds"][-1]["round"]  # chosen by questions that now train as well
     model = experiment.build(config)
     inner = model.make(None, lambda history: None) if isinstance(model, Relabelled) else model
     if isinstance(inner, Gradient):
-        return inner.load(folder / "weights.pt", trained_on(dataset, split.train, folder / "pairs.parquet"))
+        if weights is None:
+            raise RequestError(f"run {record['key']} left no weights.pt; make it again: {cache.again(record)}")
+        return inner.load(weights, trained_on(dataset, split.train, pairs))
     log.info("fitting %s again", record["model"])
     return model.fit(split.for_training())
 
 
-def trained_on(dataset: Dataset, train: Interactions, file: Path) -> Interactions:
+def trained_on(dataset: Dataset, train: Interactions, file: Path | None) -> Interactions:
     """The training pairs that a denoiser left in ``file``, or ``train`` where it changed none."""
-    if not file.exists():
+    if file is None:
         return train
     frame = pd.read_parquet(file)
     users, items = (torch.from_numpy(np.searchsorted(ids, frame[kind].to_numpy()))

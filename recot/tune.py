@@ -28,7 +28,7 @@ import yaml
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from recot import cache, compose
+from recot import cache, compose, files
 from recot.schema import RequestError
 from recot.space import METHOD, Space, setting
 
@@ -273,7 +273,7 @@ def write_table(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     writer.writeheader()
     writer.writerows(rows)
     file.parent.mkdir(parents=True, exist_ok=True)
-    cache.write_whole(file, text.getvalue().encode())
+    files.write_whole(file, text.getvalue().encode())
 
 
 def report(rows: Sequence[Mapping[str, Any]], space: Space, record: Mapping[str, Any]) -> None:
@@ -299,7 +299,7 @@ def keep(space: Space, config: Mapping[str, Any], file: Path, title: str, option
     head = f"# @package _global_\n# {title}\n# {shlex.join(['python', '-m', 'recot.tune', *typed, *options])}\n"
     verb = "replaced" if file.exists() else "written to"
     file.parent.mkdir(parents=True, exist_ok=True)
-    cache.write_whole(file, (head + yaml.safe_dump(content, sort_keys=False, allow_unicode=True)).encode())
+    files.write_whole(file, (head + yaml.safe_dump(content, sort_keys=False, allow_unicode=True)).encode())
     log.info("%s %s", verb, file)
 
 

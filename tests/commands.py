@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 from recot import experiment
+from recot.cache import Runs
 from recot.compose import composed
 
 TINY = ("trainer=smoke", "trainer.max_epochs=2", "data.n_users=60", "data.mean_activity=8")
@@ -15,6 +16,11 @@ def execute(runs, *overrides):
     config, choices = composed(*TINY, *overrides)
     config["paths"] = {"runs": str(runs), "cache": str(runs)}
     return experiment.run(config, choices, "python -m recot.run " + " ".join(overrides))
+
+
+def edit(runs, key, /, **changes):
+    """Change fields of a record in a folder of runs, as if the run had written it so."""
+    Runs(runs).put(key, Runs(runs).get(key) | changes)
 
 
 def environment(folder, **changes):

@@ -68,28 +68,28 @@ def test_the_key_does_not_depend_on_the_order_of_the_config(config):
 
 def test_a_record_with_nan_is_read_back_as_strict_json(tmp_path):
     runs = cache.Runs(tmp_path)
-    file = runs.put("k", {"a": math.nan, "b": [math.inf, 1.5], "c": {"ü": None}})
+    file = runs.put("k", {"status": "failed", "a": math.nan, "b": [math.inf, 1.5], "c": {"ü": None}})
     json.loads(file.read_text(), parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
-    assert runs.get("k") == {"a": "nan", "b": ["inf", 1.5], "c": {"ü": None}}
+    assert runs.get("k") == {"status": "failed", "a": "nan", "b": ["inf", 1.5], "c": {"ü": None}}
 
 
 def test_row_8_a_full_disk_leaves_the_old_record_and_no_rest(tmp_path, monkeypatch):
     runs = cache.Runs(tmp_path)
-    runs.put("k", {"status": "done"})
+    runs.put("k", {"status": "interrupted"})
 
     def full(descriptor):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match=r"k cannot be written \(.*No space left.*record.json.*RECOT_RUNS or paths.runs"):
         runs.put("k", {"status": "failed"})
-    assert runs.get("k") == {"status": "done"} and os.listdir(tmp_path / "k") == ["record.json"]
+    assert runs.get("k") == {"status": "interrupted"} and os.listdir(tmp_path / "k") == ["record.json"]
 
 
 def test_no_record_is_none_and_a_broken_one_is_an_error_with_a_remedy(tmp_path):
     runs = cache.Runs(tmp_path)
     assert runs.get("k") is None
-    runs.put("k", {}).write_text('{"status": "do')
+    runs.put("k", {"status": "failed"}).write_text('{"status": "do')
     with pytest.raises(ValueError, match="is not a record .*; delete it and run the same command again"):
         runs.get("k")
 

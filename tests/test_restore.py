@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import subprocess
 import sys
 
@@ -9,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from commands import environment, execute, python
+from commands import edit, environment, execute, python
 
 from recot import experiment
 from recot.compose import composed
@@ -119,9 +120,8 @@ def test_what_cannot_be_answered_is_refused(runs, tmp_path):
 
 
 def changed(folder, target, **changes):
-    target.mkdir()
-    record = json.loads((folder / "record.json").read_text()) | changes
-    (target / "record.json").write_text(json.dumps(record))
+    shutil.copytree(folder, target)
+    edit(target.parent, target.name, **changes)
     return target
 
 

@@ -9,7 +9,7 @@ import sys
 
 import pandas as pd
 import pytest
-from commands import TINY, composed, execute, typed
+from commands import TINY, composed, edit, execute, typed
 
 from recot import experiment, report, run
 from recot.cache import Runs, key
@@ -102,8 +102,7 @@ def test_a_closed_form_has_a_record_without_epochs(runs):
 
 def test_the_second_time_nothing_is_trained_and_force_trains_again(tmp_path):
     first = execute(tmp_path)
-    file = tmp_path / first["key"] / "record.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"seconds": -1.0}))
+    edit(tmp_path, first["key"], seconds=-1.0)
     second = execute(tmp_path)
     assert first["fresh"] and not second["fresh"] and second["seconds"] == -1.0
     third = execute(tmp_path, "force=true")

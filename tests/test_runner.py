@@ -121,19 +121,24 @@ def test_a_job_that_another_crew_has_claimed_but_not_begun_is_passed_over(jobs, 
         again.release()
 
 
+def finished(job):
+    """The least that the record of a finished run holds."""
+    return {"status": "done", "key": job.key, "command": job.command, "config": {}, "split": ""}
+
+
 def test_a_job_that_another_process_finished_meanwhile_is_not_run_again(jobs, runs):
     job, started = jobs("good"), []
-    runs.put(job.key, {"status": "done", "key": job.key})
+    runs.put(job.key, record := finished(job))
     outcomes = []
     carry_out([job], runs, done=outcomes.append, started=started.append)
-    assert started == [] and outcomes[0].error is None and runs.get(job.key) == {"status": "done", "key": job.key}
+    assert started == [] and outcomes[0].error is None and runs.get(job.key) == record
 
 
 def test_a_job_that_another_crew_has_made_again_by_the_same_code_is_not_made_a_third_time(jobs, runs):
     job = jobs("good")
     again = replace(job, config=job.config | {"force": True}, sources="today")
     for sources, times in (("today", 0), ("before", 1)):
-        runs.put(job.key, {"status": "done", "key": job.key, "sources": sources})
+        runs.put(job.key, finished(job) | {"sources": sources})
         started = []
         carry_out([again], runs, started=started.append)
         assert len(started) == times

@@ -10,7 +10,7 @@ import sys
 import textwrap
 
 import pytest
-from commands import environment, python
+from commands import edit, environment, python
 from test_runner import alive, child_processes, wait_for
 
 from recot import collect
@@ -166,8 +166,7 @@ def test_what_older_code_made_is_verified_by_its_first_epoch_and_loses_its_dagge
     assert tables(tmp_path, **variables).returncode == 0
 
     def change(row, **values):
-        file = tmp_path / "runs" / cells(tmp_path)[row, "recall@20"]["key"] / "record.json"
-        file.write_text(json.dumps(json.loads(file.read_text()) | values))
+        edit(tmp_path / "runs", cells(tmp_path)[row, "recall@20"]["key"], **values)
 
     def page():
         return (tmp_path / "results" / "toy" / "table2.md").read_text()
@@ -308,10 +307,7 @@ def test_row_25_runs_by_other_code_are_marked_and_fresh_runs_them_again(finished
     folder, _, _ = finished
     variables = spec(tmp_path)
     assert tables(tmp_path, **variables).returncode == 0
-    [old] = [path for path in (tmp_path / "runs").glob("*/record.json")
-             if json.loads(path.read_text())["model"] == "bprmf"]
-    record = json.loads(old.read_text())
-    old.write_text(json.dumps(record | {"sources": "other", "commit": "0123456789ab"}))
+    edit(tmp_path / "runs", cells(tmp_path)["bprmf", "recall@20"]["key"], sources="other", commit="0123456789ab")
     assert tables(tmp_path, "--render", **variables).returncode == 0
     page = (tmp_path / "results" / "toy" / "table2.md").read_text()
     assert page.count("†") == 3 and "commits 0123456789ab" in page  # two metrics and the note
@@ -325,9 +321,7 @@ def test_runs_of_different_splits_leave_their_table_as_it_was_until_they_are_mad
     variables = spec(tmp_path)
     assert tables(tmp_path, **variables).returncode == 0
     before = files(tmp_path)
-    [old] = [path for path in (tmp_path / "runs").glob("*/record.json")
-             if json.loads(path.read_text())["model"] == "bprmf"]
-    old.write_text(json.dumps(json.loads(old.read_text()) | {"sources": "other", "split": "0" * 16}))
+    edit(tmp_path / "runs", cells(tmp_path)["bprmf", "recall@20"]["key"], sources="other", split="0" * 16)
     refused = tables(tmp_path, "--render", **variables)
     assert refused.returncode == 1 and "toy/table2 is left as it was: " in refused.stderr
     assert "were run on different splits" in refused.stderr and "Traceback" not in refused.stderr

@@ -1,12 +1,11 @@
 """Tuning: what is tried, that only validation answers decide, and that a killed study goes on."""
 
 import csv
-import json
 import shutil
 
 import pytest
 import yaml
-from commands import TINY, composed, python
+from commands import TINY, composed, edit, python
 
 from recot import cache, compose, experiment, tune
 from recot.schema import RequestError
@@ -234,8 +233,7 @@ def test_a_trial_that_breaks_costs_only_itself_and_diverging_is_not_repeated(tmp
         "learning_rate"] > 1 else real(config, *rest))
     tune.tune(words, 2)
     assert table("bprmf-bpr-none") == first
-    record = tmp_path / "runs" / broken["key"] / "record.json"
-    record.write_text(json.dumps(json.loads(record.read_text()) | {"status": "failed"}))
+    edit(tmp_path / "runs", broken["key"], status="failed")
     with pytest.raises(pytest.fail.Exception, match="repeated"):
         tune.tune(words, 2)
 
