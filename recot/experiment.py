@@ -222,7 +222,8 @@ def begin(folder: Path, today: str, force: bool, kept: Mapping[str, Any] | None)
         except ValueError as error:
             if not force:
                 raise ValueError(f"{error}; force=true begins this run anew") from error
-    if force and (before is None or before["sources"] != today or before["attempt"] == (kept or {}).get("attempt")):
+    if force and resumes(folder) and (before is None or before["sources"] != today
+                                      or before["attempt"] == (kept or {}).get("attempt")):
         forget(folder)
         before = None
     begun = before or {"attempt": secrets.token_hex(8), "sources": today}
