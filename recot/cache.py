@@ -117,7 +117,7 @@ def read_record(file: Path) -> dict[str, Any]:
     try:
         if not stat.S_ISREG(file.lstat().st_mode):
             raise ValueError("a link or no plain file")
-        record = json.loads(file.read_bytes(), object_pairs_hook=distinct, parse_constant=strict)
+        record = json.loads(file.read_bytes().decode(), object_pairs_hook=distinct, parse_constant=strict)
         check_shape(record)
         if record.pop("seal", own := seal(record)) != own:
             raise ValueError("it was changed after it was written")
@@ -158,6 +158,8 @@ def check_shape(record: Any) -> None:
         raise ValueError(f"it holds a {type(record).__name__} and no fields")
     if missing := [name for name in NEEDED[record.get("status") == "done"] if name not in record]:
         raise ValueError(f"it has no {missing[0]}")
+    if "files" in record and "seal" not in record:  # one of before recot noted files had none
+        raise ValueError("it has lost its seal")
     for name, kind in TYPES.items():
         if name in record and (not isinstance(record[name], kind) or isinstance(record[name], bool)):
             raise ValueError(f"its {name} is no {kind.__name__}")

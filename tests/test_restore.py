@@ -137,6 +137,39 @@ def test_a_record_that_does_not_fit_is_refused(runs, tmp_path):
         restore(changed(folder, tmp_path / "c", **record))
 
 
+@pytest.mark.parametrize("name", ["weights.pt", "pairs.parquet", "record.json"])
+@pytest.mark.parametrize("damage", ["flip", "gone", "a link"])
+def test_files_that_the_run_did_not_write_are_refused_before_data_are_read(runs, tmp_path, name, damage, monkeypatch):
+    folder = tmp_path / "run"
+    shutil.copytree(folder_of(runs, *RUNS["a graph whose pairs were relabelled"]), folder)
+    file = folder / name
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 0x40
+    file.unlink()
+    if damage == "flip":
+        file.write_bytes(content)
+    elif damage == "a link":
+        file.symlink_to(runs / folder.name / name)
+    monkeypatch.setattr(experiment, "make", lambda *given: pytest.fail("something was built"))
+    said = "is not what this run wrote|is gone|is a link|is not a record .*; delete it|holds no record.json"
+    with pytest.raises(RequestError, match=said):
+        restore(folder)
+
+
+def test_what_is_not_of_the_run_is_not_read(runs, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(folder_of(runs, "model=lightgcn"), folder)
+    before = restore(folder).lists(3)
+    (folder / "pairs.parquet").write_bytes(b"of another run, whose pairs changed")
+    pd.testing.assert_frame_equal(restore(folder).lists(3), before)
+
+
+def test_a_network_without_weights_is_refused(runs, tmp_path):
+    folder = changed(folder_of(runs, "model=bprmf"), tmp_path / "a", files={})
+    with pytest.raises(RequestError, match="left no weights.pt; make it again: .* force=true"):
+        restore(folder)
+
+
 def test_a_file_that_moved_is_found_where_the_user_says(tmp_path):
     drawn = np.random.default_rng(0).integers(0, (30, 25), (400, 2))
     pairs = sorted({(f"u{user}", f"i{item}") for user, item in drawn})
