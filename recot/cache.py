@@ -38,10 +38,10 @@ PARTS = ("*.part", "round*/*.part", "refit/**/*.part")
 """Patterns of files that killed processes left half written."""
 
 TYPES = {"key": str, "status": str, "command": str, "config": dict, "seed": int, "split": str, "digest": str,
-         "epochs": int, "error": str, "sources": str, "files": dict}
+         "epochs": int, "error": str, "sources": str, "model": str, "rounds": list, "files": dict}
 """Types of the fields of a record."""
 
-NEEDED = {False: ("status",), True: ("status", "key", "command", "config", "split")}
+NEEDED = {False: ("status",), True: ("status", "key", "command", "config", "model", "split")}
 """Fields that a record has, and those that it has where its run is done."""
 
 
@@ -163,6 +163,9 @@ def check_shape(record: Any) -> None:
     for name, kind in TYPES.items():
         if name in record and (not isinstance(record[name], kind) or isinstance(record[name], bool)):
             raise ValueError(f"its {name} is no {kind.__name__}")
+    for row in record.get("rounds", ()):
+        if not isinstance(row, dict) or not isinstance(row.get("round"), int):
+            raise ValueError("its rounds have no numbers")
     for name, told in record.get("files", {}).items():
         if not isinstance(told, dict) or not isinstance(told.get("bytes"), int) or (
                 not isinstance(told.get("sha256"), str)):
@@ -369,12 +372,13 @@ class Runs:
         try:
             yield
         except OSError as error:
-            place = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes | Path) else None
-            if place is None or not (place == folder or folder in place.parents or place in folder.parents):
-                raise
-            if not folder.is_absolute() and not working_directory():
+            if isinstance(error, FileNotFoundError) and not folder.is_absolute() and not working_directory():
                 raise OSError(f"{folder} cannot be written: the working directory was deleted; change into a folder "
                               "that exists") from error
+            named = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes | Path) else None
+            place, own = named and named.absolute(), folder.absolute()
+            if place is None or not (place == own or own in place.parents or place in own.parents):
+                raise
             raise OSError(f"{folder} cannot be written ({error}); name another place for records with RECOT_RUNS or "
                           "paths.runs") from error
 

@@ -41,9 +41,11 @@ def write_whole(file: Path, content: Content) -> None:
             os.fsync(stream.fileno())
             os.replace(aside, file)
     except BaseException as error:
-        if isinstance(error, OSError) and error.filename is None:  # as of a full disk, which says not where
-            error.filename = str(file)
         aside.unlink(missing_ok=True)
+        cause = error.__context__ if isinstance(error, RuntimeError) else error  # what torch says of a full disk
+        if isinstance(cause, OSError):
+            cause.filename = cause.filename or str(file)  # a full disk does not say where
+            raise cause from None
         raise
     sync(file.parent)
 

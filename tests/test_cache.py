@@ -86,7 +86,8 @@ def test_row_8_a_full_disk_leaves_the_old_record_and_no_rest(tmp_path, monkeypat
     assert runs.get("k") == {"status": "interrupted"} and os.listdir(tmp_path / "k") == ["record.json"]
 
 
-DONE = {"status": "done", "key": "k", "command": "python -m recot.run model=bprmf", "config": {"seed": 0}, "split": "s"}
+DONE = {"status": "done", "key": "k", "command": "python -m recot.run model=bprmf", "config": {"seed": 0},
+        "model": "bprmf", "split": "s"}
 DAMAGED = {
     "empty": b"", "half": b'{"status": "do', "no fields": b"{}", "a list": b"[]", "a word": b'"done"', "null": b"null",
     "no UTF-8": b'{"status": "failed", "error": "\xff"}', "UTF-16": '{"status": "failed"}'.encode("utf-16"),
@@ -96,7 +97,9 @@ DAMAGED = {
     **{f"no {name}": json.dumps({kept: DONE[kept] for kept in DONE if kept != name}).encode() for name in DONE},
     **{f"{name} of another type": json.dumps(DONE | {name: value}).encode() for name, value in {
         "status": 1, "key": 1, "command": ["a"], "config": "a", "seed": "0", "epochs": True, "split": None,
-        "files": [], "digest": 1}.items()},
+        "files": [], "digest": 1, "model": None, "rounds": {}}.items()},
+    "rounds without numbers": json.dumps(DONE | {"rounds": [{"round": 0}, {}]}).encode(),
+    "rounds that are none": json.dumps(DONE | {"rounds": [1]}).encode(),
     "a file without a sum": json.dumps(DONE | {"seal": "", "files": {"weights.pt": {"bytes": 1}}}).encode(),
     "files without a seal": json.dumps(DONE | {"files": {}}).encode(),
     "another seal": json.dumps(DONE | {"seal": "0" * 64}).encode()}
@@ -239,11 +242,13 @@ def test_a_place_that_cannot_be_written_is_named_with_what_moves_it(tmp_path):
     assert not runs.busy("k")
 
 
-def test_a_folder_that_became_read_only_is_named_with_what_moves_it(tmp_path, monkeypatch):
-    runs, _ = published(tmp_path)
+@pytest.mark.parametrize("relative", [False, True])
+def test_a_folder_that_became_read_only_is_named_with_what_moves_it(tmp_path, monkeypatch, relative):
+    monkeypatch.chdir(tmp_path)
+    runs, _ = published("runs" if relative else tmp_path)
 
     def refuse(lock, timeout=-1):
-        raise OSError(errno.EROFS, "Read-only file system", lock.lock_file)
+        raise OSError(errno.EROFS, "Read-only file system", os.path.abspath(lock.lock_file))
 
     monkeypatch.setattr(cache.FileLock, "acquire", refuse)
     for use in (lambda: runs.lock("k").__enter__(), lambda: runs.claim("k"), lambda: runs.busy("k")):

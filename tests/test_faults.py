@@ -1,5 +1,6 @@
 """What goes wrong around a run, and what its user sees; rows are those of the project's list of faults."""
 
+import contextlib
 import csv
 import errno
 import json
@@ -162,6 +163,40 @@ def test_row_9_a_place_for_records_that_cannot_be_written_is_named_with_what_mov
     assert (tmp_path / "runs").read_text() == "a file"
 
 
+@pytest.mark.parametrize("error", [OSError(errno.EROFS, "Read-only file system", "runs/.lock"),
+                                   PermissionError(errno.EACCES, "Permission denied", "runs/.lock")], ids=repr)
+def test_row_9_a_finished_record_is_shown_where_nothing_can_be_written(error, tmp_path, monkeypatch, caplog):
+    first = execute(tmp_path, "model=popularity")
+
+    def refuse(*given, **more):
+        raise type(error)(error.errno, error.strerror, str(tmp_path / first["key"] / ".lock"))
+
+    monkeypatch.setattr(cache.FileLock, "acquire", refuse)
+    monkeypatch.setattr(cache.files, "write_whole", refuse)
+    assert execute(tmp_path, "model=popularity") == {**first, "fresh": False} and caplog.text == ""
+    (tmp_path / first["key"] / "last.ckpt").touch()  # of a process that was killed, and cannot be removed here
+    assert execute(tmp_path, "model=popularity") == {**first, "fresh": False}
+    assert caplog.text.count("RECOT_RUNS or paths.runs") == 1
+    with pytest.raises(OSError, match="cannot be written .*; name another place .* RECOT_RUNS or paths.runs"):
+        execute(tmp_path, "model=popularity", "force=true")
+
+
+@pytest.mark.parametrize("words", [("model=popularity",), ("model=bprmf",), ("model=popularity", "noise=flip",
+                                                                              "noise.ratio=2")])
+def test_bytes_that_are_no_text_in_a_command_and_a_folder_cost_no_record(words, tmp_path):
+    config, choices = composed(*TINY, *words)
+    place = tmp_path / "r\udce9"
+    config["paths"] = {"runs": str(place), "cache": str(tmp_path)}
+    command = f"python -m recot.run paths.runs={place}"
+    with contextlib.nullcontext() if words[-1] != "noise.ratio=2" else pytest.raises(ValueError, match="below 1"):
+        experiment.run(config, choices, command)
+    [folder] = (file.parent for file in place.glob("*/record.json"))
+    record = cache.Runs(place).get(folder.name)
+    assert record["command"].endswith(r"r\udce9") and record["command"].encode()
+    again = experiment.run(config, choices, command) if record["status"] == "done" else record
+    assert {**record, "fresh": False} == {**again, "fresh": False}
+
+
 def test_row_12_a_split_with_an_overlap_fails_the_run(tmp_path, monkeypatch):
     def leaky(interactions, **shares):
         split = ratio(interactions, **shares)
@@ -315,7 +350,7 @@ def test_row_8_a_full_disk_fails_the_run_and_spares_what_was_there(tmp_path, mon
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(OSError, match="cannot be written .*No space left.*code.*; name another .* RECOT_RUNS or"):
             execute(tmp_path, "force=true")
     assert cache.Runs(tmp_path).get(first["key"])["digest"] == first["digest"]
 

@@ -27,6 +27,26 @@ def test_a_writer_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("a", b"old")]
 
 
+@pytest.mark.parametrize("hidden", [False, True])
+def test_a_full_disk_is_told_with_the_file(tmp_path, hidden):
+    def full(stream):
+        try:
+            raise OSError(28, "No space left on device")
+        except OSError:
+            if not hidden:
+                raise
+            raise RuntimeError("unexpected pos 704 vs 598")  # as torch.save does  # noqa: B904
+
+    with pytest.raises(OSError, match="No space left on device: .*/a'$"):
+        files.write_whole(tmp_path / "a", full)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_of_the_writer_is_told_as_it_is(tmp_path):
+    with pytest.raises(RuntimeError, match="of its own"):
+        files.write_whole(tmp_path / "a", lambda stream: exec("raise RuntimeError('of its own')"))
+
+
 def test_a_link_in_the_place_of_a_file_is_replaced_and_not_followed(tmp_path):
     (tmp_path / "elsewhere").write_bytes(b"precious")
     (tmp_path / "a").symlink_to(tmp_path / "elsewhere")

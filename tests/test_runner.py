@@ -123,7 +123,7 @@ def test_a_job_that_another_crew_has_claimed_but_not_begun_is_passed_over(jobs, 
 
 def finished(job):
     """The least that the record of a finished run holds."""
-    return {"status": "done", "key": job.key, "command": job.command, "config": {}, "split": ""}
+    return {"status": "done", "key": job.key, "command": job.command, "config": {}, "model": "", "split": ""}
 
 
 def test_a_job_that_another_process_finished_meanwhile_is_not_run_again(jobs, runs):
