@@ -354,7 +354,8 @@ CHANGES_NOTHING = {"recot.outputs", "recot.report", "recot.track", "recot.alloca
                    "recot.sources", "recot.signature", "recot.schema", "recot.compose"}
 """Modules whose functions a run calls without an effect on its numbers."""
 AROUND = {("recot.evaluate", "recommended"), *(("recot.experiment", name) for name in (
-    "run", "rehearse", "resumable", "forget", "provenance", "source_digest", "descends", "relabels"))}
+    "run", "rehearse", "finished", "shown", "note", "begin", "resumable", "resumes", "forget", "provenance",
+    "source_digest", "descends", "relabels"))}
 """Functions around an attempt: what is looked up, kept and said."""
 
 
