@@ -17,16 +17,13 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from recot import files
+from recot.former import keyed
 
 log = logging.getLogger(__name__)
 
 IRRELEVANT = {"logger", "paths", "hydra", "force", "plugins", "data.root", "data.cache", "data.path", "trainer.device",
               "trainer.deterministic", "trainer.progress", "trainer.checkpoint_seconds"}
 """Config keys that say where and how to run, not what: they do not change a result that was asked for."""
-
-LATER = {"trainer.optimizer": "adam", "trainer.patience_steps": None, "protocol.refit": False, "noise.seen": "all"}
-"""Config keys that came after the first records, each with the value that stands for what was done before: with it, a
-run keeps the name it had without the key."""
 
 RECORD, NEW, WHOLE = "record.json", ".new", ".whole"
 """In the folder of a run: its record, what is being made, and what was made and is to be moved beside the record."""
@@ -45,33 +42,10 @@ NEEDED = {False: ("status",), True: ("status", "key", "command", "config", "mode
 """Fields that a record has, and those that it has where its run is done."""
 
 
-FORMER = {target: {"restart": True, "first": 30, "every": 20} for target in (
-    "recot.denoise.iterative.IterativeRelabelling", "recot.denoise.prorec.ProRec")}
-"""Parameters that targets had once, each with the value that stands for what they do now: in the name of a run they
-still stand, so that it keeps the name it had with them."""
-
-
 def relevant(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """``config`` without the keys in :data:`IRRELEVANT`, and without those in :data:`LATER` at the value there."""
-    kept = {}
-    for name, value in config.items():
-        path = f"{prefix}{name}"
-        if path not in IRRELEVANT and (path not in LATER or value != LATER[path]):
-            kept[name] = relevant(value, f"{path}.") if isinstance(value, Mapping) else value
-    return kept
-
-
-def named(config: Mapping[str, Any]) -> dict[str, Any]:
-    """``config`` with the parameters in :data:`FORMER`."""
-    return {name: named(value) if isinstance(value, Mapping) else value for name, value in config.items()} | FORMER.get(
-        config.get("_target_", ""), {})
-
-
-def current(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The config of a record, without the parameters in :data:`FORMER` at the values there."""
-    gone = FORMER.get(config.get("_target_", ""), {})
-    return {name: current(value) if isinstance(value, Mapping) else value for name, value in config.items()
-            if name not in gone or value != gone[name]}
+    """``config`` without the keys in :data:`IRRELEVANT`."""
+    return {name: relevant(value, f"{prefix}{name}.") if isinstance(value, Mapping) else value
+            for name, value in config.items() if f"{prefix}{name}" not in IRRELEVANT}
 
 
 def key(config: Mapping[str, Any], digest: str) -> str:
@@ -80,7 +54,7 @@ def key(config: Mapping[str, Any], digest: str) -> str:
     Args:
         config: resolved, plain containers. digest: of the raw data files.
     """
-    text = json.dumps([named(relevant(config)), digest], sort_keys=True, ensure_ascii=False)
+    text = json.dumps([keyed(relevant(config)), digest], sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode(errors="backslashreplace")).hexdigest()[:16]
 
 

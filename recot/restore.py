@@ -15,7 +15,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from recot import cache, experiment
+from recot import cache, experiment, former
 from recot.compose import composed
 from recot.data.dataset import Dataset
 from recot.data.interactions import Interactions
@@ -159,7 +159,7 @@ def settings(record: Mapping[str, Any], words: Sequence[str] = ()) -> dict[str, 
         if word.partition("=")[0] not in (*PLACES, "plugins"):
             raise RequestError(f"{word} would change what was run; all that can be said now is "
                                f"{', '.join((*PLACES, 'plugins'))}")
-    config = cache.current(record["config"])
+    config = former.current(record["config"])
     typed = dict(word.partition("=")[::2] for word in (*shlex.split(record["command"]), *words))
     for name, value in typed.items():
         if name in PLACES:

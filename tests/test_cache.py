@@ -34,27 +34,6 @@ def test_where_and_how_it_runs_does_not_change_the_key(change):
     assert cache.key(composed(change)[0], "d") == cache.key(composed()[0], "d")
 
 
-@pytest.mark.parametrize(("path", "value"), cache.LATER.items())
-def test_a_key_that_came_later_leaves_the_names_of_earlier_runs_alone(path, value):
-    group, name = path.split(".")
-    config = composed(*["noise=add"] * (group == "noise"), f"{path}={'null' if value is None else value}")[0]
-    earlier = config | {group: {key: kept for key, kept in config[group].items() if key != name}}
-    assert cache.key(earlier, "d") == cache.key(config, "d")
-
-
-@pytest.mark.parametrize("target", cache.FORMER)
-def test_a_parameter_that_went_still_stands_in_the_name_and_in_no_config(target):
-    """Names and configs of records that were made with it, and of those made today, are the same."""
-    now = {"denoiser": {"_target_": target, "rounds": 2}, "seed": 0}
-    made = {"denoiser": now["denoiser"] | cache.FORMER[target], "seed": 0}
-    assert cache.key(now, "d") == cache.key(made, "d") != cache.key({**now, "denoiser": {"_target_": "x"}}, "d")
-    text = json.dumps([made, "d"], sort_keys=True)
-    assert cache.key(now, "d") == hashlib.sha256(text.encode()).hexdigest()[:16]
-    assert cache.current(made) == cache.current(now) == now
-    other = {"denoiser": made["denoiser"] | {"restart": False}}
-    assert cache.current(other)["denoiser"]["restart"] is False  # which today's constructor refuses
-
-
 def test_the_data_are_part_of_the_key_and_their_place_is_not():
     first, second = (composed("data=csv", f"data.path={path}")[0] for path in ("a.csv", "b.csv"))
     assert cache.key(first, "d") == cache.key(second, "d") != cache.key(second, "e")

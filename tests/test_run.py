@@ -49,7 +49,7 @@ def test_a_record_names_the_device_its_network_was_trained_on_and_not_the_one_at
     monkeypatch.setattr(experiment.torch.cuda, "max_memory_allocated", lambda: 3 << 20)
 
     def named(*words):
-        found = experiment.provenance(composed(*words)[0], experiment.Peak())
+        found = experiment.provenance(composed(*words)[0], experiment.allocator.Peak())
         return found["device"], found["peak_cuda_memory_mb"]
 
     assert named("model=bprmf") == ("a card", 3)
