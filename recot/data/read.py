@@ -165,7 +165,7 @@ def table(path: Path, columns: dict[str, str], delimiter: str = ",", content: by
     others = [other for other in ";\t|," if other in first]
     if delimiter not in first and others:
         raise ValueError(f"the header of {path} has no {delimiter!r} but {first.count(others[0])} {others[0]!r}; "
-                         + ("call the file .tsv" if others[0] == "\t" else f"set data.delimiter='{others[0]}'"))
+                         + ("call the file .tsv" if others[0] == "\t" else f"type \"data.delimiter='{others[0]}'\""))
     _check_columns(path, header, columns, " and their separator with data.delimiter")
     return _delimited(path, text, header, columns, delimiter, header=True)
 

@@ -14,7 +14,8 @@ from omegaconf import OmegaConf
 from recot.closed.popularity import Popularity
 from recot.data.interactions import Interactions, Ragged
 from recot.data.noise import add, flip, insert, none, unobserved_items, unobserved_pairs
-from recot.data.split import EvalSet, Query, Split, last, ratio, validate
+from recot.data.planted import Planted
+from recot.data.split import EvalSet, Query, Split, floors, joined, last, ratio, validate
 from recot.evaluate import evaluate
 
 ROOT = Path(__file__).parents[2]
@@ -109,6 +110,22 @@ def test_the_same_items_are_ranked_with_and_without_noise(change):
         assert masked(before) == masked(after)
         assert torch.equal(before.targets.values, after.targets.values)
     validate(noisy)
+
+
+DEALT = {"ratio": ratio, "floors": floors, "last": last, "last of a portion": partial(last, portion=0.5),
+         "refitted": lambda pairs: joined(ratio(pairs))}
+
+
+@pytest.mark.parametrize("deal", DEALT.values(), ids=DEALT)
+@pytest.mark.parametrize("marked", [0.0, 0.2], ids=["clean data", "data with marked noise"])
+@pytest.mark.parametrize("change", CHANGES)
+def test_the_same_items_are_ranked_under_every_protocol(deal, marked, change):
+    split = deal(Planted(60, 60, 3, mean_activity=9.0, noise=marked).load().interactions)
+    noisy = change(split)
+    for before, after in zip((split.valid, *split.test), (noisy.valid, *noisy.test), strict=False):
+        assert torch.equal(before.seen.values, after.seen.values)
+        assert torch.equal(before.seen.offsets, after.seen.offsets)
+    assert not torch.equal(noisy.test[-1].query.history.values, split.test[0].query.history.values)
 
 
 def test_noise_does_not_raise_what_popularity_reaches():

@@ -219,10 +219,10 @@ def test_what_is_no_text_is_named(tmp_path, content, message, reader):
 
 
 @pytest.mark.parametrize(("text", "delimiter", "remedy"), [
-    ("uid;sku\n1;2\n", ",", r"no ',' but 1 ';'; set data\.delimiter=';'"),
-    ("uid|sku|at\n1|2|3\n", ",", r"no ',' but 2 '\|'; set data\.delimiter='\|'"),
+    ("uid;sku\n1;2\n", ",", r"""no ',' but 1 ';'; type "data\.delimiter=';'\""""),
+    ("uid|sku|at\n1|2|3\n", ",", r"""no ',' but 2 '\|'; type "data\.delimiter='\|'\""""),
     ("uid\tsku\n1\t2\n", ",", r"no ',' but 1 '\\t'; call the file \.tsv"),
-    ("uid,sku\n1,2\n", "\t", r"no '\\t' but 1 ','; set data\.delimiter=','")])
+    ("uid,sku\n1,2\n", "\t", r"""no '\\t' but 1 ','; type "data\.delimiter=','\"""")])
 def test_another_delimiter_is_named(tmp_path, text, delimiter, remedy):
     with pytest.raises(ValueError, match=remedy):
         read.table(written(tmp_path, text.encode()), {"user": "uid", "item": "sku"}, delimiter)
