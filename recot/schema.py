@@ -74,12 +74,25 @@ def check_target(path: str, node: Mapping[str, Any], plugins: list[str]) -> None
             annotation = found.parameters[name]
             if name in SIZES and isinstance(value, int) and value < 1:
                 raise RequestError(f"{path}.{name} = {value} holds nothing; give 1 or more")
+            if name.endswith("seed") and isinstance(value, int):
+                check_seed(f"{path}.{name}", value)
             if not fits(value, annotation, found.module):
                 wanted = ast.unparse(resolved(annotation, found.module)) if annotation else "anything"
                 raise RequestError(f"{path}.{name} = {value!r} does not fit: {found.name} takes {wanted}")
     missing = found.required - set(given) - supplied
     if missing and (supplied or not node.get("_partial_")):
         raise RequestError(f"{path} lacks {', '.join(sorted(missing))}: give it as {path}.{sorted(missing)[0]}=...")
+
+
+def check_seed(path: str, seed: int) -> None:
+    """Refuse a seed whose random numbers are those of another one: torch's generator on a CPU reads 32 bits of it.
+
+    Raises:
+        RequestError: it is below 0, or does not fit.
+    """
+    if not 0 <= seed < 2**32:
+        raise RequestError(f"{path} = {seed} is out of range; give 0 or more, below 2**32 (this one would draw the "
+                           f"numbers of {seed % 2**32})")
 
 
 def canonical(config: dict[str, Any]) -> dict[str, Any]:
@@ -122,8 +135,7 @@ def check_keys(config: Mapping[str, Any]) -> None:
                                 ("plugins", list, "[my_package]")):
         if not isinstance(config[name], kind) or (kind is int and isinstance(config[name], bool)):
             raise RequestError(f"{name} = {config[name]!r} does not fit; give it like {name}={example}")
-    if not 0 <= config["seed"] < 2**63:
-        raise RequestError(f"seed = {config['seed']} is out of range; give 0 or more, below 2**63")
+    check_seed("seed", config["seed"])
     if not config["metrics"]:
         raise RequestError("metrics = [] leaves nothing to report; give it like metrics=[recall@20,ndcg@20]")
 

@@ -185,7 +185,7 @@ CHANGES = [
     (lambda c: c["loss"].update(batch_size=0), "loss.batch_size = 0 holds nothing; give 1 or more"),
     (lambda c: c["paths"].update(runs=""), "paths.runs = '' names no folder; leave it out, or unset RECOT_RUNS"),
     (lambda c: c.update(seed=-1), "seed = -1 is out of range; give 0 or more"),
-    (lambda c: c.update(seed=2**64), "is out of range; give 0 or more, below 2**63"),
+    (lambda c: c.update(seed=2**64), "is out of range; give 0 or more, below 2**32"),
     (lambda c: c["protocol"].update(split=None), "protocol.split = None names nothing to run; give protocol=NAME"),
     (lambda c: c.update(paths=None), "paths = None says nothing; leave paths out, or give its parts like paths.cache"),
     (lambda c: c.update(metrics=[]), "metrics = [] leaves nothing to report; give it like metrics=[recall@20"),
