@@ -44,31 +44,59 @@ class Csv:
 class Wandb:
     """Weights and Biases (``logger=wandb``). Never asks for a key, and gives up by itself before the guard does.
 
+    It is sent the config without places, the metrics of each epoch, and the final ones; no file, no command line, and
+    nothing of the machine but its load.
+
     Args:
-        project: its name there. mode: ``online``, ``offline`` or ``disabled``.
+        project: its name there; None leaves it to WANDB_PROJECT, and is ``recot`` without that.
+        mode: ``online``, ``offline`` (kept in the run's folder, for ``wandb sync``) or ``disabled``. None leaves it to
+            WANDB_MODE and WANDB_DISABLED, and is ``online`` without them.
     """
 
-    def __init__(self, project: str = "recot", mode: Literal["online", "offline", "disabled"] = "online"):
+    def __init__(self, project: str | None = None, mode: Literal["online", "offline", "disabled"] | None = None):
         self.project, self.mode = project, mode
+
+    def settled_mode(self) -> Literal["online", "offline", "disabled", "shared"]:
+        """What was typed, else what the environment says, in wandb's words.
+
+        Raises:
+            ValueError: the environment says something that wandb does not know.
+        """
+        if self.mode is not None:
+            return self.mode
+        if os.environ.get("WANDB_DISABLED", "").lower() in ("1", "true", "yes", "on"):
+            return "disabled"
+        match mode := os.environ.get("WANDB_MODE", "online"):
+            case "online" | "run":
+                return "online"
+            case "offline" | "dryrun":
+                return "offline"
+            case "disabled" | "shared":
+                return mode
+        raise ValueError(f"WANDB_MODE = {mode!r} is no mode of wandb; set it to online, offline or disabled, or give "
+                         "logger.mode=...")
 
     def start(self, key: str, config: Mapping[str, Any], folder: Path) -> None:
         """Open the run; the key makes a resumed run go on where it was.
 
         Raises:
             RuntimeError: there is no key.
+            ValueError: WANDB_MODE is none that there is.
         """
+        mode = self.settled_mode()
         os.environ.setdefault("WANDB_CACHE_DIR", str(folder / "wandb"))  # its own logs, or they go to the home folder
         import wandb
 
         # An exit of the process waits for what wandb has not finished, so its own limits lie below the guard's.
         limit = PATIENCE * 2 / 3
-        settings = wandb.Settings(silent=True, console="off", init_timeout=limit, finish_timeout=limit,
-                                  finish_timeout_raises=True)
+        settings = wandb.Settings(mode=mode, silent=True, console="off", init_timeout=limit, finish_timeout=limit,
+                                  finish_timeout_raises=True, disable_git=True, x_disable_meta=True)
         wandb.setup(settings)
-        if self.mode == "online" and not wandb.login(prompt=False, verify=False):
+        if mode in ("online", "shared") and not wandb.login(prompt=False, verify=False):
             raise RuntimeError("there is no key; run `wandb login` once, or use logger.mode=offline")
-        self.run = wandb.init(project=self.project, id=key, name=key, config=dict(config), dir=str(folder),
-                              mode=self.mode, resume="allow", reinit="finish_previous", settings=settings)
+        self.run = wandb.init(project=self.project or os.environ.get("WANDB_PROJECT", "recot"), id=key, name=key,
+                              config=dict(config), dir=str(folder), mode=mode, resume="allow",
+                              reinit="finish_previous", settings=settings)
 
     def log(self, row: Mapping[str, float], step: int) -> None:
         """Send one row."""
@@ -155,6 +183,7 @@ class Guarded:
         thread.join(PATIENCE)
         if errors or thread.is_alive():
             self.broken = True
-            reason = f"{type(errors[0]).__name__}: {errors[0]}" if errors else f"no answer in {PATIENCE:g} s"
+            reason = (" ".join(f"{type(errors[0]).__name__}: {errors[0]}".split()) if errors else
+                      f"no answer in {PATIENCE:g} s")
             log.warning("logger=%s does not work (%s); the run goes on, and its own folder holds everything",
                         type(self.tracker).__name__.lower(), reason)
