@@ -162,9 +162,10 @@ def run(config: dict[str, Any], choices: Mapping[str, str], command: str) -> dic
         except BaseException as error:
             if not kept:
                 stopped = "failed" if isinstance(error, Exception) else "interrupted"
-                note(runs, key, record | {"status": "diverged" if isinstance(error, Diverged) else stopped,
-                                          "error": f"{type(error).__name__}: {error}",
-                                          "traceback": traceback.format_exc()} | provenance(config, peak) | made)
+                note(runs, key, error, record | {
+                    "status": "diverged" if isinstance(error, Diverged) else stopped,
+                    "error": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
+                    | provenance(config, peak) | made)
             raise
         runs.settle(key)
         forget(folder)
@@ -193,10 +194,11 @@ def shown(record: dict[str, Any], folder: Path, today: str) -> dict[str, Any]:
     return {**record, "fresh": False}
 
 
-def note(runs: cache.Runs, key: str, record: Mapping[str, Any]) -> None:
-    """Write the record of a failure; where that fails as well, the first failure is what the user has to know."""
+def note(runs: cache.Runs, key: str, failure: BaseException, record: Mapping[str, Any]) -> None:
+    """Write the record of a failure, which then names it; where that fails as well, the first is what has to be known.
+    """
     try:
-        runs.put(key, record)
+        failure.add_note(f"{runs.put(key, record)} holds it too")
     except OSError as error:
         log.warning("there is no record of this failure: %s", error)
 
@@ -272,7 +274,7 @@ def attempt(config: dict[str, Any], source: Any, key: str, folder: Path, epochs:
     split = whole = ask_questions(config, dataset)
     bar, give_back = report.Bar(config["trainer"], config["protocol"]["monitor"]), allocator.GiveBack()
     with track.Guarded(make(config["logger"])) as tracker:
-        tracker.start(key, config, folder)
+        tracker.start(key, cache.relevant(config), folder)
 
         def observe(history: History) -> None:
             outputs.save_history(folder / epochs, history)

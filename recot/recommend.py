@@ -3,29 +3,43 @@
 from __future__ import annotations
 
 import argparse
-import logging
-import sys
+import csv
+import io
+import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from hydra.errors import HydraException
-from omegaconf.errors import OmegaConfBaseException
-
-from recot.compose import composed, explain
+from recot import command
 from recot.schema import RequestError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FORMULA = r"^(?=[=+\-@\t\r])"
+"""Where a text begins that spreadsheets take for a formula."""
+AT_ONCE = 100_000
+"""Rows that are made into text at a time."""
 
 
 def arguments() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m recot.recommend", description=(
+    parser = command.Parser(prog="python -m recot.recommend", description=(
         "The best items of each user by a finished run, under the ids of the raw files."))
     parser.add_argument("run", help="folder of a run, or its key")
     parser.add_argument("words", nargs="*", metavar="KEY=VALUE", help="where things lie now: data.root=..., "
                         "data.path=..., data.cache=..., trainer.device=cpu")
     parser.add_argument("--k", type=int, default=10, help="length of a list (default 10)")
-    parser.add_argument("--users", type=lambda text: text.split(","), help="ids, separated by commas; all without it")
+    asked = parser.add_mutually_exclusive_group()
+    asked.add_argument("--users", metavar="IDS", help="ids, separated by commas; one that holds a comma or a quotation "
+                       "mark is quoted as in csv: '\"a,b\",c'. All users without it")
+    asked.add_argument("--users-from", type=Path, metavar="FILE", help="a text file in UTF-8, one id a line, as it is")
     parser.add_argument("--tested", action="store_true", help="the lists that were graded, of the users that were "
                         "tested; without it all known pairs are part of the histories, and left out")
-    parser.add_argument("--out", type=Path, help="a file .csv or .parquet; without it csv on the terminal")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="a file .csv or .parquet; csv on the terminal "
+                        "without it")
+    parser.add_argument("--spreadsheet", action="store_true", help="begin an id with an apostrophe where a spreadsheet "
+                        "would run it as a formula, since it begins with = + - @, a tab or a carriage return. Csv "
+                        "holds ids as they are without it; parquet, where nothing is run, does so always")
     return parser
 
 
@@ -33,43 +47,118 @@ def answer(options: argparse.Namespace) -> None:
     """Bring back the run and write its lists.
 
     Raises:
-        RequestError: see :mod:`recot.restore`; or ``--out`` is of neither kind, or its folder is not there.
+        RequestError: an option is wrong, or see :mod:`recot.restore`.
+        OSError: the lists cannot be written.
     """
-    out: Path | None = options.out
-    if out and out.suffix not in (".csv", ".parquet"):
-        raise RequestError(f"--out {out} is neither .csv nor .parquet")
-    if out and not out.absolute().parent.is_dir():
-        raise RequestError(f"--out {out}: there is no folder {out.absolute().parent}")
+    check(options)
+    users = asked_for(options)
     folder = Path(options.run)
     if folder.name == "record.json":  # the path that recot.run prints
         folder = folder.parent
+    with command.held():
+        from recot.compose import composed
+        from recot.restore import restore
+
     if not folder.is_dir():
         folder = Path(composed()[0]["paths"]["runs"]) / folder
-    from recot.restore import restore
-
     finished = restore(folder, options.words)
-    frame = finished.lists(options.k, finished.users(options.users) if options.users else None, options.tested)
-    if out and out.suffix == ".parquet":
-        frame.to_parquet(out, index=False)
-    else:
-        frame.to_csv(out or sys.stdout, index=False, lineterminator="\n")
+    frame = finished.lists(options.k, None if users is None else finished.users(users), options.tested)
+    if options.spreadsheet:
+        for name in ("user", "item"):
+            frame[name] = frame[name].astype(str).str.replace(FORMULA, "'", regex=True)
+    write(frame, options.out)
+
+
+def check(options: argparse.Namespace) -> None:
+    """Refuse options that cannot work before anything is read.
+
+    Raises:
+        RequestError: with what would work.
+    """
+    out: Path | None = options.out
+    if options.k < 1:
+        raise RequestError(f"--k {options.k} shows nothing; give 1 or more")
+    if out is None:
+        return
+    folder = out.absolute().parent
+    if out.suffix.lower() not in (".csv", ".parquet"):
+        raise RequestError(f"--out {out} is neither .csv nor .parquet; name a file that ends so")
+    if not folder.is_dir():
+        raise RequestError(f"--out {out}: there is no folder {folder}; make it, or name another place")
+    if out.is_dir():
+        raise RequestError(f"--out {out} is a folder; name a file")
+    if not os.access(folder, os.W_OK):
+        raise RequestError(f"--out {out}: the folder {folder} cannot be written; name another place")
+    if options.spreadsheet and out.suffix.lower() == ".parquet":
+        raise RequestError("--spreadsheet is for csv, and parquet holds ids as they are, which nothing runs; leave "
+                           "--spreadsheet out")
+
+
+def asked_for(options: argparse.Namespace) -> list[str] | None:
+    """The ids of the users that are asked for, or None for all.
+
+    Raises:
+        RequestError: there are none, or they cannot be read.
+    """
+    if options.users is not None:
+        try:
+            ids = [id_ for row in csv.reader(io.StringIO(options.users, newline=""), strict=True) for id_ in row]
+        except csv.Error as error:
+            raise RequestError(f"--users {options.users}: {error}; quote an id as in csv, such as '\"a,b\",c', or use "
+                               "--users-from FILE") from error
+        if not ids:
+            raise RequestError("--users names nobody; leave it out for all users")
+        return ids
+    file: Path | None = options.users_from
+    if file is None:
+        return None
+    try:
+        text = file.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise RequestError(f"--users-from {file} cannot be read ({error.strerror}); name a text file") from error
+    except UnicodeDecodeError as error:
+        raise RequestError(f"--users-from {file} is not in UTF-8 ({error.reason} at byte {error.start}); save it in "
+                           "UTF-8") from error
+    ids = [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")] if text else []
+    if not ids:
+        raise RequestError(f"--users-from {file} is empty; leave it out for all users")
+    return ids
+
+
+def write(frame: pd.DataFrame, out: Path | None) -> None:
+    """Write lists into a file, all of them or nothing, or print them.
+
+    Raises:
+        BrokenPipeError, OSError: they cannot be written.
+    """
+    if out is None:
+        for start in range(0, max(1, len(frame)), AT_ONCE):
+            rows = frame[start:start + AT_ONCE]
+            command.tell(rows.to_csv(index=False, header=not start, lineterminator="\n"))
+        return
+    from recot.files import write_whole
+
+    try:
+        if out.suffix.lower() == ".parquet":
+            write_whole(out, lambda stream: frame.to_parquet(stream, index=False))
+        else:
+            write_whole(out, lambda stream: frame.to_csv(stream, index=False, lineterminator="\n", mode="wb"))
+    except OSError as error:
+        raise OSError(f"--out {out} cannot be written ({error.strerror}); name another file") from error
+
+
+def lists() -> int:
+    """What the command does; its exit code."""
+    options = arguments().parse_intermixed_args()
+    if options.out is None:
+        command.tell("")
+    answer(options)
+    return 0
 
 
 def main() -> None:
-    """Entry point. Exit codes: 0 done, 1 failed, 2 the request was wrong."""
-    from recot.run import failed, quiet_threads, refuse, seen_enough
-
-    quiet_threads()
-    logging.basicConfig(format="%(message)s", stream=sys.stderr)
-    logging.getLogger("recot.restore").setLevel(logging.INFO)
-    try:
-        answer(arguments().parse_intermixed_args())
-    except (RequestError, HydraException, OmegaConfBaseException) as error:
-        raise SystemExit(refuse(explain(error))) from None
-    except BrokenPipeError:
-        seen_enough()
-    except Exception as error:
-        raise SystemExit(failed(error)) from error
+    """Entry point; see :func:`recot.command.carry_out` for exit codes."""
+    command.carry_out(lists, "recot.restore", "nothing was written")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import re
 import shlex
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
+
+from recot.command import visible
 
 log = logging.getLogger(__name__)
 
@@ -48,15 +49,16 @@ class Bar:
         if self.task is not None:
             self.progress.update(self.task, completed=int(row["epoch"]), description=text)
         else:
-            left = row["seconds"] * (self.epochs - row["epoch"])
-            log.info("epoch %d/%d  %s  %.1f s, at most %s to go", row["epoch"], self.epochs, text, row["seconds"],
-                     time.strftime("%H:%M:%S", time.gmtime(left)))
+            minutes, seconds = divmod(int(row["seconds"] * (self.epochs - row["epoch"])), 60)
+            log.info("epoch %d/%d  %s  %.1f s, at most %02d:%02d:%02d to go", row["epoch"], self.epochs, text,
+                     row["seconds"], *divmod(minutes, 60), seconds)
 
 
 def summary(record: Mapping[str, Any]) -> Table:
     """Metrics of the model beside those of the popularity floor on the same split."""
-    table = Table(title=f"{record['model']} on {record['data']} (loss {record['loss']}, denoiser {record['denoiser']}, "
-                        f"noise {record['noise']}, seed {record['seed']})", title_justify="left")
+    what = (f"{record['model']} on {record['data']} (loss {record['loss']}, denoiser {record['denoiser']}, "
+            f"noise {record['noise']}, seed {record['seed']})")
+    table = Table(title=visible(what), title_justify="left")
     table.add_column("metric")
     for name in ("valid", "test"):
         table.add_column(f"{name}", justify="right")
@@ -65,9 +67,15 @@ def summary(record: Mapping[str, Any]) -> Table:
     for metric, value in record["test"].items():
         floor = record["floor"]["test"][metric]
         valid, valid_floor = record["valid"][metric], record["floor"]["valid"][metric]
-        table.add_row(metric, f"{valid:.4f}", f"{valid_floor:.4f}", f"{value:.4f}", f"{floor:.4f}",
+        table.add_row(visible(metric), f"{valid:.4f}", f"{valid_floor:.4f}", f"{value:.4f}", f"{floor:.4f}",
                       f"{value / floor:.2f} x" if floor else "-")
     return table
+
+
+def print_whole(console: Console, table: Table) -> None:
+    """Print a table as wide as it is: a narrow terminal breaks its lines, where rich would leave out digits."""
+    console.width = max(console.width, console.measure(table, options=console.options.update(width=1000)).maximum)
+    console.print(table)
 
 
 def next_commands(record: Mapping[str, Any]) -> list[str]:
@@ -92,21 +100,21 @@ def without(command: str, change: str) -> list[str]:
 def show(record: Mapping[str, Any], runs: str) -> None:
     """Print the summary, where the record is, and what to try next."""
     console = Console(soft_wrap=True, markup=False)
-    console.print(summary(record))
+    print_whole(console, summary(record))
     if known := record.get("noise_auc"):
         console.print(f"known noise ranked lowest: AUC {float(known['auc']):.2f} (within users "
                       f"{float(known['auc_user']):.2f})", highlight=False)
     if rounds := record.get("rounds"):
         last = {name: value for name, value in rounds[-1].items() if name not in ("round", "seconds")}
         told = ", ".join(f"{name} {value:.4g}" for name, value in last.items())
-        console.print(f"round {rounds[-1]['round']}: {told}", highlight=False)
+        console.print(visible(f"round {rounds[-1]['round']}: {told}"), highlight=False)
     folder = Path(runs) / record["key"]
     if record["fresh"]:
         console.print(f"{record['epochs']} epochs (best {record['best_epoch']}), {record['seconds']:.1f} s, "
                       f"peak {record['peak_memory_mb']} MB", highlight=False)
     else:
         console.print("finished before, not run again (force=true runs it again)", highlight=False)
-    console.print(f"record: {folder / 'record.json'}", highlight=False)
+    console.print(visible(f"record: {folder / 'record.json'}"), highlight=False)
     console.print("next:", highlight=False)
     for command in next_commands(record):
-        console.print(f"  {command}", highlight=False)
+        console.print(visible(f"  {command}"), highlight=False)

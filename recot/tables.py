@@ -10,13 +10,12 @@ import argparse
 import logging
 import re
 import shlex
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from recot import collect, runner
+from recot import collect, command, runner
 from recot.board import Board
 from recot.cache import Runs
 from recot.collect import HEADER
@@ -69,7 +68,7 @@ def parse_duration(text: str) -> float:
 
 def arguments() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser("python -m recot.tables", description=(
+    parser = command.Parser("python -m recot.tables", description=(
         "Regenerates the tables and figures of the papers beside the printed numbers. Finished runs are not repeated; "
         "after a kill the same command goes on."))
 
@@ -122,7 +121,8 @@ def regenerate(options: argparse.Namespace) -> int:
     results = options.results / options.profile if options.profile else options.results
     artifacts = selected(options)
     if options.list:
-        sys.stdout.writelines(f"{line}\n" for line in listing(artifacts, results))
+        for line in listing(artifacts, results):
+            command.tell(f"{line}\n")
         return 0
     if options.tune:
         return tune_rows(options)
@@ -136,9 +136,9 @@ def regenerate(options: argparse.Namespace) -> int:
         return verify(board, options.dry_run)
     if options.dry_run:
         total, unknown = sum(job.estimate or 0 for job in jobs), sum(job.estimate is None for job in jobs)
-        sys.stdout.writelines(f"{duration(job.estimate):>8}  {job.command}\n" for job in jobs)
-        sys.stdout.write(f"{len(jobs)} runs, {duration(total)}, {unknown} of unknown length\n")
-        sys.stdout.writelines(f"{line}\n" for line in unlisted(board))
+        lines = [*(f"{duration(job.estimate):>8}  {job.command}" for job in jobs),
+                 f"{len(jobs)} runs, {duration(total)}, {unknown} of unknown length", *unlisted(board)]
+        command.tell("\n".join(lines) + "\n")
         return 0
     board.write_all()  # first: a killed run of this program may have left a record that no table shows yet
     failures = [] if options.render else execute(board, jobs, options)
@@ -171,9 +171,10 @@ def verify(board: Board, dry: bool) -> int:
 
     failed, stale = False, board.stale()
     if dry:
-        sys.stdout.writelines(f"{job.command}\n" for job, _ in stale)
-        sys.stdout.write(f"{len(stale)} runs of which the first epoch would be repeated, or all of a closed form\n")
-        sys.stdout.writelines(f"{line}\n" for line in unlisted(board))
+        lines = [*(job.command for job, _ in stale),
+                 f"{len(stale)} runs of which the first epoch would be repeated, or all of a closed form",
+                 *unlisted(board)]
+        command.tell("\n".join(lines) + "\n")
         return 0
     for name, (told, _) in board.silent().items():
         if told:
@@ -224,7 +225,7 @@ def tune_rows(options: argparse.Namespace) -> int:
     if options.dry_run:
         budget = ["--trials", str(plan.trials), "--epochs", str(plan.epochs), "--write",
                   *["--preset-first"] * plan.preset_first, *["--finals", str(plan.finals)] * bool(plan.finals)]
-        sys.stdout.writelines(shlex.join(["python", "-m", "recot.tune", *words, *budget]) + "\n" for words in requests)
+        command.tell("".join(shlex.join(["python", "-m", "recot.tune", *words, *budget]) + "\n" for words in requests))
         return 0
     logging.getLogger("recot.tune").setLevel(logging.INFO)
     trials = [tune(words, plan.trials, plan.epochs, results=options.results, write=True,
@@ -258,24 +259,9 @@ def execute(board: Board, jobs: Sequence[runner.Job], options: argparse.Namespac
 
 
 def main() -> None:
-    """Entry point. Exit codes: 0 done, 1 a run failed, 2 the request was wrong."""
-    from recot.run import failed, quiet_threads, refuse, seen_enough
-
-    quiet_threads()
-    logging.basicConfig(format="%(message)s", stream=sys.stderr)
-    logging.getLogger("recot.tables").setLevel(logging.INFO)
-    options = arguments().parse_args()
-    try:
-        raise SystemExit(regenerate(options))
-    except RequestError as error:
-        raise SystemExit(refuse(str(error))) from None
-    except BrokenPipeError:
-        seen_enough()
-    except KeyboardInterrupt:
-        sys.stderr.write("stopped; the same command goes on where it was\n")
-        raise SystemExit(130) from None
-    except Exception as error:
-        raise SystemExit(failed(error)) from error
+    """Entry point; see :func:`recot.command.carry_out` for exit codes. 1 is that a run failed as well."""
+    command.carry_out(lambda: regenerate(arguments().parse_args()), "recot.tables",
+                      "the same command goes on where it was")
 
 
 if __name__ == "__main__":

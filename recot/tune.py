@@ -18,7 +18,6 @@ import io
 import logging
 import math
 import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from functools import reduce
 from pathlib import Path
@@ -29,7 +28,8 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from recot import cache, compose, files
-from recot.schema import RequestError
+from recot.command import Parser, carry_out, held, telling, visible
+from recot.schema import RequestError, check_seed
 from recot.space import METHOD, Space, setting
 
 FINAL = ("final", "final_epochs", "final_best_epoch", "final_seconds", "final_status", "final_key")
@@ -63,7 +63,8 @@ def checked(space: Space, epochs: int | None) -> list[tuple[dict[str, Any], dict
     """
     try:
         found = [configured(space.words(params), epochs) for params in space.edges()]
-        from recot import experiment
+        with held():
+            from recot import experiment
 
         for config, _ in found:
             experiment.rehearse(config)
@@ -112,6 +113,7 @@ def tune(overrides: Sequence[str], trials: int, epochs: int | None = None, seed:
     if finals < 0 or (finals and epochs is None):
         raise RequestError(f"--finals {finals} has trials run again without their cap on epochs; give --epochs "
                            "as well, and 0 or more")
+    check_seed("--sampler-seed", seed)
     space = Space(overrides)
     groups = [key for key in space.sweeps if "." not in key]
     if write and groups:
@@ -149,9 +151,10 @@ def tune(overrides: Sequence[str], trials: int, epochs: int | None = None, seed:
 def search(space: Space, trials: int, epochs: int | None, seed: int, file: Path,
            start: Sequence[Mapping[str, Any]], told: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
     """Ask, run, tell, until there are enough rows or no combinations left; those in ``start`` first."""
-    import optuna
+    with held():
+        import optuna
 
-    from recot import experiment
+        from recot import experiment
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
@@ -308,6 +311,8 @@ def show(rows: Sequence[Mapping[str, Any]], overrides: Sequence[str], write: boo
     from rich.console import Console
     from rich.table import Table
 
+    from recot.report import print_whole
+
     space, winner = Space(overrides), best(rows)
     ranked = sorted(rows, reverse=True, key=lambda row: tuple(
         -math.inf if row.get(name) is None else row[name] for name in ("final", "value")))
@@ -318,21 +323,22 @@ def show(rows: Sequence[Mapping[str, Any]], overrides: Sequence[str], write: boo
         table.add_column(name.replace("final_", "its ").replace("final", "to the end"), justify="right")
     for row in ranked[:10]:
         value = row["status"] if row["value"] is None else f"{row['value']:.4f}"
-        table.add_row(*("" if cell is None else f"{cell:.4f}" if name == "final" else str(cell) for name, cell in (
-            ("trial", row["trial"]), *((key, row[key]) for key in space.sweeps), ("value", value),
-            *((name, row[name]) for name in ("epochs", "seconds", *ends)))))
-    console = Console()
-    console.print(table)
+        table.add_row(*(
+            "" if cell is None else f"{cell:.4f}" if name == "final" else visible(str(cell)) for name, cell in (
+                ("trial", row["trial"]), *((key, row[key]) for key in space.sweeps), ("value", value),
+                *((name, row[name]) for name in ("epochs", "seconds", *ends)))))
+    console = Console(markup=False)
+    print_whole(console, table)
     if winner:
         words = space.words(winner)
         plain = shlex.join(["python", "-m", "recot.run", *words])  # a tuned file that was just written holds no more
         line = plain if write else command(words, configured(words, None)[1])
-        console.print(f"best: {line}", markup=False, highlight=False, soft_wrap=True)
+        console.print(visible(f"best: {line}"), highlight=False, soft_wrap=True)
 
 
 def arguments() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m recot.tune", description="Pick settings by validation answers. "
+    parser = Parser(prog="python -m recot.tune", description="Pick settings by validation answers. "
                                      "What is killed goes on when the same command is typed again.")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE",
                         help="as for recot.run; what has several values is tuned: loss.tau=0.1,0.2  "
@@ -351,26 +357,19 @@ def arguments() -> argparse.ArgumentParser:
     return parser
 
 
-def main() -> None:
-    """Entry point. Exit codes: 0 done, 1 no trial ended well, 2 the request was wrong, 130 stopped."""
-    from recot.run import failed, quiet_threads, refuse
-
-    quiet_threads()
-    logging.basicConfig(format="%(message)s", stream=sys.stderr)
-    log.setLevel(logging.INFO)
+def study() -> int:
+    """What the command does; its exit code, 1 where no trial ended well."""
     options = arguments().parse_intermixed_args()
-    try:
-        rows = tune(options.overrides, options.trials, options.epochs, options.sampler_seed, options.results,
-                    options.write, options.preset_first, options.finals)
+    rows = tune(options.overrides, options.trials, options.epochs, options.sampler_seed, options.results,
+                options.write, options.preset_first, options.finals)
+    with telling():
         show(rows, options.overrides, options.write)
-    except (RequestError, HydraException) as error:
-        raise SystemExit(refuse(compose.explain(error))) from None
-    except KeyboardInterrupt:
-        sys.stderr.write("stopped; the same command goes on where it was\n")
-        raise SystemExit(130) from None
-    except Exception as error:
-        raise SystemExit(failed(error)) from error
-    raise SystemExit(0 if best(rows) else 1)
+    return 0 if best(rows) else 1
+
+
+def main() -> None:
+    """Entry point; see :func:`recot.command.carry_out` for exit codes."""
+    carry_out(study, "recot.tune", "the same command goes on where it was")
 
 
 if __name__ == "__main__":

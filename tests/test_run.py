@@ -3,7 +3,6 @@
 import csv
 import json
 import logging
-import os
 import re
 import sys
 
@@ -366,11 +365,3 @@ def test_a_failure_is_one_line_and_the_traceback_is_there_for_the_asking(tmp_pat
         exit_code(monkeypatch, *words)
     failed = json.loads(next(tmp_path.glob("*/record.json")).read_text())
     assert failed["status"] == "failed" and "recot/data/noise.py" in failed["traceback"]
-
-
-@pytest.mark.parametrize(("before", "after"), [({}, "10000"), ({"GOMP_SPINCOUNT": "5"}, "5")])
-def test_threads_spin_briefly_where_nothing_else_is_said(monkeypatch, before, after):
-    environment = dict(before)
-    monkeypatch.setattr(os, "environ", environment)
-    run.quiet_threads()
-    assert environment == {"GOMP_SPINCOUNT": after}
