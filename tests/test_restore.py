@@ -1,5 +1,7 @@
 """A finished run serves: the lists that were graded, and those of today."""
 
+import csv
+import io
 import json
 import random
 import shutil
@@ -12,7 +14,7 @@ import pytest
 import torch
 from commands import edit, environment, execute, python
 
-from recot import experiment
+from recot import experiment, recommend
 from recot.compose import composed
 from recot.restore import restore
 from recot.schema import RequestError
@@ -218,11 +220,89 @@ def test_a_reader_that_has_seen_enough_is_no_error(runs, tmp_path):
 
 @pytest.mark.parametrize(("words", "said"), [
     (["nowhere"], "nowhere holds no record.json"), (["nowhere", "--out", "lists.txt"], "is neither .csv nor .parquet"),
-    (["nowhere", "--out", "absent/lists.csv"], "there is no folder ")])
-def test_the_command_refuses_in_one_line(tmp_path, words, said):
-    process = python(tmp_path, "-m", "recot.recommend", *words)
-    assert process.returncode == 2 and process.stderr.startswith("refused: ") and said in process.stderr
-    assert len(process.stderr.splitlines()) == 1
+    (["nowhere", "--out", "absent/lists.csv"], "there is no folder .*make it, or name another place"),
+    (["nowhere", "--out", "folder.csv"], "is a folder; name a file"),
+    (["nowhere", "--k", "0"], "--k 0 shows nothing; give 1 or more"),
+    (["nowhere", "--k", "-3"], "--k -3 shows nothing; give 1 or more"),
+    (["nowhere", "--spreadsheet", "--out", "x.parquet"], "leave --spreadsheet out"),
+    (["nowhere", "--users", ""], "--users names nobody; leave it out for all users"),
+    (["nowhere", "--users", 'a,"b'], "quote an id as in csv, such as .*, or use --users-from FILE"),
+    (["nowhere", "--users", "a", "--users-from", "ids"], "not allowed with argument --users; .* --help says"),
+    (["nowhere", "--users-from", "absent"], "--users-from absent cannot be read .*; name a text file"),
+    (["nowhere", "--users-from", "folder.csv"], "cannot be read .Is a directory.; name a text file"),
+    (["nowhere", "--users-from", "latin"], "is not in UTF-8 .* at byte 2.; save it in UTF-8"),
+    (["nowhere", "--users-from", "empty"], "is empty; leave it out for all users")])
+def test_a_wrong_request_is_refused_before_anything_is_read(tmp_path, words, said, monkeypatch):
+    (tmp_path / "folder.csv").mkdir()
+    (tmp_path / "latin").write_bytes(b"fr\xe9d\n")
+    (tmp_path / "empty").write_bytes(b"")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RequestError, match=said):
+        recommend.answer(recommend.arguments().parse_intermixed_args(words))
+
+
+ODD = ["plain", "a,b", 'q"uote', " blanks ", "", "=1+1", "+1", "-1", "@SUM(1)", "\tx", "01", "\u017dlu\u0165", "#c"]
+
+
+@pytest.mark.parametrize("given", ["--users", "--users-from", "--users-from, as a spreadsheet saves it"])
+def test_ids_of_any_text_can_be_asked_for(given, tmp_path):
+    if given == "--users":
+        line = io.StringIO()
+        csv.writer(line, lineterminator="").writerow(ODD)
+        words = [given, line.getvalue()]
+    else:
+        ends, head = ("\r\n", "\ufeff") if "," in given else ("\n", "")
+        (tmp_path / "ids").write_bytes((head + "".join(f"{id_}{ends}" for id_ in ODD)).encode())
+        words = ["--users-from", str(tmp_path / "ids")]
+    assert recommend.asked_for(recommend.arguments().parse_args(["key", *words])) == ODD
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".CSV", ".parquet", ".Parquet"])
+def test_a_file_of_lists_holds_ids_as_they_are_and_is_whole_or_as_it_was(suffix, tmp_path, monkeypatch):
+    frame = pd.DataFrame({"user": ODD, "place": 1, "item": ODD[::-1], "score": 0.5})
+    out, target = tmp_path / f"lists{suffix}", tmp_path / "of somebody else"
+    target.write_text("untouched")
+    out.symlink_to(target)
+    recommend.write(frame, out)
+    read = pd.read_parquet(out) if "parquet" in suffix.lower() else pd.read_csv(out, dtype={"user": str, "item": str},
+                                                                               keep_default_na=False)
+    assert read["user"].tolist() == ODD and read["item"].tolist() == ODD[::-1]
+    assert target.read_text() == "untouched" and not list(tmp_path.glob("*.part"))
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    before = out.read_bytes()
+    monkeypatch.setattr("recot.files.os.fsync", full)
+    with pytest.raises(OSError, match=f"--out {out} cannot be written .No space left on device.; name another file"):
+        recommend.write(frame[:2], out)
+    assert out.read_bytes() == before and not list(tmp_path.glob("*.part"))
+
+
+def test_what_a_spreadsheet_would_run_gets_an_apostrophe_where_it_is_asked_for(runs, tmp_path, monkeypatch):
+    class Answers:
+        def lists(self, k, users, tested):
+            return pd.DataFrame({"user": ODD, "place": 1, "item": ODD, "score": -0.5})
+
+    monkeypatch.setattr("recot.restore.restore", lambda folder, words: Answers())
+    found = {}
+    for words in ([], ["--spreadsheet"]):
+        recommend.answer(recommend.arguments().parse_args([str(tmp_path), "--out", str(tmp_path / "l.csv"), *words]))
+        found[len(words)] = pd.read_csv(tmp_path / "l.csv", dtype=str, keep_default_na=False)
+    run = {"=1+1", "+1", "-1", "@SUM(1)", "\tx"}
+    for name in ("user", "item"):
+        assert found[0][name].tolist() == ODD
+        assert found[1][name].tolist() == [f"'{id_}" if id_ in run else id_ for id_ in ODD]
+    assert set(found[1]["score"]) == {"-0.5"}
+
+
+def test_many_lists_are_printed_with_one_head(capsys, monkeypatch):
+    monkeypatch.setattr(recommend, "AT_ONCE", 4)
+    frame = pd.DataFrame({"user": range(9), "item": range(9)})
+    recommend.write(frame, None)
+    assert capsys.readouterr().out == frame.to_csv(index=False)
+    recommend.write(frame[:0], None)
+    assert capsys.readouterr().out == "user,item\n"
 
 
 def test_a_record_from_elsewhere_runs_nothing_that_is_not_trusted(runs, tmp_path):

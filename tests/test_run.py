@@ -1,6 +1,7 @@
 """One command, one record: what is in it, what is printed, and when nothing is run again."""
 
 import csv
+import io
 import json
 import logging
 import re
@@ -256,6 +257,45 @@ def test_the_summary_shows_metrics_the_floor_the_record_and_what_to_try_next(run
 def test_a_path_with_brackets_is_printed_as_it_is(record, capsys):
     report.show(record, "/a [b]/ü")
     assert f"record: /a [b]/ü/{record['key']}/record.json" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("seconds", "left"), [(0.4, "00:01:59"), (305.0, "25:19:55"), (12000.0, "996:40:00")])
+def test_what_is_left_is_told_in_hours_beyond_a_day(seconds, left, caplog):
+    caplog.set_level(logging.INFO, "recot")
+    bar = report.Bar({"max_epochs": 300, "progress": False}, "ndcg@20")
+    bar.show([{"epoch": 1, "loss": 0.5, "seconds": seconds}])
+    assert caplog.messages[-1].endswith(f" s, at most {left} to go")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "ascii"])
+@pytest.mark.parametrize("width", ["40", "80", "200"])
+def test_the_summary_is_readable_in_any_terminal(encoding, width, record, monkeypatch):
+    raw = io.BytesIO()
+    monkeypatch.setenv("COLUMNS", width)
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding=encoding))  # which raises at a letter it lacks
+    report.show(record, "runs")
+    sys.stdout.flush()
+    shown = raw.getvalue().decode(encoding)
+    for metric, value in record["test"].items():
+        line = next(line for line in shown.splitlines() if metric in line)
+        assert f"{record['valid'][metric]:.4f}" in line and f"{value:.4f}" in line
+
+
+def test_names_of_others_neither_steer_the_terminal_nor_are_taken_for_markup(record, capsys):
+    strange = "[bold]x[/bold]\x1b]0;title\x07\u202e"
+    report.show({**record, "model": strange, "command": f"python -m recot.run data.path={strange}"}, strange)
+    printed = capsys.readouterr().out
+    assert printed.replace("\n", "").isprintable() and "\x1b" not in printed
+    assert printed.count("[bold]x[/bold]\\x1b]0;title\\x07\\u202e") >= 3
+
+
+def test_a_logger_for_a_finished_run_is_said_to_be_sent_nothing(tmp_path, monkeypatch, capsys, caplog):
+    monkeypatch.setenv("RECOT_RUNS", str(tmp_path))
+    words = (*TINY, "model=popularity", "logger=tensorboard")
+    said = "this run was finished before, so logger=tensorboard is sent nothing; force=true runs it again and sends it"
+    assert exit_code(monkeypatch, *words) == 0 and said not in caplog.text
+    assert exit_code(monkeypatch, *TINY, "model=popularity") == 0 and said not in caplog.text
+    assert exit_code(monkeypatch, *words) == 0 and said in caplog.text
 
 
 def test_the_next_commands_keep_what_was_typed_and_can_be_typed(record):

@@ -7,6 +7,7 @@ import sys
 import textwrap
 
 import pytest
+import torch
 from commands import composed
 
 from recot.schema import RequestError, canonical, check, check_target, metric_names, nearest, targets
@@ -238,3 +239,26 @@ def test_a_source_without_metrics_is_an_error(monkeypatch):
     monkeypatch.setattr("recot.schema.parse", lambda module: ast.parse("x = 1"))
     with pytest.raises(LookupError, match="defines no METRICS; the names of the metrics are read from it"):
         metric_names()
+
+
+SEEDS = {"seed": "seed", "data_seed": "data.data_seed", "split_seed": "protocol.split.split_seed",
+         "noise_seed": "noise.noise_seed", "sample_seed": "data.sample_seed", "a closed form's": "model.seed"}
+
+
+@pytest.mark.parametrize("path", SEEDS.values(), ids=SEEDS)
+@pytest.mark.parametrize(("seed", "reason"), [
+    ("1.0", "1.0 does not fit"), ("true", "True does not fit"), ("null", "None does not fit"),
+    ("'1'", "'1' does not fit"),
+    *((str(seed), f"{seed} is out of range; give 0 or more, below 2**32 (this one would draw the numbers of "
+                  f"{seed % 2**32})") for seed in (-1, 2**32, 2**32 + 5, 2**70))])
+def test_a_seed_that_is_not_the_one_that_would_be_used_is_refused(path, seed, reason):
+    words = {"noise.noise_seed": ["noise=add", "noise.ratio=0.1"], "data.sample_seed": ["data=yahoo"],
+             "model.seed": ["model=wrmf"]}.get(path, [])
+    with pytest.raises(RequestError, match=re.escape(f"{path} = {reason}")):
+        composed(*words, f"{path}={seed}")
+
+
+def test_seeds_that_are_accepted_draw_different_numbers():
+    drawn = {tuple(torch.randint(2**40, (4,), generator=torch.Generator().manual_seed(seed)).tolist())
+             for seed in (0, 1, 2**31, 2**32 - 1)}
+    assert len(drawn) == 4

@@ -1,13 +1,15 @@
 """Trackers: what they receive, and that none of them can harm or delay a run."""
 
+import json
 import logging
+import os
 import sys
 import textwrap
 import threading
 import time
 
 import pytest
-from commands import python
+from commands import execute, python
 
 from recot import track
 
@@ -112,7 +114,7 @@ WANDB = textwrap.dedent("""
     track.PATIENCE = float(sys.argv[2])
     folder = pathlib.Path("run")
     folder.mkdir()
-    guarded = track.Guarded(track.Wandb(mode=sys.argv[1]))
+    guarded = track.Guarded(track.Wandb(mode=None if sys.argv[1] == "null" else sys.argv[1]))
     guarded.start("k", {"seed": 0}, folder)
     guarded.log({"epoch": 1, "loss": 0.5}, 1)
     guarded.finish({"test/ndcg@20": 0.1})
@@ -142,3 +144,51 @@ def test_wandb_offline_writes_into_the_folder_of_the_run_and_nowhere_else(tmp_pa
     assert done.returncode == 0 and done.stderr == ""
     assert len(list((tmp_path / "run" / "wandb").glob("offline-run-*/*.wandb"))) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+@pytest.mark.parametrize(("typed", "said", "mode"), [
+    (None, {}, "online"), (None, {"WANDB_MODE": "offline"}, "offline"), (None, {"WANDB_MODE": "dryrun"}, "offline"),
+    (None, {"WANDB_MODE": "disabled"}, "disabled"), (None, {"WANDB_MODE": "run"}, "online"),
+    (None, {"WANDB_MODE": "shared"}, "shared"), (None, {"WANDB_DISABLED": "true"}, "disabled"),
+    (None, {"WANDB_DISABLED": "false", "WANDB_MODE": "offline"}, "offline"),
+    ("online", {"WANDB_MODE": "offline"}, "online"), ("offline", {"WANDB_DISABLED": "true"}, "offline"),
+    ("disabled", {"WANDB_MODE": "online"}, "disabled"), ("offline", {"WANDB_MODE": "nonsense"}, "offline")])
+def test_what_is_typed_comes_before_the_environment_and_that_before_the_network(typed, said, mode, monkeypatch):
+    for name in ("WANDB_MODE", "WANDB_DISABLED"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in said.items():
+        monkeypatch.setenv(name, value)
+    assert track.Wandb(mode=typed).settled_mode() == mode
+
+
+def test_a_mode_that_wandb_does_not_know_is_named_with_those_it_does(monkeypatch, tmp_path, caplog):
+    monkeypatch.setenv("WANDB_MODE", "of\nline")
+    monkeypatch.delenv("WANDB_DISABLED", raising=False)
+    story(track.Wandb(), tmp_path)
+    assert len(warnings(caplog)) == 1 and "\n" not in warnings(caplog)[0]
+    assert "no mode of wandb; set it to online, offline or disabled, or give logger.mode=" in warnings(caplog)[0]
+
+
+def test_wandb_is_left_to_the_environment_and_is_sent_nothing_of_the_machine(tmp_path):
+    done = python(tmp_path, "-c", WANDB, "null", "30", "--a-word-of-the-command-line", WANDB_MODE="offline",
+                  WANDB_PROJECT="a-project-of-mine", A_TOKEN="a-secret-of-mine")
+    assert done.returncode == 0 and done.stderr == ""
+    file, = (tmp_path / "run" / "wandb").glob("offline-run-*/*.wandb")
+    sent = file.read_bytes()
+    assert b"a-project-of-mine" in sent and b"test/ndcg@20" in sent
+    for secret in ("a-secret-of-mine", "a-word-of-the-command-line", str(tmp_path), os.getcwd(), sys.executable):
+        assert secret.encode() not in sent
+
+
+def test_a_tracker_is_sent_the_config_without_places(tmp_path, monkeypatch):
+    sent = []
+    monkeypatch.setattr(track.Csv, "start", lambda self, key, config, folder: sent.append(config))
+    monkeypatch.setattr(track.Guarded, "call", lambda self, action: action())
+    execute(tmp_path, "model=popularity", "metrics=[recall@10]")  # whose paths.runs is tmp_path
+    assert sent and str(tmp_path) not in json.dumps(sent[0]) and sent[0]["metrics"] == ["recall@10"]
+
+
+def test_wandb_that_is_disabled_is_silent_and_writes_nothing(tmp_path):
+    done = python(tmp_path, "-c", WANDB, "null", "30", WANDB_MODE="disabled")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "reached the end", "")
+    assert not list(tmp_path.glob("run/wandb/*run-*"))

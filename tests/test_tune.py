@@ -311,6 +311,8 @@ def test_models_can_be_compared_and_the_table_is_named_after_all_of_them(calls, 
     (["loss.tau=0.1,0.2", "--trials", "0"], "--trials 0 leaves nothing to run; give 1 or more"),
     (["loss.tau=0.1,0.2", "--epochs", "0"], "--epochs 0 leaves nothing to run; give 1 or more"),
     (["loss.tau=0.1,0.2", "--finals", "1"], "--finals 1 has trials run again without their cap on epochs"),
+    (["loss.tau=0.1,0.2", "--sampler-seed", "-1"], "--sampler-seed = -1 is out of range; give 0 or more, below 2**32"),
+    (["loss.tau=0.1,0.2", "--sampler-seed", str(2**32)], "--sampler-seed = 4294967296 is out of range; give 0 or more"),
     (["loss.tau=0.1,(0.2"], "loss.tau=0.1,(0.2"),
 ])
 def test_a_wrong_request_is_refused_with_what_would_work_and_nothing_is_run(calls, monkeypatch, capsys, words, reason):
