@@ -18,6 +18,7 @@ from typing import Any
 from filelock import FileLock
 
 from recot.cache import Runs
+from recot.command import SIGNALS
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +42,10 @@ class Job:
     sources: str | None = None
 
 
+def leave_to_parent(number: int, frame: object) -> None:
+    """Answer to a signal. No SIG_IGN, which programs that a run starts would inherit and Lightning would call."""
+
+
 def serve(connection: Connection) -> None:
     """What a worker does: run the jobs it is sent until the pipe closes, and end at once when the parent is gone."""
     parent = multiprocessing.parent_process()
@@ -50,7 +55,8 @@ def serve(connection: Connection) -> None:
         os._exit(1)  # nothing is lost: records and checkpoints appear whole, and the run resumes
 
     threading.Thread(target=follow, daemon=True).start()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    for number in SIGNALS:  # a terminal, a scheduler and Ctrl-C reach the whole group; the parent decides
+        signal.signal(number, leave_to_parent)
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     logging.getLogger("recot").setLevel(logging.WARNING)
     from recot import experiment

@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import signal
+import subprocess
 import sys
 import textwrap
 import time
@@ -12,9 +13,9 @@ import traceback
 from dataclasses import dataclass
 
 import pytest
-from commands import TINY, execute, python
+from commands import TINY, environment, execute, python
 
-from recot import command, recommend, restore, run, spec, tables, tune
+from recot import command, recommend, restore, run, runner, spec, tables, tune
 from recot.schema import RequestError
 
 MAINS = {"run": run.main, "tables": tables.main, "tune": tune.main, "recommend": recommend.main}
@@ -212,6 +213,34 @@ def test_a_signal_waits_until_what_would_swallow_it_is_over():
         finally:
             swallowed = False
     assert not swallowed
+
+
+@pytest.mark.parametrize("number", sorted(command.SIGNALS))
+def test_a_worker_leaves_signals_to_its_parent(number, monkeypatch):
+    """Or what reaches a whole group would leave a failed record, written by the worker that died of it."""
+    class Closed:
+        def recv(self):
+            os.kill(os.getpid(), number)
+            raise EOFError
+
+    class Parent:
+        sentinel, _ = os.pipe()
+
+    monkeypatch.setattr(runner.multiprocessing, "parent_process", Parent)
+    before = {each: signal.getsignal(each) for each in command.SIGNALS}
+    try:
+        assert runner.serve(Closed()) is None
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+@pytest.mark.parametrize("line", ["loss.tua=1 >&-", "loss.tua=1 2>&-", "loss.tua=1 <&- >&- 2>&-"])
+def test_an_interpreter_without_streams_refuses_as_well(tmp_path, line):
+    done = subprocess.run(["sh", "-c", f"exec {sys.executable} -m recot.run {line}"], cwd=tmp_path,
+                          env=environment(tmp_path), stderr=subprocess.PIPE, text=True, timeout=120, check=False)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert done.stderr.startswith("refused: loss.tua: ") or "2>&-" in line
 
 
 @pytest.mark.parametrize("name", MAINS)

@@ -28,7 +28,7 @@ BELOW = {  # unit -> units it may import besides itself; the order is that of th
     "compare": set(),
     "restore": {"files", "former", "cache", "compose", "experiment", "learn", "staged", "evaluate", "schema",
                 "signature", "data"},
-    "spec": {"schema"}, "runner": {"cache", "experiment"},
+    "spec": {"schema"}, "runner": {"cache", "command", "experiment"},
     "collect": {"files", "cache", "compare", "spec"}, "repeat": {"collect", "experiment"},
     "estimates": {"cache", "collect", "runner"}, "render": {"collect", "spec"},
     "pictures": {"files", "cache", "collect", "render", "spec"},
