@@ -1,7 +1,6 @@
 """Records: what names them, and that they appear whole or not at all."""
 
 import errno
-import hashlib
 import json
 import math
 import os
