@@ -57,7 +57,8 @@ class Step(lightning.LightningModule):
             batch = self.denoiser.before(batch, self.network)
             loss, batch = self.objective(self.network, batch)
             loss = self.denoiser.after(loss, batch).float().mean()  # and the sum below: long ones, also under autocast
-            self.manual_backward(loss)
+            with torch.autocast(self.device.type, enabled=False):  # Lightning's would cast matrix products of gradients
+                self.manual_backward(loss)
             optimizer.step()
             clear_gradients(self.network)
             self.network.after_step()
