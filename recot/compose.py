@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, InstantiationException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.resolvers import oc
 
-from recot.schema import check, nearest
+from recot.environment import REFERENCE, hidden, looked_up, secret_in, shown
+from recot.kinds import outside
+from recot.schema import RequestError, check, nearest
 from recot.signature import describe
 
 HERE = Path(__file__).parent
@@ -21,11 +27,78 @@ CONF = HERE / "conf" if (HERE / "conf").is_dir() else HERE.parent / "conf"
 """The config groups: inside an installed package, or at the top of a clone."""
 
 
+WITHHELD = ("data.url", "data.root", "data.path", "data.cache", "data.manual", "paths", "logger")
+"""Places that may refer to variables of the environment: they say where and not what."""
+
+
+@contextlib.contextmanager
+def withheld() -> Iterator[None]:
+    """Let references to the environment be resolved to their own text, but for those to RECOT_*."""
+    def reference(name: str, *default: Any) -> Any:
+        if str(name).startswith("RECOT_"):
+            return oc.env(name, *default)
+        said = f"${{oc.env:{name}" + "".join(f",{'null' if other is None else other}" for other in default) + "}"
+        if not REFERENCE.fullmatch(said):
+            raise RequestError(f"{said} is not a name and a plain default; type the value")
+        return said
+
+    OmegaConf.register_new_resolver("oc.env", reference, replace=True)
+    try:
+        yield
+    finally:
+        OmegaConf.register_new_resolver("oc.env", oc.env, replace=True)
+
+
+def check_references(path: str, value: Any) -> None:
+    """Refuse references to the environment where a record has to say what was run, and secrets in ``data.url``.
+
+    Raises:
+        RequestError: with the path of the key.
+    """
+    if path != "paths" and isinstance(value, str) and any(0xD800 <= ord(mark) < 0xE000 for mark in value):
+        raise RequestError(f"{path} = {value!r} has bytes that are not UTF-8; give it another name")
+    if path in WITHHELD:
+        if path == "data.url" and isinstance(value, str) and (part := secret_in(value)):
+            raise RequestError(f"data.url = {shown(value)} has {part}, which the record would keep; put that into a "
+                               "variable of the environment and write ${oc.env:NAME} in its place")
+        return
+    if isinstance(value, dict | list):
+        for name, item in value.items() if isinstance(value, dict) else enumerate(value):
+            check_references(f"{path}.{name}".lstrip("."), item)
+            check_references(path, name)
+    elif isinstance(value, str) and REFERENCE.search(value):
+        raise RequestError(f"{path} = {value!r} would differ with the environment, and a record says what was run; "
+                           "type the value")
+
+
+def check_trust(cfg: DictConfig, typed: Sequence[str]) -> None:
+    """Refuse packages in ``plugins`` that were not typed: a preset may be anybody's.
+
+    Args:
+        typed: words of the command.
+
+    Raises:
+        RequestError: with the word that trusts them.
+    """
+    plugins = OmegaConf.to_container(cfg, resolve=False).get("plugins")  # type: ignore[union-attr]  # a mapping
+    asked = any(word.lstrip("+").partition("=")[0] == "plugins" for word in typed)
+    if plugins and (not asked or "${" in str(plugins)):
+        raise RequestError(f"plugins = {plugins} comes from a preset, and only what you type is trusted; if you trust "
+                           f"it, type plugins={str(plugins).replace(chr(39), '').replace(' ', '')}")
+
+
 def checked(cfg: DictConfig, choices: dict[str, str], folders: Sequence[Path] = (CONF,)) -> dict[str, Any]:
-    """The resolved, complete and checked form of a config composed out of ``folders``, searched in this order."""
-    content: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    """The resolved, complete and checked form of a config composed out of ``folders``, searched in this order.
+
+    References to the environment stay what they are, see :mod:`recot.environment`; only ``paths`` has values.
+    """
+    with withheld():
+        content: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    check_references("", content)
+    check_references("the choice of a group", choices)
     leave_out(content, choices, folders)
-    return check(content, choices)
+    config = check(content, choices)
+    return {**config, "paths": looked_up(config["paths"])}
 
 
 def leave_out(content: dict[str, Any], choices: dict[str, str], folders: Sequence[Path]) -> None:
@@ -35,7 +108,8 @@ def leave_out(content: dict[str, Any], choices: dict[str, str], folders: Sequenc
     preset: Any = OmegaConf.to_container(OmegaConf.load(file)) if file else {}
     own = {key: value for default in preset.get("defaults", ()) for key, value in default.items()}
     for group in ("loss", "denoiser"):
-        taken = describe(str((content.get(group) or {}).get("_target_", "")))
+        target = (content.get(group) or {}).get("_target_", "")
+        taken = None if outside(target, content.get("plugins") or ()) else describe(str(target))
         if taken and own.get(f"override /{group}") not in (None, choices.get(group)):
             for name, value in (preset.get(group) or {}).items():
                 if name not in taken.parameters and content[group].get(name) == value:
@@ -50,11 +124,13 @@ def layered(*overrides: str) -> tuple[DictConfig, dict[str, str]]:
 
     Raises:
         HydraException, OmegaConfBaseException: the request is wrong; :func:`explain` says how.
+        RequestError: a preset asks for trust.
     """
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = compose("run", list(overrides), return_hydra_config=True)
     choices = {group: str(choice) for group, choice in cfg.hydra.runtime.choices.items()}
+    check_trust(cfg, overrides)
     return OmegaConf.masked_copy(cfg, [str(name) for name in cfg if name != "hydra"]), choices
 
 
@@ -74,6 +150,20 @@ def seeded(cfg: DictConfig, choices: dict[str, str], seed: int) -> dict[str, Any
     return checked(cfg, choices)
 
 
+def values(words: Sequence[str]) -> dict[str, Any]:
+    """What words like ``data.path="my log.csv"`` set, in the grammar of the command line of ``recot.run``.
+
+    Raises:
+        OverrideParseException: a word cannot be read. RequestError: a word takes a key out, or sweeps over values.
+    """
+    found = {}
+    for override in OverridesParser.create().parse_overrides(list(words)):
+        if override.is_delete() or override.is_sweep_override():
+            raise RequestError(f"{override.input_line}: give one value, like {override.key_or_group.lstrip('~')}=...")
+        found[override.key_or_group] = override.value()
+    return found
+
+
 def causes(error: BaseException | None) -> Iterator[BaseException]:
     """The error and what led to it."""
     while error is not None:
@@ -82,9 +172,22 @@ def causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def explain(error: BaseException) -> str:
-    """What went wrong in one line, with the path of the key and the nearest known name where Hydra complains."""
+    """What went wrong in one line, with the path of the key and the nearest known name where Hydra complains, and
+    without values of the environment.
+    """
+    return hidden(explanation(error))
+
+
+def explanation(error: BaseException) -> str:
+    """:func:`explain`, with values of the environment where a library printed them."""
     if isinstance(error, InstantiationException) and error.__cause__:
         return str(error.__cause__)
+    if isinstance(error, yaml.MarkedYAMLError):
+        mark = error.problem_mark or error.context_mark
+        place = f"{mark.name}, line {mark.line + 1}" if mark else "a file of the config"
+        return f"{place} is not the yaml of a config: {error.problem or error.context}; correct it"
+    if isinstance(error, yaml.YAMLError):
+        return f"a file of the config is not yaml: {' '.join(str(error).split())}; correct it"
     if not isinstance(error, HydraException | OmegaConfBaseException):
         return str(error)
     groups = [path.name for path in CONF.iterdir() if path.is_dir()]

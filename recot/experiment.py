@@ -18,14 +18,17 @@ from typing import Any
 
 import hydra.utils
 import torch
+from hydra.errors import InstantiationException
 from torch import Tensor
 
 from recot import allocator, cache, files, outputs, report, sources, track
 from recot.closed.popularity import Popularity
+from recot.data import fetch
 from recot.data.dataset import Dataset
 from recot.data.interactions import Interactions
 from recot.data.split import EvalSet, Split, in_time_order, joined, validate
 from recot.denoise.base import Denoiser
+from recot.environment import REFERENCE, hidden, looked_up
 from recot.evaluate import Diverged, Recommender, evaluate
 from recot.learn import Gradient, History
 from recot.networks.base import TwoTower
@@ -38,8 +41,22 @@ LIBRARIES = ("recot", "torch", "lightning", "hydra-core", "omegaconf", "numpy", 
 
 
 def make(node: Mapping[str, Any], **given: Any) -> Any:
-    """What a config node with a ``_target_`` describes."""
-    return hydra.utils.instantiate(dict(node), **given, _convert_="all")
+    """What a checked config node with a ``_target_`` describes. Texts are taken as they are, but for references to
+    the environment.
+
+    Args:
+        given: values that are not in the node; ``_partial_=True`` leaves the call for later.
+
+    Raises:
+        hydra.errors.InstantiationException: the class or function refuses its values.
+    """
+    values = {name: make(value) if isinstance(value, Mapping) and "_target_" in value else looked_up(value)
+              for name, value in node.items()} | given
+    target, later = hydra.utils.get_object(values.pop("_target_")), values.pop("_partial_", False)
+    try:
+        return partial(target, **values) if later else target(**values)
+    except Exception as error:
+        raise InstantiationException(f"{node['_target_']} refuses its values ({error})") from error
 
 
 def ask_questions(config: Mapping[str, Any], dataset: Dataset) -> Split:
@@ -153,7 +170,7 @@ def run(config: dict[str, Any], choices: Mapping[str, str], command: str) -> dic
         begun = begin(folder, today, config["force"], kept)
         record = {"key": key, **{group: choices.get(group) for group in (
             "model", "loss", "denoiser", "data", "protocol", "noise")}, "seed": config["seed"], "status": "running",
-            "command": command, "config": cache.relevant(config)}
+            "command": command, "config": cache.relevant(config), "places": places(config["data"])}
         made = {"commit": commit, **begun}
         try:
             with runs.draft(key) as left:
@@ -164,7 +181,7 @@ def run(config: dict[str, Any], choices: Mapping[str, str], command: str) -> dic
                 stopped = "failed" if isinstance(error, Exception) else "interrupted"
                 note(runs, key, error, record | {
                     "status": "diverged" if isinstance(error, Diverged) else stopped,
-                    "error": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
+                    "error": hidden(f"{type(error).__name__}: {error}"), "traceback": hidden(traceback.format_exc())}
                     | provenance(config, peak) | made)
             raise
         runs.settle(key)
@@ -238,6 +255,15 @@ def begin(folder: Path, today: str, force: bool, kept: Mapping[str, Any] | None)
 
 REST = ("last.ckpt", "fitted.pt", "code", "again.csv", "round*", "refit")
 """Patterns of what an attempt leaves where it is stopped, and a finished one does not."""
+def places(data: Mapping[str, Any]) -> dict[str, str]:
+    """Where the data lie, absolute, by config key: no part of what was run, but what brings it back from anywhere.
+
+    A place that refers to the environment stays a reference.
+    """
+    found = {f"data.{name}": str(data[name]) for name in ("path", "root") if data.get(name)}
+    if "root" in data and not data["root"] and not REFERENCE.search(str(data.get("cache"))):
+        found["data.root"] = str(fetch.data_root(None, fetch.cache_folder(data.get("cache"))))
+    return {name: place if REFERENCE.search(place) else str(Path(place).absolute()) for name, place in found.items()}
 
 
 def resumable(folder: Path) -> bool:

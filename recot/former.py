@@ -38,10 +38,10 @@ def current(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     gone = GONE.get(target, {})
     said = {name: current(value, f"{prefix}{name}.") if isinstance(value, Mapping) else value
             for name, value in config.items() if name not in gone or value != gone[name]}
-    found = describe(target) if target else None
     came = {path.removeprefix(prefix): value for path, value in LATER.items() if path.startswith(prefix)}
+    found = describe(target) if came and target.startswith("recot.") else None  # the record may be anybody's
     taken = {name: value for name, value in came.items() if "." not in name and name not in said and (
-        name in found.parameters if found else prefix == "protocol.")}
+        prefix == "protocol." or (found is not None and name in found.parameters))}
     return said | taken | ({"_target_": target} if target else {})
 
 

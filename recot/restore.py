@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,24 +11,25 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-import yaml
 from torch import Tensor
 
 from recot import cache, experiment, former
-from recot.compose import composed
+from recot.compose import composed, values
 from recot.data.dataset import Dataset
 from recot.data.interactions import Interactions
 from recot.data.split import Query, Split
+from recot.environment import REFERENCE
 from recot.evaluate import Recommender, recommended
+from recot.kinds import outside
 from recot.learn import Gradient
-from recot.schema import RequestError, check_target, targets
+from recot.schema import RequestError, check
 from recot.signature import describe
 from recot.staged import Relabelled
 
 log = logging.getLogger(__name__)
 
-PLACES = sorted(name for name in cache.IRRELEVANT if name.startswith("data.") or name == "trainer.device")
-"""Config keys that say where things lie, which a record leaves out and building it again takes."""
+PLACES = ("data.cache", "data.path", "data.root", "trainer.device")
+"""Config keys that say where things lie, which the config of a record leaves out and building it again takes."""
 
 
 @dataclass(frozen=True)
@@ -109,13 +109,14 @@ def restore(folder: str | Path, words: Sequence[str] = ()) -> Finished:
 
     Raises:
         RequestError: there is no finished run, what is there now is not what it was made with, or the record names code
-            outside recot that its words do not trust.
+            outside recot that the words do not trust, or something else that is no config.
+        FileNotFoundError: the data are not there; they are not downloaded.
     """
     folder = Path(folder)
     record, weights, pairs = stored(folder)
     config = settings(record, words)
     source = experiment.make(config["data"])
-    if cache.key(config, source.digest()) != record["key"]:
+    if cache.key(record["config"], source.digest()) != record["key"]:
         raise RequestError(f"the raw data are not those that {folder} was made with; say where those are, with "
                            "data.root=... or data.path=...")
     dataset = source.load()
@@ -148,30 +149,76 @@ def stored(folder: Path) -> tuple[dict[str, Any], Path | None, Path | None]:
         raise RequestError(str(error)) from error
 
 
+DEPTH = 20
+"""Levels that the config of a record may have."""
+
+
 def settings(record: Mapping[str, Any], words: Sequence[str] = ()) -> dict[str, Any]:
-    """The config of a run, as far as building it again takes one, with :data:`PLACES` as its command and ``words`` say.
+    """The config of a run, as far as building it again takes one, with :data:`PLACES` as its places and ``words`` say.
+
+    The record may be anybody's. So its texts are taken as they are, nothing is downloaded for it, what it says of where
+    to write is left out, and where it says that data lie is a place to read. Only the words trust a package.
+
+    Args:
+        record: of a run; see :func:`recot.experiment.run`.
 
     Raises:
-        RequestError: a word says something else, for what was run cannot be changed now; or the record names code
-            outside recot, and no word trusts its package (``plugins=[my_package]``).
+        RequestError: a word says something else, for what was run cannot be changed now; or the config is none that
+            could be run, or names code outside recot whose package no word trusts (``plugins=[my_package]``).
     """
-    for word in words:
-        if word.partition("=")[0] not in (*PLACES, "plugins"):
-            raise RequestError(f"{word} would change what was run; all that can be said now is "
+    said = values(words)
+    for name in said:
+        if name not in (*PLACES, "plugins"):
+            raise RequestError(f"{name}={said[name]} would change what was run; all that can be said now is "
                                f"{', '.join((*PLACES, 'plugins'))}")
-    config = former.current(record["config"])
-    typed = dict(word.partition("=")[::2] for word in (*shlex.split(record["command"]), *words))
-    for name, value in typed.items():
-        if name in PLACES:
-            group, _, key = name.partition(".")
-            config[group][key] = yaml.safe_load(value)
-    trusted = [yaml.safe_load(word.partition("=")[2]) for word in words if word.startswith("plugins=")]
-    for path, node in targets(config):  # the record may be anybody's
-        check_target(path, node, [name for names in trusted for name in ([names] if isinstance(names, str) else names)])
-    read = describe(config["data"]["_target_"])
-    if read and "cache" in read.parameters:
-        config["data"].setdefault("cache", typed.get("paths.cache") or composed()[0]["paths"]["cache"])
-    return config
+    asked = said.pop("plugins", [])
+    trusted = [str(name) for name in (asked if isinstance(asked, list) else [asked])]
+    here, choices = composed()
+    config = former.current(literal("config", record["config"]))
+    if not isinstance(data := config.get("data"), dict) or not isinstance(config.get("trainer"), dict):
+        raise RequestError("the config of the record has no data or no trainer; it is none of recot.run")
+    for name in PLACES:
+        config[name.partition(".")[0]].pop(name.partition(".")[2], None)
+    read = describe(str(data.get("_target_"))) if not outside(data.get("_target_"), trusted) else None
+    taken = read.parameters if read else {}
+    data |= {name: None for name in ("url", "manual") if name in data and name in taken}
+    data |= {name: here["paths"]["cache"] for name in ("cache",) if name in taken}
+    data |= {name: place for name in ("path", "root") if name in taken and (place := believed(record, f"data.{name}"))}
+    for name, value in said.items():
+        config[name.partition(".")[0]][name.partition(".")[2]] = value
+    names = {group: str(record.get(group)) for group in choices}
+    unasked = {name: here[name] for name in ("force", "paths", "logger")}
+    return check({**config, **unasked, "plugins": trusted}, names)
+
+
+def literal(path: str, value: Any) -> Any:
+    """A copy of a plain value out of a record.
+
+    Raises:
+        RequestError: a text refers to something, which a config that was run does not, but for the places of its data.
+    """
+    if path.count(".") > DEPTH:
+        raise RequestError(f"the config of the record is nested more than {DEPTH} times; the record is none of "
+                           "recot.run, or was changed")
+    if isinstance(value, dict):
+        return {name: literal(f"{path}.{name}", item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [literal(f"{path}.{place}", item) for place, item in enumerate(value)]
+    if isinstance(value, str) and "${" in value and path not in ("config.data.url", "config.data.manual"):
+        raise RequestError(f"{path} of the record is {value!r}, and what was run refers to nothing; the record is none "
+                           "of recot.run, or was changed")
+    return value
+
+
+def believed(record: Mapping[str, Any], name: str) -> str | None:
+    """Where a record says that the data lie, if that is a place on this machine which holds files."""
+    said = record.get("places")
+    place = said.get(name) if isinstance(said, dict) else None
+    if not isinstance(place, str) or REFERENCE.search(place) or "\0" in place or not Path(place).is_absolute():
+        return None
+    if Path(place).resolve().parts[1:2] in (("dev",), ("proc",), ("sys",)):
+        return None
+    return place if name == "data.path" or Path(place).is_dir() else None
 
 
 def fitted(config: dict[str, Any], record: Mapping[str, Any], dataset: Dataset, split: Split, weights: Path | None,

@@ -25,7 +25,7 @@ def run(cfg: DictConfig, failures: list[Exception]) -> None:
     from hydra.types import RunMode
     from omegaconf import OmegaConf
 
-    from recot.compose import CONF, checked, explain
+    from recot.compose import CONF, check_trust, checked, explain
 
     settings = HydraConfig.get()
     choices = {group: str(choice) for group, choice in settings.runtime.choices.items()}
@@ -34,6 +34,7 @@ def run(cfg: DictConfig, failures: list[Exception]) -> None:
     places = [f"--config-dir={source.path}" for source in sources if source.provider == "command-line"]
     line = shlex.join(["python", "-m", "recot.run", *places, *typed])
     try:
+        check_trust(cfg, typed)
         config = checked(cfg, choices, [Path(source.path) for source in sources if source.schema == "file"])
         asked = any(word.startswith("tuned=") for word in typed)
         if asked and not (CONF / "tuned" / f"{choices['tuned']}.yaml").exists():

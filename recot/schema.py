@@ -9,10 +9,12 @@ from __future__ import annotations
 import ast
 import difflib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from recot.signature import defined_in, describe, fits, parse, resolved
+from recot import former
+from recot.kinds import KINDS, outside
+from recot.signature import Target, classes, defined_in, describe, fits, parse, resolved
 
 SUPPLIED = {"model": {"n_users", "n_items"}, "protocol.split": {"interactions"}, "noise": {"split"}}
 """Parameters that the run itself gives to a target."""
@@ -46,41 +48,76 @@ def targets(config: dict[str, Any] | list[Any], prefix: str = "") -> Iterator[tu
             yield from targets(value, f"{prefix}{name}.")
 
 
-def check_target(path: str, node: Mapping[str, Any], plugins: list[str]) -> None:
-    """Refuse a target that may not be named, does not exist, or does not take the values given.
+def named(path: str, node: Mapping[str, Any], plugins: Sequence[str]) -> Target:
+    """What the ``_target_`` at ``path`` names, where it may be looked at.
 
     Raises:
-        RequestError: with the path of the key and what would work.
+        RequestError: it lies outside recot and is not trusted, or does not exist.
     """
     dotted = node["_target_"]
-    package = str(dotted).split(".")[0]
-    if package not in {"recot", *plugins}:
+    if package := outside(dotted, plugins):
         raise RequestError(f"{path}._target_ = {dotted!r} lies outside recot, so it is not run. If you trust it, "
                            f"name its package: plugins=[{package}]")
     found = describe(dotted)
     if found is None:
+        if (now := former.present(dotted)) != dotted:
+            raise RequestError(f"{path}._target_: {dotted} is now {now}")
         module, _, name = dotted.rpartition(".")
         hint = nearest(name, defined_in(module)) if defined_in(module) else f"there is no module {module!r}."
         raise RequestError(f"{path}._target_ = {dotted!r} names nothing that is defined there: {hint}")
+    return found
+
+
+def check_target(path: str, node: Mapping[str, Any], plugins: Sequence[str]) -> None:
+    """Refuse what does not belong at a place of :data:`recot.kinds.KINDS`, or does not take the values given.
+
+    Raises:
+        RequestError: with the path of the key and what would work.
+    """
+    found, kind = named(path, node, plugins), KINDS[path]
+    if not kind.holds(found):
+        raise RequestError(f"{path}._target_ = {node['_target_']!r} is no {kind.what} of {' or '.join(kind.packages)}, "
+                           f"nor of a package in plugins. {nearest(node['_target_'], kind.known())}")
+    if bool(kind.takes) != (node.get("_partial_") is True) or ("_partial_" in node and not kind.takes):
+        raise RequestError(f"{path}._partial_ = {node.get('_partial_')!r} does not fit: it is "
+                           f"{'true here' if kind.takes else 'left out here'}")
+    check_values(path, node, found, plugins)
+
+
+def check_values(path: str, node: Mapping[str, Any], found: Target, plugins: Sequence[str]) -> None:
+    """Refuse values that a class or function does not take, and the lack of those it needs.
+
+    Raises:
+        RequestError: with the path of the key and what would work.
+    """
     given = {name: value for name, value in node.items() if name not in ("_target_", "_partial_")}
     supplied = SUPPLIED.get(path, set())
     for name, value in given.items():
         if name not in found.parameters or name in supplied:
             raise RequestError(f"{path}.{name} is not a parameter of {found.name} that a config can set. "
-                               f"{nearest(name, sorted(set(found.parameters) - supplied))}")
-        if isinstance(value, float) and not math.isfinite(value):
-            raise RequestError(f"{path}.{name} = {value} is nothing to compute with; give a finite number")
-        if not isinstance(value, Mapping) or "_target_" not in value:
-            annotation = found.parameters[name]
-            if name in SIZES and isinstance(value, int) and value < 1:
-                raise RequestError(f"{path}.{name} = {value} holds nothing; give 1 or more")
-            if name.endswith("seed") and isinstance(value, int):
-                check_seed(f"{path}.{name}", value)
-            if not fits(value, annotation, found.module):
-                wanted = ast.unparse(resolved(annotation, found.module)) if annotation else "anything"
-                raise RequestError(f"{path}.{name} = {value!r} does not fit: {found.name} takes {wanted}")
+                               f"{nearest(str(name), sorted(set(found.parameters) - supplied))}")
+        annotation = found.parameters[name]
+        wanted = ast.unparse(resolved(annotation, found.module)) if annotation else "anything plain"
+        if isinstance(value, Mapping) and "_target_" in value:
+            part = named(f"{path}.{name}", value, plugins)
+            taken = [describe(place) for place in classes(annotation, found.module)]
+            if not any(kind and kind.name in part.bases for kind in taken):
+                raise RequestError(f"{path}.{name}._target_ = {value['_target_']!r} does not fit: {found.name} takes "
+                                   f"{wanted}")
+            check_values(f"{path}.{name}", value, part, plugins)
+            continue
+        if inner := dict(targets({name: value})):
+            raise RequestError(f"{path}.{next(iter(inner))} holds a _target_, and {path}.{name} takes plain values; "
+                               "take it out")
+        check_number(f"{path}.{name}", value)
+        if name in SIZES and isinstance(value, int) and value < 1:
+            raise RequestError(f"{path}.{name} = {value} holds nothing; give 1 or more")
+        if name.endswith("seed") and isinstance(value, int):
+            check_seed(f"{path}.{name}", value)
+        if not fits(value, annotation, found.module):
+            raise RequestError(f"{path}.{name} = {value!r} does not fit: {found.name} takes {wanted}")
     missing = found.required - set(given) - supplied
-    if missing and (supplied or not node.get("_partial_")):
+    if missing:
         raise RequestError(f"{path} lacks {', '.join(sorted(missing))}: give it as {path}.{sorted(missing)[0]}=...")
 
 
@@ -93,6 +130,39 @@ def check_seed(path: str, seed: int) -> None:
     if not 0 <= seed < 2**32:
         raise RequestError(f"{path} = {seed} is out of range; give 0 or more, below 2**32 (this one would draw the "
                            f"numbers of {seed % 2**32})")
+
+
+def check_number(path: str, value: Any) -> None:
+    """Refuse numbers that nothing computes with, in lists and mappings as well.
+
+    Raises:
+        RequestError: with the path of the key.
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        raise RequestError(f"{path} = {value} is nothing to compute with; give a finite number")
+    if isinstance(value, int) and not -2**63 <= value < 2**63:
+        raise RequestError(f"{path} is a number of {value.bit_length()} bits; give one of 64 bits")
+    if isinstance(value, Mapping | list):
+        for name, item in value.items() if isinstance(value, Mapping) else enumerate(value):
+            check_number(f"{path}.{name}", item)
+
+
+def check_parts(config: Mapping[str, Any], plugins: Sequence[str]) -> None:
+    """Refuse whatever does not belong where it stands; nothing is imported but the packages above trusted plugins.
+
+    Raises:
+        RequestError: with the path of the key and what would work.
+    """
+    rest: dict[str, Any] = {name: dict(part) if isinstance(part, Mapping) else part for name, part in config.items()}
+    for path in KINDS:
+        group, _, key = path.partition(".")
+        node = rest.get(group) if not key else rest[group].get(key) if isinstance(rest.get(group), dict) else None
+        if isinstance(node, Mapping) and "_target_" in node:
+            check_target(path, node, plugins)
+            del (rest[group] if key else rest)[key or group]
+    for path, _ in targets(rest):
+        raise RequestError(f"{path} holds a _target_, and nothing is built there; take it out. Something is built at "
+                           f"{', '.join(KINDS)}")
 
 
 def canonical(config: dict[str, Any]) -> dict[str, Any]:
@@ -124,17 +194,22 @@ def check_keys(config: Mapping[str, Any]) -> None:
         for name in sorted(known - set(found)):
             raise RequestError(f"the config has no {f'{path}.' if path else ''}{name}; leave it in, each run needs it")
     for group in ("data", "noise", "trainer", "denoiser", "model", "logger"):
-        if "_target_" not in (config[group] or {}):
+        if not (isinstance(config[group], Mapping) and "_target_" in config[group]):
             raise RequestError(f"{group} names nothing to run; give {group}=NAME, or leave out ~{group}")
+    if not isinstance(config["loss"], Mapping):
+        raise RequestError(f"loss = {config['loss']!r} names nothing to train on; give loss=NAME, or loss=none")
     if not (isinstance(config["protocol"]["split"], Mapping) and "_target_" in config["protocol"]["split"]):
         raise RequestError(f"protocol.split = {config['protocol']['split']!r} names nothing to run; give protocol=NAME")
     for name, place in config["paths"].items():
         if place == "":
             raise RequestError(f"paths.{name} = {place!r} names no folder; leave it out, or unset RECOT_{name.upper()}")
     for name, kind, example in (("seed", int, "0"), ("force", bool, "true"), ("metrics", list, "[recall@20,ndcg@20]"),
-                                ("plugins", list, "[my_package]")):
-        if not isinstance(config[name], kind) or (kind is int and isinstance(config[name], bool)):
-            raise RequestError(f"{name} = {config[name]!r} does not fit; give it like {name}={example}")
+                                ("plugins", list, "[my_package]"), ("protocol.refit", bool, "false"),
+                                ("protocol.monitor", str, "ndcg@20")):
+        group, _, key = name.rpartition(".")
+        value = (config[group] if group else config)[key]
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            raise RequestError(f"{name} = {value!r} does not fit; give it like {name}={example}")
     check_seed("seed", config["seed"])
     if not config["metrics"]:
         raise RequestError("metrics = [] leaves nothing to report; give it like metrics=[recall@20,ndcg@20]")
@@ -235,8 +310,7 @@ def check(config: dict[str, Any], choices: Mapping[str, str]) -> dict[str, Any]:
         RequestError: see the other checks.
     """
     check_keys(config)
-    for path, node in targets(config):
-        check_target(path, node, config["plugins"])
+    check_parts(config, config["plugins"])
     check_combination(config, choices)
     check_protocol(config, choices)
     check_metrics(config)

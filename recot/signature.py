@@ -19,8 +19,13 @@ class Target:
         name: of the class or function.
         parameters: name -> annotation, or None where there is none.
         required: parameters without a default.
-        bases: names of all classes it inherits from within the package, itself included.
+        bases: names of all classes it inherits from within the package, itself included, and Protocol; empty for a
+            function.
         constants: class attributes with a literal value.
+        module: that defines it.
+        methods: names that the class or a base of it defines in its body.
+        returns: what a function is annotated to return, as text; empty where nothing is said, and for a class.
+        opaque: whether a base lies where it is not read.
     """
 
     name: str
@@ -29,6 +34,13 @@ class Target:
     bases: frozenset[str]
     constants: dict[str, Any]
     module: str
+    methods: frozenset[str] = frozenset()
+    returns: str = ""
+    opaque: bool = False
+
+
+PLAIN_BASES = {"object", "ABC", "Generic", "Module"}
+"""Bases from elsewhere that say nothing of what a class is here."""
 
 
 def locate(module: str) -> ModuleSpec | None:
@@ -53,6 +65,22 @@ def parse(module: str) -> ast.Module | None:
     return ast.parse(Path(spec.origin).read_text(encoding="utf-8"), spec.origin)
 
 
+def origin(module: str, dotted: str) -> str:
+    """The full path of what ``module`` calls ``dotted``: a name of its own, or what one of its imports stands for."""
+    head, _, rest = dotted.partition(".")
+    tree, spec = parse(module), locate(module)
+    above = module.split(".") if spec and spec.submodule_search_locations else module.split(".")[:-1]
+    for node in tree.body if tree else []:
+        if not isinstance(node, ast.Import | ast.ImportFrom):
+            continue
+        for name in (alias for alias in node.names if (alias.asname or alias.name).split(".")[0] == head):
+            if isinstance(node, ast.Import):
+                return ".".join(filter(None, (name.name if name.asname else head, rest)))
+            parent = above[: len(above) + 1 - node.level] if node.level else []
+            return ".".join(filter(None, (*parent, node.module, name.name, rest)))
+    return f"{module}.{dotted}"
+
+
 def definition(module: str, name: str) -> tuple[str, ast.ClassDef | ast.FunctionDef] | None:
     """The class or function ``name`` of ``module`` with its own module; ``from ... import`` is followed into recot and
     within the package.
@@ -61,12 +89,9 @@ def definition(module: str, name: str) -> tuple[str, ast.ClassDef | ast.Function
     for node in tree.body if tree else []:
         if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name:
             return module, node
-        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            followed = node.module.split(".")[0] in ("recot", module.split(".")[0])
-            for alias in node.names:
-                if followed and (alias.asname or alias.name) == name:
-                    return definition(node.module, alias.name)
-    return None
+    above, _, found = origin(module, name).rpartition(".")
+    followed = above.split(".")[0] in ("recot", module.split(".")[0])
+    return definition(above, found) if followed and above != module else None
 
 
 def defined_in(module: str) -> list[str]:
@@ -93,17 +118,28 @@ def describe(path: str) -> Target | None:
         return None
     module, node = found
     if isinstance(node, ast.FunctionDef):
-        return Target(name, *signature(node, 0), frozenset(), {}, module)
+        return Target(name, *signature(node, 0), frozenset(), {}, module,
+                      returns=ast.unparse(node.returns) if node.returns else "")
     parameters: dict[str, ast.expr | None] = {}
     required: set[str] = set()
     bases: set[str] = {node.name}
     constants: dict[str, Any] = {}
+    methods: set[str] = set()
+    opaque = False
     for base in node.bases:
-        parent = describe(f"{module}.{base.id}") if isinstance(base, ast.Name) else None
+        called = ast.unparse(base.value if isinstance(base, ast.Subscript) else base)
+        inside = origin(module, called).split(".")[0] in ("recot", module.split(".")[0])
+        parent = describe(origin(module, called)) if inside else None
         if parent:
             parameters, required = parent.parameters, parent.required
             bases |= parent.bases
             constants |= parent.constants
+            methods |= parent.methods
+            opaque |= parent.opaque
+        elif called.rpartition(".")[2] == "Protocol":
+            bases.add("Protocol")
+        elif called.rpartition(".")[2] not in PLAIN_BASES:
+            opaque = True
     is_dataclass = any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list)
     fields = [(item.target.id, item) for item in node.body
               if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)]
@@ -112,6 +148,8 @@ def describe(path: str) -> Target | None:
         required = (required - set(own)) | {field for field, item in fields if item.value is None}
         parameters = parameters | own
     for item in node.body:
+        methods |= {item.name} if isinstance(item, ast.FunctionDef) else {
+            target.id for target in getattr(item, "targets", ()) if isinstance(target, ast.Name)}
         if isinstance(item, ast.FunctionDef) and item.name == "__init__":
             parameters, required = signature(item, 1)
         elif isinstance(item, ast.Assign | ast.AnnAssign) and not is_dataclass and item.value is not None:
@@ -120,62 +158,107 @@ def describe(path: str) -> Target | None:
                 constants[ast.unparse(target)] = ast.literal_eval(item.value)
             except ValueError:
                 continue
-    return Target(name, parameters, required, frozenset(bases), constants, module)
+    return Target(name, parameters, required, frozenset(bases), constants, module, frozenset(methods), opaque=opaque)
 
 
 def fits(value: Any, annotation: ast.expr | None, module: str) -> bool:
-    """Whether a plain ``value`` has the annotated type; an annotation that says nothing of plain values fits all."""
+    """Whether a plain ``value`` has the annotated type. Where nothing is annotated any plain value has; where the
+    annotation is none of plain values, none has.
+    """
     match annotation:
         case None:
-            return True
+            return is_plain(value)
         case ast.Constant(value=None):
             return value is None
+        case ast.Constant(value=str(text)):
+            return fits(value, ast.parse(text, mode="eval").body, module)
         case ast.BinOp(left=left, op=ast.BitOr(), right=right):
             return fits(value, left, module) or fits(value, right, module)
-        case ast.Subscript(value=ast.Name(id="Literal"), slice=choices):
-            allowed = ast.literal_eval(choices)
-            return value in (allowed if isinstance(allowed, tuple) else (allowed,))
-        case ast.Subscript(value=ast.Name(id=container), slice=inner):
-            return fits_container(value, container, inner, module)
-        case ast.Name(id=name):
-            return fits_name(value, name, module)
-    return True
+        case ast.Subscript(value=container, slice=inner):
+            return fits_container(value, ast.unparse(container).rpartition(".")[2], inner, module)
+        case ast.Name() | ast.Attribute():
+            return fits_name(value, ast.unparse(annotation), module)
+    return False
+
+
+def is_plain(value: Any) -> bool:
+    """Whether a value consists of texts, numbers, truth values, null, lists and mappings with texts as keys."""
+    if isinstance(value, dict):
+        return all(isinstance(name, str) and is_plain(item) for name, item in value.items())
+    return all(is_plain(item) for item in value) if isinstance(value, list) else (
+        value is None or isinstance(value, str | int | float))
 
 
 def fits_container(value: Any, container: str, inner: ast.expr, module: str) -> bool:
-    """:func:`fits` for ``list[...]`` and ``dict[..., ...]``."""
-    if container in ("list", "Sequence", "tuple"):
-        return isinstance(value, list) and all(fits(item, inner, module) for item in value)
-    if container in ("dict", "Mapping"):
-        of_value = inner.elts[1] if isinstance(inner, ast.Tuple) else None
-        return isinstance(value, dict) and all(fits(item, of_value, module) for item in value.values())
-    return True
+    """:func:`fits` for an annotation with brackets, of which ``inner`` is between them."""
+    parts = inner.elts if isinstance(inner, ast.Tuple) else [inner]
+    match container.lower():
+        case "literal":
+            return any(type(value) is type(choice) and value == choice for choice in map(ast.literal_eval, parts))
+        case "optional" | "union":
+            return (container == "Optional" and value is None) or any(fits(value, part, module) for part in parts)
+        case "annotated" | "final":
+            return fits(value, parts[0], module)
+        case "tuple" if not isinstance(parts[-1], ast.Constant) or parts[-1].value is not ...:
+            return isinstance(value, list) and len(value) == len(parts) and all(
+                fits(item, part, module) for item, part in zip(value, parts, strict=True))
+        case "list" | "sequence" | "tuple" | "iterable" | "collection":
+            return isinstance(value, list) and all(fits(item, parts[0], module) for item in value)
+        case "dict" | "mapping":
+            return isinstance(value, dict) and all(
+                fits(name, parts[0], module) and fits(item, parts[-1], module) for name, item in value.items())
+    return False
 
 
 def fits_name(value: Any, name: str, module: str) -> bool:
-    """:func:`fits` for a plain type or an alias defined in the same module."""
-    match name:
+    """:func:`fits` for a plain type or an alias."""
+    match name.rpartition(".")[2]:
         case "bool":
             return isinstance(value, bool)
         case "int":
             return isinstance(value, int) and not isinstance(value, bool)
         case "float":
             return isinstance(value, int | float) and not isinstance(value, bool)
-        case "str":
+        case "str" | "Path" | "PathLike":
             return isinstance(value, str)
-        case "list" | "dict":
-            return isinstance(value, {"list": list, "dict": dict}[name])
-    tree = parse(module)
+        case "list" | "List" | "Sequence" | "tuple" | "Tuple":
+            return isinstance(value, list) and is_plain(value)
+        case "dict" | "Dict" | "Mapping":
+            return isinstance(value, dict) and is_plain(value)
+        case "Any" | "object":
+            return is_plain(value)
+    stands_for = alias(name, module)
+    return stands_for is not None and fits(value, *stands_for)
+
+
+def alias(name: str, module: str) -> tuple[ast.expr, str] | None:
+    """What the name of a type stands for where a module assigns it, with that module; None where none does."""
+    above, _, found = origin(module, name).rpartition(".")
+    tree = parse(above) if above.split(".")[0] in ("recot", module.split(".")[0]) else None
     for node in tree.body if tree else []:
-        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == name for t in node.targets):
-            return fits(value, node.value, module)
-    return True
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == found:
+            return node.value, above
+    return None
 
 
 def resolved(annotation: ast.expr, module: str) -> ast.expr:
     """The annotation itself, or what its alias stands for."""
-    tree = parse(module)
-    for node in tree.body if tree else []:
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == ast.unparse(annotation):
-            return node.value
-    return annotation
+    stands_for = alias(ast.unparse(annotation), module) if isinstance(annotation, ast.Name) else None
+    return stands_for[0] if stands_for else annotation
+
+
+def classes(annotation: ast.expr | None, module: str) -> list[str]:
+    """Full paths of the classes within recot or the package of ``module`` that an annotation names outside brackets."""
+    match annotation:
+        case ast.BinOp(left=left, op=ast.BitOr(), right=right):
+            return [*classes(left, module), *classes(right, module)]
+        case ast.Constant(value=str(text)):
+            return classes(ast.parse(text, mode="eval").body, module)
+        case ast.Subscript(value=ast.Name(id="Optional"), slice=inner):
+            return classes(inner, module)
+        case ast.Name() | ast.Attribute():
+            path = origin(module, ast.unparse(annotation))
+            inside = path.split(".")[0] in ("recot", module.split(".")[0])
+            found = describe(path) if inside else None
+            return [f"{found.module}.{found.name}"] if found and found.bases else []
+    return []

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from recot.environment import shown
+
 log = logging.getLogger(__name__)
 
 PATIENCE = 30.0
@@ -186,4 +188,4 @@ class Guarded:
             reason = (" ".join(f"{type(errors[0]).__name__}: {errors[0]}".split()) if errors else
                       f"no answer in {PATIENCE:g} s")
             log.warning("logger=%s does not work (%s); the run goes on, and its own folder holds everything",
-                        type(self.tracker).__name__.lower(), reason)
+                        type(self.tracker).__name__.lower(), shown(reason))

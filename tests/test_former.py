@@ -9,6 +9,7 @@ import pytest
 from commands import composed
 
 from recot import cache, former
+from recot.schema import RequestError, check
 
 GOLDEN = Path(__file__).parent / "golden" / "keys.csv"
 
@@ -47,6 +48,9 @@ def test_a_definition_that_moved_changes_no_name_and_is_found_under_its_old_one(
     monkeypatch.setattr(former, "MOVED", {"recot.losses.bpr": target})
     assert cache.key(moved, "d") == before
     assert former.current(config)["loss"]["_target_"] == "recot.losses.bpr"
+    monkeypatch.setattr(former, "MOVED", {target: "recot.gone.BPR"})
+    with pytest.raises(RequestError, match=f"loss._target_: recot.gone.BPR is now {target}"):
+        check(config | {"loss": config["loss"] | {"_target_": "recot.gone.BPR"}}, {})
 
 
 def golden():

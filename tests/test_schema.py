@@ -50,6 +50,13 @@ def package(tmp_path, monkeypatch):
 
         class Network(Tables): ...
 
+        @dataclass
+        class Own:
+            a: int
+            def batches(self): ...
+
+        class Elsewhere(another.Base): ...
+
         def function(split, ratio: float, *, seed: int = 0, loud: bool): ...
     """))
     monkeypatch.syspath_prepend(tmp_path)
@@ -105,7 +112,22 @@ def test_what_is_not_defined_is_not_found(path):
     ("dict[str, int | None]", [{}, {"a": 1, "b": None}], [{"a": "x"}, [1]]),
     ("list", [[], ["a"]], [{}, "a"]),
     ("dict", [{}, {"a": []}], [[], "a"]),
-    ("Callable[..., Tensor]", [1, "anything"], []),
+    ("Callable[..., Tensor]", [], [1, "anything", None]),
+    ("Tensor", [], [1, "anything", None, {}, []]),
+    ("Path", ["a/b"], [1, None, ["a"]]),
+    ("Path | None", ["a/b", None], [1]),
+    ("os.PathLike[str]", [], ["a"]),
+    ("Sequence[float]", [[0, 0.5]], ["ab", 1, ["a"]]),
+    ("tuple[int, str]", [[1, "a"]], [[1], [1, 2], "ab"]),
+    ("tuple[int, ...]", [[], [1, 2]], [["a"], 1]),
+    ("Literal[1]", [1], [True, 1.0, "1"]),
+    ("Mapping[str, float]", [{"a": 1}], [{1: 1}, {"a": "b"}, []]),
+    ("Optional[int]", [1, None], ["1", {}]),
+    ("Union[int, str]", [1, "a"], [None, 0.5]),
+    ("'int | None'", [1, None], ["1"]),
+    ("Annotated[int, 'a number']", [1], ["1"]),
+    ("Any", [1, "a", None, [1], {"a": {}}], [{1: 2}, object()]),
+    ("Nothing", [], [1, "a", None]),
 ])
 def test_a_value_fits_its_annotation_or_not(annotation, good, bad):
     tree = ast.parse(annotation, mode="eval").body
@@ -159,8 +181,9 @@ def test_the_nearest_name_is_offered_or_all_of_them():
     ({"_target_": "recot.objectives.InfoNCE", "tau": "warm"}, "loss.tau = 'warm' does not fit: InfoNCE takes float"),
     ({"_target_": "recot.objectives.InfoNCE", "tau": float("nan")}, "loss.tau = nan is nothing to compute with; give a "
                                                                     "finite number"),
-    ({"_target_": "recot.denoise.soft_matching.SoftMatching", "popularity": "x"},
-     "does not fit: SoftMatching takes Literal['softmax_count', 'softmax_freq', 'log', 'marginal']"),
+    ({"_target_": "recot.objectives.InfoNCE", "duplicates": "x"},
+     "does not fit: InfoNCE takes Literal['none', 'mask', 'multi_positive']"),
+    ({"_target_": "recot.objectives.InfoNCE", "tau": 10**400}, "loss.tau is a number of 1329 bits; give one of 64"),
 ])
 def test_a_target_is_refused_with_its_remedy(node, remedy):
     with pytest.raises(RequestError, match=re.escape(remedy)):
@@ -169,7 +192,7 @@ def test_a_target_is_refused_with_its_remedy(node, remedy):
 
 def test_a_missing_parameter_is_named_with_the_way_to_give_it(package):
     with pytest.raises(RequestError, match=r"loss lacks a: give it as loss\.a=\.\.\."):
-        check_target("loss", {"_target_": f"{package}.Plain"}, ["plug"])
+        check_target("loss", {"_target_": f"{package}.Own"}, ["plug"])
 
 
 CHANGES = [

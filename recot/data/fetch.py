@@ -17,6 +17,7 @@ import re
 import shutil
 import stat
 import time
+import unicodedata
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -29,6 +30,7 @@ import platformdirs
 import pooch
 import pyarrow as pa
 
+from recot.environment import hidden, shown
 from recot.files import sweep, write_whole
 
 logger = logging.getLogger(__name__)
@@ -51,6 +53,9 @@ class RawFiles:
         url: a .zip that holds the files, or the folder on a server they lie in; None when they cannot be downloaded.
         archive_sha256: of the .zip, None when unknown or when ``url`` is a folder.
         manual: where to get them by hand, one sentence.
+
+    Raises:
+        ValueError: a name leaves its place, or the URL is none of the web.
     """
 
     folder: str
@@ -59,12 +64,32 @@ class RawFiles:
     archive_sha256: str | None = None
     manual: str | None = None
 
+    def __post_init__(self) -> None:
+        for key, name in (("folder", self.folder), *(("files", name) for name in self.files)):
+            check_name(f"data.{key}", name)
+        if self.url is not None and not re.match(r"https?://[^/\s]", self.url):
+            raise ValueError(f"data.url = {shown(self.url)} is no address of the web; give one that begins with "
+                             "http:// or https://, or null where nothing is downloaded")
+
     def by_hand(self, names: list[str], place: Path) -> str:
         """The remedy for missing ``names``: what to get, from where, and where to put it."""
         wanted = ", ".join(f"{name} (sha256 {self.files[name] or 'unknown'})" for name in names)
         archive = f" (sha256 {self.archive_sha256})" if self.archive_sha256 else ""
-        source = self.manual or (f"Get it from {self.url}{archive} by hand." if self.url else "Get another copy.")
+        source = hidden(self.manual or "") or (
+            f"Get it from {shown(self.url)}{archive} by hand." if self.url else "Get another copy.")
         return f"{source} Put {wanted} into {place}, or name another data root with RECOT_DATA or data.root"
+
+
+def check_name(key: str, name: str) -> None:
+    """Refuse a name of a file or folder that leads out of where it is put.
+
+    Raises:
+        ValueError: with the config key that has it.
+    """
+    if name in ("", ".", "..") or name.startswith("-") or any(
+            mark in "/\\" or unicodedata.category(mark) in ("Cc", "Cs") for mark in name):
+        raise ValueError(f"{key} has {name!r}, which is no single name; give one that has no / \\ or control "
+                         "character, does not begin with - and is not empty . or ..")
 
 
 def cache_folder(cache: str | None) -> Path:
@@ -252,19 +277,20 @@ def _download(raw: RawFiles, own: Path, place: Path) -> None:
 
 def _get(raw: RawFiles, url: str, target: Path, sha256: str | None, missing: list[str], place: Path) -> None:
     """Download ``url`` to ``target`` and check what came."""
-    logger.info("downloading %s", url)
+    logger.info("downloading %s", shown(url))
     remedy = f"Expected sha256 {sha256 or 'unknown'}. {raw.by_hand(missing, place)}."
     try:
         pooch.HTTPDownloader(chunk_size=2**16, timeout=TIMEOUT)(url, str(target), None)
     except OSError as error:                                        # covers every error of requests
-        raise ConnectionError(f"{url} could not be downloaded ({error}). {remedy}") from error
+        # Not from error: its own text has the URL.
+        raise ConnectionError(f"{shown(url)} could not be downloaded ({shown(error)}). {remedy}") from None
     with target.open("rb") as content:
         if content.read(512).lstrip().lower().startswith(HTML):
-            raise ValueError(f"{url} served a web page in place of the file. {remedy}")
+            raise ValueError(f"{shown(url)} served a web page in place of the file. {remedy}")
         content.seek(0)
         found = hashlib.file_digest(content, "sha256").hexdigest()
     if sha256 not in (None, found):
-        raise ValueError(f"{url} served a file with sha256 {found}. {remedy}")
+        raise ValueError(f"{shown(url)} served a file with sha256 {found}. {remedy}")
 
 
 def _extract(raw: RawFiles, path: Path, target: Path, names: list[str], place: Path) -> None:
@@ -274,22 +300,26 @@ def _extract(raw: RawFiles, path: Path, target: Path, names: list[str], place: P
         with zipfile.ZipFile(path) as archive:
             for member in archive.infolist():
                 if (reason := refusal(member)) is not None:
-                    raise ValueError(f"{raw.url} is refused: its member {member.filename!r} {reason}. {remedy}")
+                    raise ValueError(f"{shown(raw.url)} is refused: its member {member.filename!r} {reason}. "
+                                     f"{remedy}")
             if (total := sum(member.file_size for member in archive.infolist())) > MAX_BYTES:
-                raise ValueError(f"{raw.url} is refused: it expands to {total:,} bytes, more than {MAX_BYTES:,}. "
+                raise ValueError(f"{shown(raw.url)} is refused: it expands to {total:,} bytes, more than "
+                                 f"{MAX_BYTES:,}. "
                                  f"{remedy}")
             for name in names:
                 found = [m for m in archive.infolist() if PurePosixPath(m.filename).name == name and not m.is_dir()]
                 if len(found) != 1:
-                    raise ValueError(f"{raw.url} holds {len(found)} files called {name}, expected one. {remedy}")
+                    raise ValueError(f"{shown(raw.url)} holds {len(found)} files called {name}, expected one. "
+                                     f"{remedy}")
                 with archive.open(found[0]) as source, (target / name).open("wb") as sink:
                     shutil.copyfileobj(source, sink)
                 with (target / name).open("rb") as content:
                     sha256 = hashlib.file_digest(content, "sha256").hexdigest()
                 if raw.files[name] not in (None, sha256):
-                    raise ValueError(f"{raw.url} holds another {name} than expected, with sha256 {sha256}. {remedy}")
+                    raise ValueError(f"{shown(raw.url)} holds another {name} than expected, with sha256 {sha256}. "
+                                     f"{remedy}")
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
-        raise ValueError(f"{raw.url} served an archive that cannot be read ({error}). {remedy}") from error
+        raise ValueError(f"{shown(raw.url)} served an archive that cannot be read ({error}). {remedy}") from error
 
 
 def refusal(member: zipfile.ZipInfo) -> str | None:

@@ -79,6 +79,7 @@ class Files:
             if key not in ("users", "items", "interactions") or not re.fullmatch(r"\d+|\d+(\.\d+)?k", str(value)):
                 raise ValueError(f"data.expect has {key}: {value}; give users, items and interactions as an integer "
                                  "or as a text like '69.9k'")
+        fetch.check_name("data.name", name)
         self.name, self.read, self.root = name, read, root
         self.columns, self.delimiter = dict(columns or {}), delimiter
         self.threshold = None if threshold is None else float(threshold)
@@ -211,7 +212,7 @@ class Csv(Files):
         columns = {kind: column for kind, column in
                    (("user", user), ("item", item), ("rating", rating), ("time", time)) if column is not None}
         self.path = Path(path)
-        super().__init__("csv", "", {self.path.name: None}, "csv", columns=columns, delimiter=separator,
+        super().__init__("csv", "csv", {"csv": None}, "csv", columns=columns, delimiter=separator,
                          threshold=threshold, core=core, cache=cache)
 
     def paths(self) -> list[Path]:
