@@ -14,8 +14,9 @@ import pytest
 import torch
 from commands import edit, environment, execute, python
 
-from recot import experiment, recommend
-from recot.compose import composed
+from recot import cache, experiment, recommend
+from recot.compose import composed, explain
+from recot.data import fetch
 from recot.restore import restore
 from recot.schema import RequestError
 
@@ -343,3 +344,178 @@ def test_prepared_data_are_looked_for_where_the_cache_is(tmp_path, monkeypatch):
     restore(tmp_path / "runs" / record["key"])
     assert before and prepared() == before
     assert not (tmp_path / "home").exists()
+
+
+@pytest.fixture(scope="module")
+def record(runs):
+    """The record of a run on files of a folder, and that folder."""
+    folder = runs / "raw" / "own"
+    folder.mkdir(parents=True)
+    (folder / "u.data").write_text("".join(f"{n % 40}\t{n * 7 % 29}\t5\t{n}\n" for n in range(400)))
+    words = ("model=popularity", "data=ml100k", "data.folder=own", "data.name=own", "data.files={u.data: null}",
+             "data.expect=null", f"data.root={runs / 'raw'}", "data.threshold=null", "metrics=[recall@10]")
+    config, choices = composed(*words)
+    config["paths"] = {"runs": str(runs), "cache": str(runs)}
+    config["data"]["cache"] = str(runs)
+    key = experiment.run(config, choices, "typed by somebody")["key"]
+    return json.loads((runs / key / "record.json").read_text())
+
+
+@pytest.fixture
+def foreign(record, tmp_path, monkeypatch):
+    """Writes a changed record as somebody else could, in a place where nothing else may come into being."""
+    monkeypatch.setattr(fetch, "_download", lambda *given: pytest.fail("something was downloaded"))
+    monkeypatch.setenv("RECOT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("RECOT_DATA", raising=False)
+
+    def write(change):
+        changed = json.loads(json.dumps(record))
+        change(changed)
+        (tmp_path / "shared").mkdir()
+        cache.write_record(tmp_path / "shared" / "record.json", changed)  # sealed, as somebody else can
+        return tmp_path / "shared"
+
+    yield write
+    assert {file.name for file in tmp_path.iterdir()} <= {"shared", "cache", "victim"}
+    assert not list(tmp_path.glob("victim/*"))
+
+
+def setting(path, value):
+    """A change that puts a value at a dotted path of a record."""
+    def change(record):
+        node = record
+        for name in above:
+            node = node[name]
+        node[last] = value
+    *above, last = path.split("/")
+    return change
+
+
+def test_the_record_that_others_are_made_of_is_brought_back_with_no_word(foreign):
+    assert len(restore(foreign(lambda record: None)).lists(1)) == 40
+
+
+@pytest.mark.parametrize("target", ["recot.restore.restore", "recot.tune.tune", "recot.experiment.run",
+                                    "recot.signature.parse", "recot.cache.Runs", "recot.data.fetch.locate",
+                                    "recot.sources.commit", "recot.data.dataset.load", "recot.files.write_whole"])
+@pytest.mark.parametrize("place", ["data", "model", "loss", "denoiser", "noise", "trainer", "protocol/split"])
+def test_a_record_names_only_what_belongs_at_its_place(place, target, foreign):
+    with pytest.raises(RequestError, match=r"_target_ = .* is no .*, nor of a package in plugins"):
+        restore(foreign(setting(f"config/{place}", {"_target_": target})))
+
+
+@pytest.mark.parametrize(("path", "value", "said"), [
+    ("config/data/name", "${oc.env:HOME}", "config.data.name of the record is .* refers to nothing"),
+    ("config/data/columns", {"user": ["${seed}"]}, "of the record is '.{seed}', and what was run refers to nothing"),
+    ("config/seed", "${data.folder}", "refers to nothing"),
+    ("config/data/folder", "../victim", "which is no single name"), ("config/data/folder", "/etc", "no single name"),
+    ("config/data/folder", "..", "no single name"), ("config/data/folder", "", "no single name"),
+    ("config/data/folder", "a\\b", "no single name"), ("config/data/folder", "a\0b", "no single name"),
+    ("config/data/folder", "-rf", "no single name"), ("config/data/folder", "a\x1b[2J", "no single name"),
+    ("config/data/files", {"../victim/x": None}, "no single name"), ("config/data/files", {"/a": None}, "no single"),
+    ("config/data/substitute", {"../../x": None}, "no single name"), ("config/data/name", "../victim/x", "no single"),
+    ("config/data/name", "a/b", "no single name"), ("config/plugins", ["os"], "raw data|popularity"),
+    ("config/hydra", {"run": {"dir": "victim"}}, "hydra: nothing reads this key"),
+    ("config/model", {"_target_": "os.system", "command": "true"}, r"plugins=\[os\]"),
+    ("config/model", "_target_", "model names nothing to run"), ("config/data", [], "has no data or no trainer"),
+    ("config/trainer", None, "has no data or no trainer"), ("config/loss", None, "loss = None names nothing"),
+    ("config/noise", {"ratio": 1}, "noise names nothing to run"), ("config/metrics", [{"_target_": "x"}], "_target_"),
+    ("config/protocol/refit", "yes", "protocol.refit = 'yes' does not fit"), ("config", [], "its config is no dict"),
+    ("status", 3, "its status is no str"), ("key", None, "its key is no str"),
+    ("split", {}, "its split is no str"), ("command", 1, "its command is no str"), ("model", [], "its model is no str"),
+    ("rounds", [], "its rounds have no last one"), ("rounds", [{"round": "x"}], "its rounds have no last one"),
+    ("config/data/core", 10**30, "data.core is a number of 100 bits"), ("config/data/threshold", "1", "does not fit"),
+    ("config/data/read", ["csv"], "does not fit"), ("key", "0" * 16, "the raw data are not those"),
+    ("config/data/_args_", ["x"], "not a parameter"), ("config/data/_partial_", True, "_partial_ = True does not fit"),
+    ("config/data/columns", eval("[" * 40 + "]" * 40), "is nested more than 20 times"),
+])
+def test_a_record_that_is_none_is_refused_in_one_sentence_before_anything_is_read(path, value, said, foreign):
+    folder = foreign(setting(path, value))
+    if path == "config/plugins":  # only words trust
+        assert restore(folder).lists(1).size
+        return
+    with pytest.raises((RequestError, experiment.InstantiationException)) as raised:
+        restore(folder)
+    assert re.search(said, explain(raised.value)) and "\n" not in explain(raised.value)
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "3", "null", '"text"', "[" * 100_000, '{"a":' * 100_000, "{", "",
+                                     "\xff", '{"key": 1e999}', "9" * 5000], ids=lambda content: content[:8])
+def test_what_is_no_record_at_all_is_refused_with_its_file(content, tmp_path):
+    (tmp_path / "record.json").write_text(content, encoding="latin-1")
+    with pytest.raises(RequestError, match=r"record\.json"):
+        restore(tmp_path)
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9/x", "file:///etc", "http://u:${oc.env:TOKEN}@h/x", 3, ["x"]])
+def test_nothing_is_downloaded_for_a_record(url, record, foreign, tmp_path):
+    def change(changed):
+        changed["config"]["data"]["url"] = url
+        del changed["places"]
+
+    with pytest.raises(FileNotFoundError, match="own/u.data is missing and cannot be.* Put u.data "):
+        restore(foreign(change))
+
+
+@pytest.mark.parametrize("name", ["cache", "root", "path"])
+def test_places_within_the_config_of_a_record_are_not_believed(name, foreign, tmp_path):
+    def change(record):
+        record["config"]["data"][name] = str(tmp_path / "victim")
+        record["config"]["paths"] = {"runs": str(tmp_path / "victim"), "cache": str(tmp_path / "victim")}
+        record["command"] = f"python -m recot.run data.cache={tmp_path / 'victim'} paths.cache={tmp_path / 'victim'}"
+
+    assert len(restore(foreign(change)).lists(1)) == 40
+
+
+@pytest.mark.parametrize("place", ["/proc/self", "/dev", "relative", "", 3, None, ["x"], "/a\0b", "${oc.env:HOME}",
+                                   "/none"])
+def test_a_place_of_a_record_that_is_no_folder_of_files_is_not_believed(place, record, foreign, monkeypatch):
+    monkeypatch.setenv("RECOT_DATA", record["places"]["data.root"])
+    assert len(restore(foreign(setting("places", {"data.root": place}))).lists(1)) == 40
+
+
+@pytest.mark.parametrize("places", [3, [], None, "x", {}])
+def test_places_of_another_type_are_not_believed(places, record, foreign, monkeypatch):
+    monkeypatch.setenv("RECOT_DATA", record["places"]["data.root"])
+    assert len(restore(foreign(setting("places", places))).lists(1)) == 40
+
+
+def test_what_a_word_says_is_believed_before_the_record(foreign, tmp_path):
+    (tmp_path / "victim").mkdir()
+    with pytest.raises(FileNotFoundError, match="victim"):
+        restore(foreign(lambda record: None), [f"data.root={tmp_path / 'victim'}"])
+
+
+FORMS = [r"data.path=my\ log\,\ 1.csv", "data.path='my log, 1.csv'", '++data.path="my log, 1.csv"',
+         'data={path: "my log, 1.csv"}', 'data.path="${oc.env:RECOT_HERE}/my log, 1.csv"']
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_whatever_way_a_path_was_typed_the_run_is_brought_back_from_anywhere(form, tmp_path, monkeypatch):
+    monkeypatch.setenv("RECOT_HERE", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my log, 1.csv").write_text("user,item\n" + "".join(f"u{n % 40},i{n * 7 % 29}\n" for n in range(400)))
+    config, choices = composed("data=csv", form, "model=popularity", "metrics=[recall@10]")
+    config["paths"] = {"runs": str(tmp_path), "cache": str(tmp_path)}
+    config["data"]["cache"] = str(tmp_path)
+    key = experiment.run(config, choices, f"python -m recot.run data=csv '{form}'")["key"]
+    monkeypatch.chdir("/")
+    first = restore(tmp_path / key).lists(2)
+    assert len(first) == 80
+    (tmp_path / "my log, 1.csv").rename(tmp_path / "b=c, d.csv")
+    with pytest.raises(FileNotFoundError, match="correct data.path"):
+        restore(tmp_path / key)
+    for word in (f'data.path="{tmp_path}/b=c, d.csv"', f"++data.path='{tmp_path}/b=c, d.csv'"):
+        pd.testing.assert_frame_equal(restore(tmp_path / key, [word]).lists(2), first)
+
+
+@pytest.mark.parametrize(("word", "said"), [
+    ("data.path=a,b", "give one value, like data.path="), ("~data.path", "give one value, like data.path="),
+    ("data.path=[", "Hydra cannot read this value"), ("model=bprmf", "model=bprmf would change what was run"),
+    ("data.path=3", "data.path is not a parameter of Files"),
+    ("plugins=[3]", "plugins has '3', which is no name")])
+def test_a_word_that_says_nothing_of_a_place_is_refused(word, said, foreign):
+    folder = foreign(lambda record: None)
+    with pytest.raises((RequestError, HydraException)) as raised:
+        restore(folder, [word])
+    assert re.search(said, explain(raised.value))
