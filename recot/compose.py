@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import yaml
 from hydra import compose, initialize_config_dir
+from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, InstantiationException, MissingConfigException, OverrideParseException
@@ -85,6 +87,41 @@ def check_trust(cfg: DictConfig, typed: Sequence[str]) -> None:
     if plugins and (not asked or "${" in str(plugins)):
         raise RequestError(f"plugins = {plugins} comes from a preset, and only what you type is trusted; if you trust "
                            f"it, type plugins={str(plugins).replace(chr(39), '').replace(' ', '')}")
+
+
+def check_folders(words: Sequence[str]) -> None:
+    """Refuse folders of presets that set Hydra itself: it builds its callbacks and launchers before any check.
+
+    Args:
+        words: everything that was typed after ``python -m recot.run``.
+
+    Raises:
+        RequestError: with the file.
+    """
+    given = get_args_parser().parse_known_args(list(words))[0]
+    asked = [word for word in given.overrides if word.lstrip("+").startswith("hydra.searchpath=")]
+    more = [place for value in values(asked).values() for place in (value if isinstance(value, list) else [value])]
+    for place in (given.config_dir, given.config_path, *more):
+        folder = str(place or "").removeprefix("file://")
+        for root, _, names in os.walk(folder, followlinks=True) if folder else ():
+            for file in (Path(root) / name for name in sorted(names) if name.endswith(".yaml")):
+                if "hydra" in Path(root).relative_to(folder).parts or sets_hydra(file.read_text("utf-8", "replace")):
+                    raise RequestError(f"{file} sets hydra itself, which runs before anything is checked; take that "
+                                       "out of the file, and type what you trust of it, like hydra.sweep.dir=x")
+
+
+def sets_hydra(text: str) -> bool:
+    """Whether a file of the config writes into the key ``hydra``; one that cannot be read is left to Hydra's words."""
+    if re.search(r"^\s*#\s*@package\b.*\bhydra\b", text, re.MULTILINE):
+        return True
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return False
+    if not isinstance(content, dict):
+        return False
+    return any(re.match(r"/?hydra\b", str(key)) for key in content) or bool(
+        re.search(r"\bhydra\b", str(content.get("defaults"))))
 
 
 def checked(cfg: DictConfig, choices: dict[str, str], folders: Sequence[Path] = (CONF,)) -> dict[str, Any]:

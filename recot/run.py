@@ -67,10 +67,11 @@ def hydra_jobs() -> int:
     with command.held():
         import hydra
 
-        from recot.compose import CONF
+        from recot.compose import CONF, check_folders
 
     # argparse takes the overrides in one piece only, and "model=clrec -m seed=0,1" is what people type.
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word in ("-m", "--multirun"))
+    check_folders(sys.argv[1:])
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # or Hydra ends the process in its own way
     failures: list[Exception] = []
     try:

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pandas as pd
 import pytest
 import torch
 from commands import edit, environment, execute, python
+from hydra.errors import HydraException
 
 from recot import cache, experiment, recommend
 from recot.compose import composed, explain
