@@ -406,7 +406,7 @@ def relabels(config: Mapping[str, Any]) -> bool:
 
 
 HARMLESS = (("recot.outputs", ""), ("recot.report", ""), ("recot.track", ""), ("recot.allocator", ""),
-            ("recot.files", ""), (__name__, "provenance"))
+            ("recot.files", ""), ("recot.environment", ""), (__name__, "provenance"))
 """What a run calls without an effect on its numbers: what is written, shown and sent, and how memory is kept."""
 
 

@@ -372,14 +372,14 @@ def test_tuned_settings_that_are_asked_for_and_are_not_there_are_missed(tmp_path
 
 
 def test_a_variable_named_on_the_command_line_is_kept_by_its_name(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("RECOT_RUNS", str(tmp_path))
-    monkeypatch.setenv("MY_WAY", "pair")
-    word = "noise.per=${oc.env:MY_WAY}"
-    assert exit_code(monkeypatch, *TINY, "model=popularity", "noise=add", word) == 0
+    monkeypatch.setenv("MY_PLACE", str(tmp_path))
+    word = "paths.runs=${oc.env:MY_PLACE}"
+    assert exit_code(monkeypatch, *TINY, "model=popularity", word) == 0
     record = json.loads(next(tmp_path.glob("*/record.json")).read_text())
-    assert record["config"]["noise"]["per"] == "pair"
-    assert f"'{word}'" in record["command"] and "pair" not in record["command"]
+    assert f"'{word}'" in record["command"] and str(tmp_path) not in json.dumps(record)
     assert f"record: {tmp_path}" in capsys.readouterr().out
+    monkeypatch.setenv("MY_WAY", "pair")
+    assert exit_code(monkeypatch, *TINY, "model=popularity", "noise=add", "noise.per=${oc.env:MY_WAY}") == 2
 
 
 def test_ctrl_c_ends_with_130_and_says_how_to_go_on(tmp_path, monkeypatch, capsys):

@@ -351,10 +351,11 @@ def test_a_change_counts_for_what_it_can_change(edited, module, old, new, whose)
 
 
 CHANGES_NOTHING = {"recot.outputs", "recot.report", "recot.track", "recot.allocator", "recot.files", "recot.cache",
-                   "recot.sources", "recot.signature", "recot.schema", "recot.compose"}
+                   "recot.sources", "recot.signature", "recot.kinds", "recot.schema", "recot.compose",
+                   "recot.environment", "recot.former", "recot.command", "recot.stored"}
 """Modules whose functions a run calls without an effect on its numbers."""
 AROUND = {("recot.evaluate", "recommended"), *(("recot.experiment", name) for name in (
-    "run", "rehearse", "finished", "shown", "note", "begin", "resumable", "resumes", "forget", "provenance",
+    "run", "places", "rehearse", "finished", "shown", "note", "begin", "resumable", "resumes", "forget", "provenance",
     "source_digest", "descends", "relabels"))}
 """Functions around an attempt: what is looked up, kept and said."""
 
