@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +12,17 @@ import pandas as pd
 
 from recot.cache import Runs
 from recot.compare import holm, paired_test
-from recot.files import write_whole
+from recot.ledger import HEADER, RUN_HEADER, Line
 from recot.spec import Artifact, Column, Row, printed
-
-HEADER = ("table", "row", "column", "metric", "seeds", "mean", "std", "paper", "delta", "verdict", "key")
-RUN_HEADER = ("key", "data", "model", "loss", "denoiser", "noise", "seed", "epochs", "best_epoch", "max_epochs",
-              "seconds", "wall_seconds", "peak_memory_mb", "device", "threads", "commit", "sources", "repeated",
-              "split", "digest", "first_epoch", "finished", "command")
-TEST_HEADER = ("table", "column", "metric", "best", "second", "difference", "users", "p", "p_holm", "keys")
 
 NO_DATA, NOT_RUN = "data not available", "not run yet"
 """Why a cell may be empty, besides what a record says."""
 
-MATCH, CLOSE = 0.02, 0.10  # largest relative differences that are called so
+DONE = {**dict.fromkeys(("key", "data", "model", "loss", "denoiser", "noise", "split", "command"), str),
+        **dict.fromkeys(("config", "valid", "test"), dict), "seed": int, "epochs": int, "seconds": int | float}
+"""What the record of a finished run has in any case, with its type."""
 
-Line = dict[str, str]
+MATCH, CLOSE = 0.02, 0.10  # largest relative differences that are called so
 
 
 @dataclass(frozen=True)
@@ -40,6 +34,7 @@ class Cell:
         records: seed -> finished record.
         reason: why nothing is known, where nothing is.
         runs: where the answers of single users are.
+        faults: files of its runs that cannot be read, and what to do about each; whoever finds one adds it.
     """
 
     row: Row
@@ -48,6 +43,7 @@ class Cell:
     records: dict[int, Mapping[str, Any]]
     reason: str
     runs: Runs
+    faults: list[str] = field(default_factory=list)
 
 
 def number(value: float | None) -> str:
@@ -74,7 +70,7 @@ def measured(cell: Cell, seed: int, metric: str) -> float:
 
     Raises:
         KeyError: its record has none of that name. LookupError: no question belongs to the group. FileNotFoundError: a
-            group is asked for, and the answers to single questions are gone.
+            group is asked for, and the answers to single questions are gone. OSError: they are damaged.
     """
     record, questions, group = cell.records[seed], cell.column.questions, cell.column.group
     if group is not None:
@@ -94,8 +90,9 @@ def measured(cell: Cell, seed: int, metric: str) -> float:
 def lines(artifact: Artifact, cells: Iterable[Cell], earlier: Sequence[Line]) -> list[Line]:
     """The rows of the csv.
 
-    A row of the csv as it was stays where its runs are not at hand and its keys are those wanted today: it answers the
-    same question. Where the data are not at hand either, its keys cannot be told, and it stays as well.
+    A row of the csv as it was stays where it says more than the runs at hand do and its keys are those wanted today: it
+    answers the same question. It says more where they give no number, or fewer seeds, or as many but others. Where the
+    data are not at hand, the keys of today cannot be told, and the row stays as well.
     """
     kept = {(line["row"], line["column"], line["metric"]): line for line in earlier}
     found = []
@@ -107,7 +104,7 @@ def lines(artifact: Artifact, cells: Iterable[Cell], earlier: Sequence[Line]) ->
             before = kept.get((cell.row.id, cell.column.id, metric))
             if cell.records:
                 line |= summary(cell, metric, paper)
-            if before and before["key"] and len(before["seeds"].split()) > len(line["seeds"].split()) and (
+            if before and before["key"] and says_more(before, line) and (
                     cell.reason == NO_DATA or all(cell.keys.get(int(seed)) == key for seed, key in zip(
                         before["seeds"].split(), before["key"].split(), strict=True))):
                 line = {name: before[name] for name in HEADER} | {"paper": number(paper)}
@@ -118,18 +115,27 @@ def lines(artifact: Artifact, cells: Iterable[Cell], earlier: Sequence[Line]) ->
     return found
 
 
+def says_more(before: Line, line: Line) -> bool:
+    """Whether a row of the csv as it was has a number or seeds that the runs at hand do not give."""
+    then, now = set(before["seeds"].split()), set(line["seeds"].split())
+    return bool(before["mean"] and not line["mean"]) or not (now >= then or len(now) > len(then))
+
+
 def summary(cell: Cell, metric: str, paper: float | None) -> Line:
     """Mean and deviation over the seeds there are; the difference is that of the mean as it is written."""
     seeds = sorted(cell.records)
     source = {"seeds": " ".join(map(str, seeds)), "key": " ".join(cell.keys[seed] for seed in seeds)}
     try:
         values = [measured(cell, seed, metric) for seed in seeds]
-    except KeyError:
+    except (KeyError, IndexError, TypeError, ValueError):  # the last three where it is damaged
         return source | {"verdict": f"its record has no {metric}"}
     except LookupError as error:
         return source | {"verdict": str(error)}
     except FileNotFoundError:
         return {"verdict": "the answers to single questions are gone"}
+    except OSError as error:
+        cell.faults.append(str(error))
+        return {"verdict": "the answers to single questions are damaged"}
     mean = number(statistics.fmean(values))
     delta, word = verdict(float(mean), paper, metric)
     return source | {"mean": mean, "std": number(statistics.stdev(values)) if len(values) > 1 else "",
@@ -146,52 +152,26 @@ def run_line(record: Mapping[str, Any]) -> Line:
     return {name: str(values.get(name, "")) for name in RUN_HEADER}
 
 
-def read(file: Path, header: Sequence[str]) -> list[Line]:
-    """The rows of a csv file written by :func:`write`; none where there is no file.
-
-    Raises:
-        ValueError: the file has other columns.
-    """
-    if not file.exists():
-        return []
-    with file.open(encoding="utf-8", newline="") as stream:
-        reader = csv.DictReader(stream)
-        if tuple(reader.fieldnames or ()) != tuple(header):
-            raise ValueError(f"{file} has the columns {reader.fieldnames}, expected {list(header)}; it was not written "
-                             "by this program. Move it away, and it is made anew")
-        return list(reader)
-
-
-def write(file: Path, header: Sequence[str], rows: Iterable[Line]) -> None:
-    """Write the rows, whole or not at all."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, header, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(file, text.getvalue().encode())
-
-
-def write_runs(file: Path, fresh: Iterable[Line], wanted: set[str]) -> list[Line]:
-    """Bring the list of runs behind a paper's results up to date.
+def run_lines(earlier: Iterable[Line], fresh: Iterable[Line], wanted: set[str] | None) -> list[Line]:
+    """The list of runs behind a paper's results.
 
     Args:
-        fresh: lines of the runs whose records are at hand. wanted: keys that some csv of the paper names; others leave
-            the list.
+        earlier: the list as it was. fresh: lines of the runs whose records are at hand.
+        wanted: keys that some csv of the paper names, so that others leave the list; None where this cannot be told.
     """
-    known = {line["key"]: line for line in [*read(file, RUN_HEADER), *fresh]}
+    known = {line["key"]: line for line in [*earlier, *fresh]}
     order = ("data", "model", "loss", "denoiser", "noise", "seed", "key")
-    rows = sorted((line for key, line in known.items() if key in wanted),
+    return sorted((line for key, line in known.items() if wanted is None or key in wanted),
                   key=lambda line: [line[name] for name in order])
-    write(file, RUN_HEADER, rows)
-    return rows
 
 
-def paired_tests(artifact: Artifact, lines: Sequence[Line], runs: Runs, earlier: Sequence[Line]) -> list[Line]:
+def paired_tests(artifact: Artifact, lines: Sequence[Line], runs: Runs, earlier: Sequence[Line],
+                 faults: list[str]) -> list[Line]:
     """The best row of the paper's own against its second best in every column and metric, over the same users.
 
     Per-user values are averaged over the seeds both rows have. P values are corrected by Holm for all tests of the
-    table together. Where the per-user values are not at hand an earlier test of the same runs stays.
+    table together. Where the per-user values are not at hand, or damaged (``faults`` then says which), an earlier test
+    of the same runs stays.
     """
     kept = {(line["column"], line["metric"], line["keys"]): line for line in earlier}
     own = {row.id for row in artifact.rows if not row.beyond}
@@ -207,7 +187,11 @@ def paired_tests(artifact: Artifact, lines: Sequence[Line], runs: Runs, earlier:
             common = sorted(set(pairs[0]) & set(pairs[1]), key=int)
             keys = [[by_seed[seed] for seed in common] for by_seed in pairs]
             place = column.id, metric, " ".join(keys[0] + keys[1])
-            tested = compare(keys[0], keys[1], metric, runs) if common else None
+            try:
+                tested = compare(keys[0], keys[1], metric, runs) if common else None
+            except OSError as error:
+                faults.append(str(error))
+                tested = None
             if tested is None and place in kept:
                 tested = {name: kept[place][name] for name in ("difference", "users", "p")}
             if tested is not None:
@@ -222,14 +206,14 @@ def compare(best: Sequence[str], second: Sequence[str], metric: str, runs: Runs)
     """Difference, users and p value of two lists of runs, or None where their per-user values are not at hand.
 
     Raises:
-        ValueError: they were tested on different users.
+        ValueError: they were tested on different users. OSError: the values are damaged.
     """
     means = []
     for keys in (best, second):
         files = [runs.folder(key) / "test.parquet" for key in keys]
         if not all(file.exists() for file in files):
             return None
-        frames = [pd.read_parquet(file, columns=["user", metric]).set_index("user")[metric] for file in files]
+        frames = [frame(file, ["user", metric]).set_index("user")[metric] for file in files]
         means.append(sum(frames) / len(frames))
     if not means[0].index.equals(means[1].index):
         raise ValueError(f"the runs {' '.join(best)} and {' '.join(second)} were tested on different users; they "
@@ -238,9 +222,42 @@ def compare(best: Sequence[str], second: Sequence[str], metric: str, runs: Runs)
     return {"difference": number(difference), "users": str(len(means[0])), "p": number(p)}
 
 
-def frame(file: Path) -> pd.DataFrame:
-    """What a run says of each pair or user."""
-    return pd.read_parquet(file)
+def frame(file: Path, columns: list[str] | None = None) -> pd.DataFrame:
+    """What a run says of each pair or user.
+
+    Raises:
+        FileNotFoundError: it is gone. OSError: it is damaged, or has other columns.
+    """
+    try:
+        return pd.read_parquet(file, columns=columns)
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, LookupError) as error:  # whatever Arrow finds wrong with the bytes
+        raise OSError(f"{file} is damaged ({' '.join(str(error).split())}); the command of the run makes it again with "
+                      "force=true") from error
+
+
+def finished(runs: Runs, key: str) -> Mapping[str, Any] | None:
+    """The record of a run, whatever its status, with all that a table reads of one that is done; None without one.
+
+    Raises:
+        ValueError: the file is damaged; names it, and what to do.
+    """
+    found: Any = runs.get(key)
+    if found is None and not (runs.folder(key) / "record.json").exists():
+        return None
+    record = found if isinstance(found, dict) else {}
+    wanted = {"status": str} | (DONE if record.get("status") == "done" else {})
+    wrong = [name for name, kind in wanted.items() if not isinstance(record.get(name), kind)]
+    wrong += [f"{name} of numbers" for name in ("valid", "test") if name in wanted and name not in wrong
+              and not all(isinstance(value, float | int) or value in ("nan", "inf", "-inf")
+                          for value in record[name].values())]
+    if "key" in wanted and record.get("key") != key:
+        wrong.append(f"key {key}")
+    if wrong:
+        raise ValueError(f"{runs.folder(key) / 'record.json'} is no whole record, it has no {', '.join(wrong)}; delete "
+                         "it and run the same command again")
+    return record
 
 
 def same_questions(cells: Iterable[Cell]) -> None:

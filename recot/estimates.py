@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import statistics
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from recot import collect
 from recot.cache import Runs
-from recot.collect import RUN_HEADER
+from recot.ledger import RUN_HEADER, Line, read
 from recot.runner import Job
 
 log = logging.getLogger(__name__)
@@ -22,19 +22,22 @@ class Estimates:
     def __init__(self, results: Path, runs: Runs):
         self.runs = runs
         self.seen: dict[tuple[str, ...], list[tuple[float, float, float]]] = {}
-        known = {line["key"]: line for file in sorted(results.glob("*/runs.csv"))
-                 for line in collect.read(file, RUN_HEADER)}
-        for file in sorted(runs.root.glob("*/record.json")):
+        known: dict[str, Line] = {}
+        for file in (*sorted(results.glob("*/runs.csv")), *sorted(runs.root.glob("*/record.json"))):
             try:
-                record = runs.get(file.parent.name)
-            except ValueError as error:
+                known |= {line["key"]: line for line in (
+                    read(file, RUN_HEADER) if file.name == "runs.csv" else self.told(file.parent.name))}
+            except ValueError as error:  # one file that is damaged costs an estimate, and nothing else
                 log.warning("%s", error)
-                continue
-            if record and record["status"] == "done":
-                known[record["key"]] = collect.run_line(record)
         for line in known.values():
             self.seen.setdefault(self.kind(line), []).append(
                 (float(line["seconds"]), float(line["epochs"]), float(line["max_epochs"] or 0)))
+
+    def told(self, key: str) -> Iterator[Line]:
+        """The line of a finished run, or none."""
+        record = collect.finished(self.runs, key)
+        if record and record["status"] == "done":
+            yield collect.run_line(record)
 
     @staticmethod
     def kind(line: Mapping[str, Any]) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from recot import render
-from recot.collect import Line
+from recot.ledger import Line
 from recot.spec import Artifact
 
 

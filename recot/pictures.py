@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from recot.collect import Line
 from recot.files import write_whole
+from recot.ledger import Line
 from recot.render import Lines, by_data, indexed, sorted_by_value
 from recot.spec import Artifact, Column, Row
 
@@ -67,8 +67,9 @@ def save(panels: Any, artifact: Artifact, folder: Path) -> None:
     if artifact.planted:
         panels.suptitle("planted data, tiny settings")
     for suffix, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
-        write_whole(folder / f"{artifact.name}.{suffix}",
-                    partial(panels.savefig, format=suffix, metadata=metadata, dpi=150))
+        drawn = io.BytesIO()
+        panels.savefig(drawn, format=suffix, metadata=metadata, dpi=150)
+        write_whole(folder / f"{artifact.name}.{suffix}", drawn.getvalue())
     pyplot.close(panels)
 
 

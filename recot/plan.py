@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from recot import cache, runner
-from recot.collect import Line
 from recot.compose import composed, explain, layered, seeded
+from recot.ledger import Line
 from recot.schema import RequestError, metric_names
 from recot.spec import Artifact, Column, Row
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from recot.collect import NO_DATA, Line
+from recot.collect import NO_DATA
+from recot.ledger import Line
 from recot.spec import Artifact, Column, Row
 
 STAR = 0.05  # p value after Holm's correction below which the best row gets a star

@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 
-from recot.collect import Line, run_line
+from recot.collect import run_line
 from recot.experiment import attempt, make, relabels
+from recot.ledger import Line
 
 
 def departure(config: Mapping[str, Any], line: Line) -> str:

@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
@@ -151,8 +151,8 @@ class Crew:
                 return
             if self.runs.busy(job.key):
                 continue
-            if self.made(job):
-                self.done(Outcome(job, 0.0, None))  # by another process, meanwhile
+            if record := self.made(job):  # by another process, meanwhile
+                self.done(Outcome(job, 0.0, record["error"] if record["status"] == "diverged" else None))
             elif self.remaining() <= (job.estimate or 0):
                 self.left.append(job)
             elif claim := self.runs.claim(job.key):  # a run locks itself only once its process has started
@@ -164,11 +164,15 @@ class Crew:
                 continue
             self.waiting.remove(job)
 
-    def made(self, job: Job) -> bool:
-        """Whether there is no need to start a job: it is done, and by the code that it is to be made again with."""
-        record = self.runs.get(job.key)
-        return record is not None and record["status"] == "done" and (
-            not job.config["force"] or record.get("sources") == job.sources)
+    def made(self, job: Job) -> Mapping[str, Any] | None:
+        """The record of a job that need not start: it ended, and by the code that it is to be made again with."""
+        try:
+            record = self.runs.get(job.key)
+        except ValueError:  # it is damaged, which the run itself says
+            return None
+        if record is None or record["status"] not in ("done", "diverged"):
+            return None
+        return record if not job.config["force"] or record.get("sources") == job.sources else None
 
     def collect(self) -> None:
         """Wait a second for a process to finish, and see to those that did or whose time is up."""
@@ -242,7 +246,11 @@ def carry_out(jobs: Sequence[Job], runs: Runs, *, workers: int = 1, keep: bool =
 def note_failure(runs: Runs, job: Job, error: str, begun: float) -> None:
     """Leave a record of a run whose process could not write one itself since it was ``begun`` (seconds since 1970)."""
     with runs.lock(job.key):
-        record, file = runs.get(job.key), runs.folder(job.key) / "record.json"
+        file = runs.folder(job.key) / "record.json"
+        try:
+            record = runs.get(job.key)
+        except ValueError:  # it is damaged, and stays for whoever wants to see why
+            return
         told = record is not None and (record["status"] in ("done", "diverged") or file.stat().st_mtime >= begun)
         if not told:  # or what stopped an earlier attempt would be taken for what stopped this one
             runs.put(job.key, {"key": job.key, "status": "failed", "error": error, "command": job.command,

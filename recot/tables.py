@@ -15,10 +15,9 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from recot import collect, command, runner
+from recot import command, ledger, runner
 from recot.board import Board
 from recot.cache import Runs
-from recot.collect import HEADER
 from recot.compose import composed
 from recot.estimates import Estimates
 from recot.plan import Request, at_hand, described, needed, reachable
@@ -28,12 +27,17 @@ from recot.spec import Artifact, load, papers, tuning
 log = logging.getLogger("recot.tables")  # __name__ is __main__ under python -m
 
 
-def listing(artifacts: Iterable[Artifact], results: Path) -> Iterator[str]:
-    """One line per artifact: what is there of it. Reads specs and csv files only."""
+def listing(artifacts: Iterable[Artifact], results: Path, faults: list[str]) -> Iterator[str]:
+    """One line per artifact: what is there of it. Reads specs and csv files only; ``faults`` gets what is damaged."""
     here, remote = cache(reachable), cache(lambda name: bool(described(name).get("url")))
     for artifact in artifacts:
         artifact = needed(artifact, here)
-        lines = collect.read(results / artifact.paper / f"{artifact.name}.csv", HEADER)
+        try:
+            lines = ledger.read(results / artifact.paper / f"{artifact.name}.csv", ledger.HEADER)
+        except ValueError as error:
+            faults.append(str(error))
+            yield f"{artifact.paper:11} {artifact.name:14} {'damaged':19} {'':48} {artifact.title}"
+            continue
         filled = {(line["row"], line["column"]) for line in lines if line["mean"]}
         cells = [(row.id, column.id, column.data) for column, row in artifact.cells()]
         done = sum((row, column) in filled for row, column, _ in cells)
@@ -121,9 +125,12 @@ def regenerate(options: argparse.Namespace) -> int:
     results = options.results / options.profile if options.profile else options.results
     artifacts = selected(options)
     if options.list:
-        for line in listing(artifacts, results):
+        faults: list[str] = []
+        for line in listing(artifacts, results, faults):
             command.tell(f"{line}\n")
-        return 0
+        for fault in faults:
+            log.error("%s", fault)
+        return 1 if faults else 0
     if options.tune:
         return tune_rows(options)
     idle = options.dry_run or options.render
@@ -139,16 +146,24 @@ def regenerate(options: argparse.Namespace) -> int:
         lines = [*(f"{duration(job.estimate):>8}  {job.command}" for job in jobs),
                  f"{len(jobs)} runs, {duration(total)}, {unknown} of unknown length", *unlisted(board)]
         command.tell("\n".join(lines) + "\n")
-        return 0
+        return 1 if complaints(board) else 0
     board.write_all()  # first: a killed run of this program may have left a record that no table shows yet
     failures = [] if options.render else execute(board, jobs, options)
     written = [artifact.label for artifact in request.artifacts if artifact.label not in board.refused]
     log.info("written to %s: %s", results, ", ".join(written))
     for outcome in failures:
         log.error("failed: %s\n  %s", outcome.job.command, outcome.error)
+    return 1 if complaints(board) or failures else 0
+
+
+def complaints(board: Board) -> int:
+    """Say which files could not be read, and what was left as it was; how many there are."""
     for label, reason in board.refused.items():
         log.error("%s is left as it was: %s", label, reason)
-    return 1 if failures or board.refused else 0
+    faults = dict.fromkeys(fault for found in board.faults.values() for fault in found)
+    for fault in faults:
+        log.error("%s", fault)
+    return len(board.refused) + len(faults)
 
 
 def unlisted(board: Board) -> Iterator[str]:

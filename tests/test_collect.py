@@ -9,7 +9,7 @@ from scipy import stats
 
 from recot import collect, spec
 from recot.cache import Runs
-from recot.collect import HEADER, RUN_HEADER, Cell, lines, number, paired_tests, read, verdict, write
+from recot.collect import Cell, lines, number, paired_tests, run_lines, verdict
 from recot.spec import Artifact, Column, Group, Row
 
 ROWS = tuple(Row(id_, id_.upper(), (f"model={id_}",), beyond) for id_, beyond in
@@ -136,6 +136,27 @@ def test_groups_are_means_over_their_questions_and_together_the_whole(tmp_path):
     assert sizes == ["2", "2", ""] and sum(values) / 4 == pytest.approx((2 * 0.15 + 2 * 0.6) / 4)
 
 
+def test_damaged_answers_cost_their_group_and_their_test_and_are_named(tmp_path):
+    folder = tmp_path / "k0"
+    folder.mkdir()
+    (folder / "test.parquet").write_bytes(b"PAR1 and no more")
+    damaged = replace(cell(records={0: record()}, runs=Runs(tmp_path)), column=GROUPS[0])
+    [line] = [line for line in lines(TABLE, [damaged], []) if line["metric"] == "recall@20"]
+    assert line["verdict"] == "the answers to single questions are damaged"
+    told = line | {"mean": "0.3", "seeds": "0", "key": "k0"}
+    assert only(lines(TABLE, [damaged], [told]))["mean"] == "0.3"
+    faults = []
+    rows = [dict.fromkeys(("std", "paper"), "") | {"row": row, "column": "gowalla", "metric": "recall@20",
+                                                   "mean": mean, "seeds": "0", "key": "k0"}
+            for row, mean in (("bprmf", "0.1"), ("clrec", "0.2"))]
+    earlier = [{"column": "gowalla", "metric": "recall@20", "keys": "k0 k0", "difference": ".1", "users": "9",
+                "p": ".5"}]
+    assert len(paired_tests(TABLE, rows, Runs(tmp_path), earlier, faults)) == 1
+    assert paired_tests(TABLE, rows, Runs(tmp_path), [], faults) == []
+    for fault in (*damaged.faults, *faults):
+        assert str(folder / "test.parquet") in fault and "force=true" in fault
+
+
 def test_a_group_of_answers_that_are_gone_says_so(tmp_path):
     gone = replace(cell(records={0: record()}, runs=Runs(tmp_path)), column=GROUPS[0])
     [line] = [line for line in lines(TABLE, [gone], []) if line["metric"] == "recall@20"]
@@ -175,6 +196,22 @@ def test_some_of_the_seeds_at_hand_do_not_replace_a_mean_over_all_of_them(report
     assert lines(TABLE, [cell(keys=KEYS, records={1: record("k1")})], reported) == reported
 
 
+def test_as_many_but_other_seeds_do_not_replace_a_mean_and_more_do(reported):
+    told = lines(TABLE, [cell(records={0: record("k0")})], [])
+    keys = {seed: f"k{seed}" for seed in range(3)}
+    assert lines(TABLE, [cell(keys=keys, records={1: record("k1")})], told) == told
+    assert only(lines(TABLE, [cell(keys=keys, records={seed: record(f"k{seed}") for seed in (1, 2)})], told))[
+        "seeds"] == "1 2"
+
+
+@pytest.mark.parametrize("broken", [{"test": {}}, {"test": {"recall@20": None, "ndcg@20": "x"}}])
+def test_a_record_that_lost_its_numbers_does_not_replace_those_that_were_reported(broken):
+    told = lines(TABLE, [cell(records={0: record("k0")})], [])
+    assert lines(TABLE, [cell(records={0: record("k0") | broken})], told) == told
+    line = only(lines(TABLE, [cell(records={0: record("k0") | broken})], []))
+    assert line["verdict"] == "its record has no recall@20"
+
+
 def test_as_many_seeds_at_hand_replace_what_was_reported(reported):
     line = only(lines(TABLE, [cell(keys=KEYS, records={seed: record(key) for seed, key in KEYS.items()})], reported))
     assert (line["mean"], line["delta"]) == ("0.2", "0")
@@ -192,40 +229,17 @@ def test_earlier_rows_of_methods_the_table_has_no_more_go(reported):
 
 # Files.
 
-def test_a_csv_is_read_as_it_was_written_and_written_again_byte_for_byte(tmp_path, reported):
-    file = tmp_path / "toy" / "table2.csv"
-    strange = [line | {"verdict": 'failed: "a", b & c | d\u2019'} for line in reported]
-    write(file, HEADER, strange)
-    before = file.read_bytes()
-    assert read(file, HEADER) == strange and b"\r" not in before
-    write(file, HEADER, read(file, HEADER))
-    assert file.read_bytes() == before
-    assert read(tmp_path / "none.csv", HEADER) == []
-
-
-def test_a_csv_with_other_columns_is_refused_and_stays(tmp_path):
-    file = tmp_path / "table2.csv"
-    file.write_text("row,mean\nmine,1\n")
-    with pytest.raises(ValueError, match="Move it away"):
-        read(file, HEADER)
-    assert file.read_text() == "row,mean\nmine,1\n"
-
-
-def test_the_list_of_runs_keeps_what_a_csv_names_and_no_other_run(tmp_path):
-    file = tmp_path / "runs.csv"
+def test_the_list_of_runs_keeps_what_a_csv_names_and_no_other_run():
     runs = [collect.run_line(record(key) | {"model": model})
             for key, model in (("k1", "sclrec"), ("k2", "bprmf"), ("k3", "clrec"))]
-    first = collect.write_runs(file, runs, {"k1", "k2", "k9"})
+    first = run_lines([], runs, {"k1", "k2", "k9"})
     assert [(line["key"], line["model"]) for line in first] == [("k2", "bprmf"), ("k1", "sclrec")]
-    assert first == read(file, RUN_HEADER)
     assert (first[0]["commit"], first[0]["max_epochs"], first[0]["seconds"]) == ("unknown", "300", "12.5")
     assert first[0]["command"] == "python -m recot.run model=sclrec, x"
-    before = file.read_bytes()
-    collect.write_runs(file, reversed(runs), {"k1", "k2"})
-    assert file.read_bytes() == before
-    collect.write_runs(file, [], {"k1", "k2"})  # a clone: none of the runs is at hand
-    assert file.read_bytes() == before
-    assert [line["key"] for line in collect.write_runs(file, [], {"k2"})] == ["k2"]
+    assert run_lines(first, reversed(runs), {"k1", "k2"}) == first
+    assert run_lines(first, [], {"k1", "k2"}) == first  # a clone: none of the runs is at hand
+    assert [line["key"] for line in run_lines(first, [], {"k2"})] == ["k2"]
+    assert run_lines(first, [], None) == first  # where a csv cannot be read, what it names cannot be told
 
 
 def test_a_model_in_closed_form_has_no_epochs_to_stop_after():
@@ -273,7 +287,7 @@ def measured(**seeds):
 
 
 def test_the_best_is_tested_against_the_second_best_over_users_and_corrected_by_holm(runs):
-    found = paired_tests(TABLE, measured(bprmf=[0], clrec=[0], sclrec=[0]), runs, [])
+    found = paired_tests(TABLE, measured(bprmf=[0], clrec=[0], sclrec=[0]), runs, [], [])
     assert [(line["metric"], line["best"], line["second"], line["users"]) for line in found][0] == (
         "recall@20", "sclrec", "clrec", "40")
     raw = []
@@ -288,7 +302,7 @@ def test_the_best_is_tested_against_the_second_best_over_users_and_corrected_by_
 
 
 def test_a_row_beyond_the_paper_is_never_the_best_or_second_of_a_test(runs):
-    found = paired_tests(TABLE, measured(clrec=[0], sclrec=[0], itemknn=[0]), runs, [])
+    found = paired_tests(TABLE, measured(clrec=[0], sclrec=[0], itemknn=[0]), runs, [], [])
     assert {line["best"] for line in found} | {line["second"] for line in found} == {"clrec", "sclrec"}
 
 
@@ -296,26 +310,26 @@ def test_values_are_averaged_over_the_seeds_that_both_have(runs):
     def mean(row):
         return (ANSWERS[f"{row}0"]["recall@20"] + ANSWERS[f"{row}1"]["recall@20"]) / 2
 
-    found = paired_tests(TABLE, measured(clrec=[0, 1], sclrec=[0, 1]), runs, [])
+    found = paired_tests(TABLE, measured(clrec=[0, 1], sclrec=[0, 1]), runs, [], [])
     assert float(found[0]["p"]) == pytest.approx(stats.ttest_rel(mean("s"), mean("c")).pvalue, rel=1e-5)
     assert found[0]["keys"] == "s0 s1 c0 c1"
-    assert paired_tests(TABLE, measured(clrec=[0], sclrec=[0, 1]), runs, [])[0]["keys"] == "s0 c0"
-    assert paired_tests(TABLE, measured(clrec=[0], sclrec=[1]), runs, []) == []
+    assert paired_tests(TABLE, measured(clrec=[0], sclrec=[0, 1]), runs, [], [])[0]["keys"] == "s0 c0"
+    assert paired_tests(TABLE, measured(clrec=[0], sclrec=[1]), runs, [], []) == []
 
 
 def test_one_row_alone_is_not_tested_and_no_test_is_no_error(runs):
-    assert paired_tests(TABLE, measured(sclrec=[0]), runs, []) == []
+    assert paired_tests(TABLE, measured(sclrec=[0]), runs, [], []) == []
 
 
 def test_an_earlier_test_of_the_same_runs_stays_and_one_of_others_goes(runs, tmp_path):
     table = measured(clrec=[0], sclrec=[0])
-    earlier = paired_tests(TABLE, table, runs, [])
+    earlier = paired_tests(TABLE, table, runs, [], [])
     nowhere = Runs(tmp_path / "clone")
-    assert paired_tests(TABLE, table, nowhere, earlier) == earlier
-    assert paired_tests(TABLE, measured(clrec=[1], sclrec=[0]), nowhere, earlier) == []
+    assert paired_tests(TABLE, table, nowhere, earlier, []) == earlier
+    assert paired_tests(TABLE, measured(clrec=[1], sclrec=[0]), nowhere, earlier, []) == []
 
 
 def test_tests_over_different_users_are_an_error(runs, tmp_path):
     ANSWERS["c0"].assign(user=USERS + 1).to_parquet(tmp_path / "c0" / "test.parquet", index=False)
     with pytest.raises(ValueError, match="the runs s0 and c0 were tested on different users"):
-        paired_tests(TABLE, measured(clrec=[0], sclrec=[0]), runs, [])
+        paired_tests(TABLE, measured(clrec=[0], sclrec=[0]), runs, [], [])

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from recot import collect
+from recot import ledger
 from recot.cache import Runs
-from recot.collect import RUN_HEADER
 from recot.estimates import Estimates
 from recot.runner import Job
 
@@ -21,8 +22,9 @@ def estimates(tmp_path):
     lines.append(CLREC | {"model": "itemknn", "loss": "none", "epochs": "0", "max_epochs": "0", "seconds": "7"})
     folder = tmp_path / "results" / "sclrec"
     folder.mkdir(parents=True)
-    blank = dict.fromkeys(RUN_HEADER, "")
-    collect.write(folder / "runs.csv", RUN_HEADER, [blank | line | {"key": str(n)} for n, line in enumerate(lines)])
+    blank = dict.fromkeys(ledger.RUN_HEADER, "")
+    ledger.write(folder / "runs.csv", ledger.RUN_HEADER, [
+        blank | line | {"key": f"{n:016x}", "seed": "0"} for n, line in enumerate(lines)])
     return Estimates(tmp_path / "results", Runs(tmp_path / "runs"))
 
 
@@ -56,8 +58,22 @@ def test_what_is_done_is_taken_off(estimates, tmp_path):
     assert estimates.seconds(job(20)) == 50
 
 
-def test_a_file_that_is_no_record_is_passed_over(estimates, tmp_path, caplog):
+RECORD = CLREC | {"key": "zz", "status": "done", "noise": "none", "split": "s", "command": "c", "config": {}, "seed": 0,
+                  "valid": {}, "test": {}, "epochs": 1, "seconds": 9e9}
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "1", "{}", json.dumps({**RECORD, "seconds": "long"}), json.dumps(
+    {name: value for name, value in RECORD.items() if name != "config"})])
+def test_a_file_that_is_no_record_is_passed_over(estimates, tmp_path, caplog, content):
     (tmp_path / "runs" / "zz").mkdir(parents=True)
-    (tmp_path / "runs" / "zz" / "record.json").write_text("{")
+    (tmp_path / "runs" / "zz" / "record.json").write_text(content)
     again = Estimates(tmp_path / "results", Runs(tmp_path / "runs"))
-    assert again.seconds(job(20)) == estimates.seconds(job(20)) and "is not a record" in caplog.text
+    assert again.seconds(job(20)) == estimates.seconds(job(20))
+    assert str(tmp_path / "runs" / "zz" / "record.json") in caplog.text and "delete it" in caplog.text
+
+
+def test_a_damaged_list_of_runs_costs_its_own_estimates(estimates, tmp_path, caplog):
+    (tmp_path / "results" / "other").mkdir()
+    (tmp_path / "results" / "other" / "runs.csv").write_text("key\n")
+    again = Estimates(tmp_path / "results", Runs(tmp_path / "runs"))
+    assert again.seconds(job(20)) == estimates.seconds(job(20)) and "runs.csv, line 1" in caplog.text

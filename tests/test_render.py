@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 
 from recot import render
-from recot.collect import HEADER, NO_DATA, NOT_RUN
+from recot.collect import NO_DATA, NOT_RUN
+from recot.ledger import HEADER
 from recot.render import escape, latex, markdown, percent, shown, tex_escape
 from recot.spec import Artifact, Column, Row
 

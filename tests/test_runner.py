@@ -11,7 +11,7 @@ import pytest
 from commands import TINY, composed
 
 from recot.cache import Runs, key
-from recot.runner import Job, carry_out
+from recot.runner import Crew, Job, carry_out, note_failure
 
 PLUGIN = """
     import os, signal, time
@@ -132,6 +132,22 @@ def test_a_job_that_another_process_finished_meanwhile_is_not_run_again(jobs, ru
     outcomes = []
     carry_out([job], runs, done=outcomes.append, started=started.append)
     assert started == [] and outcomes[0].error is None and runs.get(job.key) == record
+
+
+def test_a_job_that_diverged_in_another_process_meanwhile_is_not_started_again(tmp_path):
+    runs, told = Runs(tmp_path), []
+    runs.put("k", {"key": "k", "status": "diverged", "error": "Diverged: the training loss was nan"})
+    assert carry_out([Job("k", "", {"force": False, "seed": 0}, {})], runs, done=told.append) == []
+    assert [outcome.error for outcome in told] == ["Diverged: the training loss was nan"]
+
+
+def test_a_job_whose_record_is_damaged_is_reported_and_the_record_stays(tmp_path):
+    runs = Runs(tmp_path)
+    file = runs.put("k", {})
+    file.write_text("{")
+    note_failure(runs, Job("k", "", {"force": False, "seed": 0}, {}), "no luck", 0.0)
+    assert Crew([], runs, 1, False, None, None, print, print).made(Job("k", "", {"force": False}, {})) is None
+    assert file.read_text() == "{"
 
 
 def test_a_job_that_another_crew_has_made_again_by_the_same_code_is_not_made_a_third_time(jobs, runs):

@@ -13,8 +13,7 @@ import pytest
 from commands import edit, environment, python
 from test_runner import alive, child_processes, wait_for
 
-from recot import collect
-from recot.collect import RUN_HEADER
+from recot import ledger
 
 SPEC = """
     title: A toy paper
@@ -199,8 +198,8 @@ def test_a_clone_without_records_repeats_nothing_that_it_reports(tmp_path):
     assert planned() == ["popularity"]
     assert sorted(planned("--results", "mine")) == ["bprmf", "clrec", "popularity"]
     file = tmp_path / "results" / "toy" / "runs.csv"
-    collect.write(file, RUN_HEADER, [line | {"sources": "0" * 16} if line["model"] == "bprmf" else line
-                                     for line in collect.read(file, RUN_HEADER)])
+    ledger.write(file, ledger.RUN_HEADER, [line | {"sources": "0" * 16} if line["model"] == "bprmf" else line
+                                     for line in ledger.read(file, ledger.RUN_HEADER)])
     assert sorted(planned("--fresh")) == ["bprmf", "popularity"]
     before = (tmp_path / "results" / "toy" / "table2.csv").read_text()
     assert tables(tmp_path, "--row", "popularity", **variables).returncode == 0
@@ -216,13 +215,13 @@ def test_a_clone_without_records_is_verified_by_its_list_of_runs(tmp_path):
     file = tmp_path / "results" / "toy" / "runs.csv"
 
     def change(**values):
-        lines = collect.read(file, RUN_HEADER)
-        collect.write(file, RUN_HEADER, [line | {"sources": "0" * 16} | values for line in lines])
+        lines = ledger.read(file, ledger.RUN_HEADER)
+        ledger.write(file, ledger.RUN_HEADER, [line | {"sources": "0" * 16} | values for line in lines])
 
     change()
     verified = tables(tmp_path, "--verify", "--row", "bprmf,popularity", **variables)
     assert verified.returncode == 0 and verified.stderr.count("the same: ") == 2
-    assert [bool(line["repeated"]) for line in collect.read(file, RUN_HEADER)] == [True, False, True]
+    assert [bool(line["repeated"]) for line in ledger.read(file, ledger.RUN_HEADER)] == [True, False, True]
     assert (tmp_path / "results" / "toy" / "table2.md").read_text().count("†") == 2 + 1  # CLRec's cells, and the note
     change(first_epoch="", digest="", repeated="")
     untold = tables(tmp_path, "--verify", **variables)
