@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from recot import render
-from recot.ledger import Line
+from recot.ledger import TRIAL_HEADER, Line, read
 from recot.spec import Artifact
+from recot.study import requests, settings
 
 
 def notes(artifact: Artifact, lines: Sequence[Line], tests: Sequence[Line], ledger: Mapping[str, Line],
@@ -69,7 +69,11 @@ def unfinished(artifact: Artifact, lines: Sequence[Line]) -> Iterator[str]:
 
 
 def budgets(artifact: Artifact, lines: Sequence[Line], ledger: Mapping[str, Line], studies: Path) -> Iterator[str]:
-    """How the methods behind these lines were tuned, where they were, and the artifact does not say otherwise."""
+    """How the methods behind these lines were tuned, where they were, and the artifact does not say otherwise.
+
+    Raises:
+        ValueError: the table of a study is damaged.
+    """
     names = {row.id: row.name for row in artifact.rows}
     words = {("row", row.id): row.overrides for row in artifact.rows}
     words |= {("column", column.id): column.overrides for column in artifact.columns}
@@ -78,15 +82,12 @@ def budgets(artifact: Artifact, lines: Sequence[Line], ledger: Mapping[str, Line
     for line in lines:
         for run in (ledger[key] for key in line["key"].split() if key in ledger):
             file = studies / run["data"] / f"{run['model']}-{run['loss']}-{run['denoiser']}.csv"
-            if not file.exists():
-                continue
-            with file.open(encoding="utf-8", newline="") as stream:
-                trials = list(csv.DictReader(stream))
             own = said["row", line["row"]] | said["column", line["column"]]  # settings that the artifact names
-            if own.isdisjoint({*trials[0], "tuned"}):
-                epochs = trials[0].get("max_epochs") or "any number of"
-                ends = ", the first of them to the end" if any(trial.get("final") for trial in trials) else ""
-                spent.setdefault(f"{len(trials)} configurations, at most {epochs} epochs each{ends}", set()).add(
-                    f"{names[line['row']]} on {run['data']}")
+            for trials in requests(read(file, TRIAL_HEADER)).values():
+                if own.isdisjoint({*settings(trials[0]), "tuned"}):
+                    epochs = trials[0]["max_epochs"] or "any number of"
+                    ends = ", the first of them to the end" if any(trial.get("final") for trial in trials) else ""
+                    spent.setdefault(f"{len(trials)} configurations, at most {epochs} epochs each{ends}", set()).add(
+                        f"{names[line['row']]} on {run['data']}")
     for budget, methods in spent.items():
         yield f"Tuned on validation with {budget}: {'; '.join(sorted(methods))} (results/tuning)."

@@ -152,7 +152,8 @@ class Crew:
             if self.runs.busy(job.key):
                 continue
             if record := self.made(job):  # by another process, meanwhile
-                self.done(Outcome(job, 0.0, record["error"] if record["status"] == "diverged" else None))
+                well = record["status"] == "done"
+                self.done(Outcome(job, 0.0, None if well else record.get("error", "it diverged")))
             elif self.remaining() <= (job.estimate or 0):
                 self.left.append(job)
             elif claim := self.runs.claim(job.key):  # a run locks itself only once its process has started

@@ -135,6 +135,11 @@ class Space:
         """The overrides that say nothing of what is tuned."""
         return [str(word.input_line) for word in self.parsed if word.key_or_group not in self.sweeps]
 
+    def asked(self) -> list[str]:
+        """The overrides without those that say where and how a run is made, and not what it is."""
+        return [str(word.input_line) for word in self.parsed
+                if not any(f"{word.key_or_group}.".startswith(f"{name}.") for name in cache.IRRELEVANT)]
+
     def untried(self, asked: set[tuple[Any, ...]]) -> dict[str, Any]:
         """The first combination of the grid that is not among those asked for."""
         combinations = itertools.product(*self.values.values())  # type: ignore[arg-type]  # asked of finite spaces only

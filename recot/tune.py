@@ -13,8 +13,6 @@ Records hold test answers too; nothing here reads them.
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import logging
 import math
 import shlex
@@ -27,13 +25,13 @@ import yaml
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from recot import cache, compose, files
+from recot import cache, compose
 from recot.command import Parser, carry_out, held, telling, visible
+from recot.files import write_whole
 from recot.schema import RequestError, check_seed
 from recot.space import METHOD, Space, setting
+from recot.study import FINAL, Study
 
-FINAL = ("final", "final_epochs", "final_best_epoch", "final_seconds", "final_status", "final_key")
-"""Of a row: what a run without the cap on epochs came to."""
 log = logging.getLogger("recot.tune")  # __name__ is __main__ under python -m
 
 
@@ -90,7 +88,7 @@ def tune(overrides: Sequence[str], trials: int, epochs: int | None = None, seed:
          finals: int = 0) -> list[dict[str, Any]]:
     """Try ``trials`` different configurations, or all there are; found records count.
 
-    ``<results>/tuning/<data>/<model>-<loss>-<denoiser>.csv`` is written after every trial, in place of what was there.
+    ``<results>/tuning/<data>/<model>-<loss>-<denoiser>.csv`` is written after every trial; see :class:`Study`.
 
     Args:
         overrides: as for ``recot.run``; those with several values are tuned.
@@ -133,10 +131,13 @@ def tune(overrides: Sequence[str], trials: int, epochs: int | None = None, seed:
         if hidden.exists():
             log.info("left out of the trials: %s", hidden)
     start = [space.combination(configured(space.fixed(), epochs)[0])] if preset_first else []
-    told = reported(file)
-    rows = search(space, trials, epochs, seed, file, start, told)
+    from recot import experiment
+
+    data = experiment.make(config["data"]).digest()
+    study = Study(file, [space.asked(), epochs, seed, preset_first, data])
+    rows = search(space, trials, epochs, seed, study, start, data)
     if finals:
-        finish(space, rows, finals, preset_first, file, told)
+        finish(space, rows, finals, preset_first, study, data)
     log.info("written to %s", file)
     if write and (winner := best(rows)):
         config, choices = configured(space.words(winner), epochs)
@@ -148,45 +149,38 @@ def tune(overrides: Sequence[str], trials: int, epochs: int | None = None, seed:
     return rows
 
 
-def search(space: Space, trials: int, epochs: int | None, seed: int, file: Path,
-           start: Sequence[Mapping[str, Any]], told: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
+def search(space: Space, trials: int, epochs: int | None, seed: int, study: Study,
+           start: Sequence[Mapping[str, Any]], data: str) -> list[dict[str, Any]]:
     """Ask, run, tell, until there are enough rows or no combinations left; those in ``start`` first."""
     with held():
         import optuna
 
-        from recot import experiment
-
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
+    asker = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
     for params in start:
-        study.enqueue_trial(dict(params))
+        asker.enqueue_trial(dict(params))
     rows: dict[str, dict[str, Any]] = {}  # by the key of the record
     asked: set[tuple[Any, ...]] = set()
-    data = None
     while len(rows) < trials:
         if len(asked) == space.size:
             log.info("these are all the configurations there are: %d, and %d were asked for", len(rows), trials)
             break
-        trial = study.ask(space.distributions())
+        trial = asker.ask(space.distributions())
         params = {name: trial.params[name] for name in space.sweeps}
         config, choices = configured(space.words(params), epochs)
-        data = data or experiment.make(config["data"]).digest()
         key = cache.key(config, data)
         fresh = key not in rows
         asked.add(tuple(params.values()))
         if fresh:
             cap = [] if epochs is None else [f"trainer.max_epochs={config['trainer']['max_epochs']}"]
-            record = outcome(config, choices, command([*unrefitted(space, params), *cap], choices), key, told)
-            if not rows and told and key not in told:
-                aside = file.replace(file.with_suffix(".before.csv"))
-                log.warning("the study that was there begins otherwise and is kept as %s", aside)
+            record = outcome(config, choices, command([*unrefitted(space, params), *cap], choices), key, study.told)
             rows[key] = entry(record, config, key, {"trial": len(rows) + 1, **params}, trials)
-            write_table(file, list(rows.values()))
+            study.write(list(rows.values()))
             report(list(rows.values()), space, record)
         value = rows[key]["value"]
-        study.tell(trial, value, None if value is not None else optuna.trial.TrialState.FAIL)
+        asker.tell(trial, value, None if value is not None else optuna.trial.TrialState.FAIL)
         if not fresh and len(asked) < space.size < math.inf:
-            study.enqueue_trial(space.untried(asked))  # a sampler that repeats itself may never name the rest of a grid
+            asker.enqueue_trial(space.untried(asked))  # a sampler that repeats itself may never name the rest of a grid
     return list(rows.values())
 
 
@@ -196,41 +190,25 @@ def unrefitted(space: Space, params: Mapping[str, Any]) -> list[str]:
     return [*words, *["protocol.refit=false"] * compose.composed(*words)[0]["protocol"]["refit"]]
 
 
-def finish(space: Space, rows: Sequence[dict[str, Any]], count: int, preset_first: bool, file: Path,
-           told: Mapping[str, dict[str, Any]]) -> None:
+def finish(space: Space, rows: Sequence[dict[str, Any]], count: int, preset_first: bool, study: Study,
+           data: str) -> None:
     """Run the best ``count`` trials, and the preset, without their cap, and write it into their rows."""
-    from recot import experiment
-
     for row in rows:
         row.update(dict.fromkeys(FINAL))
     ranked = sorted((row for row in rows if row["value"] is not None), key=lambda row: row["value"], reverse=True)
     chosen = {row["trial"]: row for row in (*rows[:preset_first], *ranked[:count])}
-    data = None
     for row in chosen.values():
         config, choices = configured(space.words(row), None)
-        data = data or experiment.make(config["data"]).digest()
         key = cache.key(config, data)
-        record = outcome(config, choices, command(unrefitted(space, row), choices), key, told)
+        record = outcome(config, choices, command(unrefitted(space, row), choices), key, study.told)
         done = record["status"] == "done"
         row.update({"final": record["valid"][row["metric"]] if done else None, "final_epochs": record.get("epochs"),
                     "final_best_epoch": record.get("best_epoch"), "final_seconds": record.get("seconds"),
                     "final_status": record["status"], "final_key": key})
-        write_table(file, rows)
+        study.write(rows)
         log.info("trial %d to the end: %s, %s epochs%s", row["trial"],
                  f"{row['metric']} {row['final']:.4f}" if done else f"{record['status']}: {record.get('error')}",
                  row["final_epochs"], "" if record.get("fresh", True) else ", found")
-
-
-def reported(file: Path) -> dict[str, dict[str, Any]]:
-    """What the table of a study tells of the records of its finished trials, by their keys."""
-    if not file.exists():
-        return {}
-    with file.open(encoding="utf-8", newline="") as stream:
-        return {row[f"{kind}key"]: {
-            "status": "done", "valid": {row["metric"]: float(row[value])}, "fresh": False,
-            "epochs": int(row[f"{kind}epochs"]), "best_epoch": int(row[f"{kind}best_epoch"]),
-            "seconds": float(row[f"{kind}seconds"])} for row in csv.DictReader(stream)
-            for kind, value in (("", "value"), ("final_", "final")) if row.get(f"{kind}status") == "done"}
 
 
 def outcome(config: dict[str, Any], choices: dict[str, str], command: str, key: str,
@@ -269,16 +247,6 @@ def best(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
     return max((row for row in rows if row[by] is not None), key=lambda row: row[by], default=None)
 
 
-def write_table(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """All trials so far as csv."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    files.write_whole(file, text.getvalue().encode())
-
-
 def report(rows: Sequence[Mapping[str, Any]], space: Space, record: Mapping[str, Any]) -> None:
     """A line about the last trial."""
     row, winner = rows[-1], best(rows)
@@ -297,12 +265,11 @@ def keep(space: Space, config: Mapping[str, Any], file: Path, title: str, option
     for key in space.sweeps:
         *path, name = key.split(".")
         reduce(lambda node, part: node.setdefault(part, {}), path, content)[name] = setting(config, key)
-    typed = [str(word.input_line) for word in space.parsed  # without what says where a run was and not what it was
-             if not any(f"{word.key_or_group}.".startswith(f"{name}.") for name in cache.IRRELEVANT)]
-    head = f"# @package _global_\n# {title}\n# {shlex.join(['python', '-m', 'recot.tune', *typed, *options])}\n"
+    typed = shlex.join(["python", "-m", "recot.tune", *space.asked(), *options])
+    head = f"# @package _global_\n# {title}\n# {typed}\n"
     verb = "replaced" if file.exists() else "written to"
     file.parent.mkdir(parents=True, exist_ok=True)
-    files.write_whole(file, (head + yaml.safe_dump(content, sort_keys=False, allow_unicode=True)).encode())
+    write_whole(file, (head + yaml.safe_dump(content, sort_keys=False, allow_unicode=True)).encode())
     log.info("%s %s", verb, file)
 
 

@@ -5,7 +5,8 @@ import pytest
 from recot.notes import budgets, unfinished
 from recot.spec import Artifact, Column, Row
 
-STUDY = "trial,loss.tau,value,epochs,key,max_epochs\n1,0.1,0.2,9,a,20\n2,0.2,0.3,9,b,20\n"
+STUDY = ("trial,loss.tau,value,epochs,best_epoch,seconds,status,key,metric,trials,max_epochs\n"
+         f"1,0.1,0.2,9,8,1.5,done,{'a' * 16},ndcg@20,2,20\n2,0.2,0.3,9,8,1.5,done,{'b' * 16},ndcg@20,2,20\n")
 
 
 @pytest.mark.parametrize(("overrides", "told"), [
@@ -47,3 +48,16 @@ def test_a_cell_of_fewer_seeds_than_the_others_is_named():
              for row, seeds in (("one", "0 1 2"), ("two", "0 2"), ("three", "")) for metric in artifact.metrics]
     assert list(unfinished(artifact, lines)) == ["Of fewer seeds so far: Two, Gowalla (0, 2)."]
     assert not list(unfinished(artifact, lines[:2]))
+
+
+def test_each_study_in_a_table_has_its_own_budget(tmp_path):
+    (tmp_path / "gowalla").mkdir()
+    header, *rows = STUDY.splitlines()
+    rows = [f"{row},{study}" for row, study in zip([*rows, rows[0]], ("", "", "12345678"), strict=True)]
+    (tmp_path / "gowalla" / "clrec-infonce-none.csv").write_text("\n".join([f"{header},study", *rows, ""]))
+    artifact = Artifact("own", "table", "results", "", "", (Row("one", "One", ("model=clrec",), False),),
+                        (Column("gowalla", "gowalla", "Gowalla", ("data=gowalla",)),), ("recall@10",), (0,))
+    ledger = {"k": {"data": "gowalla", "model": "clrec", "loss": "infonce", "denoiser": "none"}}
+    told = list(budgets(artifact, [{"row": "one", "column": "gowalla", "key": "k"}], ledger, tmp_path))
+    assert [note.split(",")[0] for note in told] == ["Tuned on validation with 2 configurations",
+                                                     "Tuned on validation with 1 configurations"]

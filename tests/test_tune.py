@@ -2,12 +2,13 @@
 
 import csv
 import shutil
+import threading
 
 import pytest
 import yaml
 from commands import TINY, composed, edit, python
 
-from recot import cache, compose, experiment, tune
+from recot import cache, compose, experiment, study, tune
 from recot.schema import RequestError
 
 REQUEST = (*TINY, "model=clrec", "loss.batch_size=64", "loss.tau=0.05,0.1,0.2", "trainer.weight_decay=0,1e-6")
@@ -112,7 +113,7 @@ def test_the_cap_on_epochs_is_in_the_trial_its_command_the_output_and_the_table(
 def test_the_table_has_a_row_per_trial_and_says_what_its_numbers_are(calls):
     tune.tune(REQUEST, 2)
     assert table().decode().splitlines()[0] == ("trial,loss.tau,trainer.weight_decay,value,epochs,best_epoch,seconds,"
-                                                "status,key,metric,trials,max_epochs")
+                                                "status,key,metric,trials,max_epochs,study")
     row = next(csv.DictReader(table().decode().splitlines()))
     assert [row[name] for name in ("trial", "epochs", "best_epoch", "seconds", "status", "metric", "trials",
                                    "max_epochs")] == ["1", "3", "2", "1.5", "done", "ndcg@20", "2", "2"]
@@ -340,12 +341,111 @@ def test_the_command_is_typed_in_any_order_and_help_loads_neither_torch_nor_optu
     assert python(tmp_path, "-c", code).stdout.endswith("set()\n")
 
 
-def test_a_study_that_begins_otherwise_leaves_the_earlier_one_beside_it(calls, tmp_path, caplog):
+def rows_of(name="clrec-infonce-none"):
+    return list(csv.DictReader(table(name).decode().splitlines()))
+
+
+LONG = [*TINY, "model=clrec", LOG]
+
+
+@pytest.mark.parametrize("others", [
+    [(LONG, {"seed": 1}), (LONG, {"seed": 2}), (LONG, {"epochs": 1})],
+    [(REQUEST, {}), (LONG, {"preset_first": True}), (LONG, {"preset_first": True, "seed": 1})]])
+def test_studies_of_other_requests_stand_beside_each_other(calls, others):
+    requests = [(LONG, {}), *others]
+    told = [tune.tune(words, 2, **options) for words, options in requests]
+    found = rows_of()
+    assert len({row["study"] for row in found}) == len(requests) and len(found) == 2 * len(requests)
+    before, trained = table(), len(calls)
+    assert [tune.tune(words, 2, **options) for words, options in requests] == told  # none trains anew, none loses a row
+    assert table() == before and len(calls) == trained
+    assert [row["trial"] for row in found] == ["1", "2"] * len(requests)
+
+
+def test_a_study_that_starts_with_the_preset_keeps_the_rows_of_one_that_did_so_too(calls):
+    tune.tune(LONG, 4, preset_first=True)
+    four = [{**row, "trials": "", "study": ""} for row in rows_of()]
+    tune.tune(LONG, 2, preset_first=True, seed=1)
+    assert [{**row, "trials": "", "study": ""} for row in rows_of()][:4] == four and len(rows_of()) == 6
+
+
+@pytest.mark.parametrize(("after", "unnamed"), [(1, False), (0, True), (1, True), (5, True)])
+def test_a_study_that_is_killed_at_any_row_keeps_all_that_were_told(slow, monkeypatch, tmp_path, after, unnamed):
+    words = [*TINY, "model=clrec", "loss.tau=0.05,0.1,0.15,0.2"]
+    whole = tune.tune(words, 4, 1, finals=2)
+    if unnamed:  # as written before requests had names
+        before = [{name: cell for name, cell in row.items() if name != "study"} for row in rows_of()]
+        study.write(tmp_path / "results" / "tuning" / "planted" / "clrec-infonce-none.csv", list(before[0]), before)
+    kept, trained, written = table(), len(slow), []
+    real = study.Study.write
+
+    def write(self, rows):
+        if len(written) == after:
+            raise KeyboardInterrupt
+        written.append(rows)
+        real(self, rows)
+
+    monkeypatch.setattr(study.Study, "write", write)
+    with pytest.raises(KeyboardInterrupt):
+        tune.tune(words, 4, 1, finals=2)
+    assert table() == kept
+    monkeypatch.setattr(study.Study, "write", real)
+    assert tune.tune(words, 4, 1, finals=2) == whole and len(slow) == trained and table() == kept
+    tune.tune([*words, "trainer.weight_decay=0,1e-6"], 2, 1)  # another request
+    assert [row for row in rows_of() if row["trainer.weight_decay"] == ""] == [
+        {**row, "trainer.weight_decay": "", "study": row.get("study", "")}
+        for row in csv.DictReader(kept.decode().splitlines())]
+
+
+def test_the_table_of_before_answers_too(calls, tmp_path):
+    first = tune.tune(REQUEST, 3)
+    file = tmp_path / "results" / "tuning" / "planted" / "clrec-infonce-none.csv"
+    aside = file.rename(file.with_suffix(".before.csv")).read_bytes()
+    assert tune.tune(REQUEST, 3) == first and len(calls) == 3 and file.with_suffix(".before.csv").read_bytes() == aside
+
+
+def test_a_trial_that_diverged_is_not_tried_again_in_a_clone(calls, tmp_path):
     tune.tune(REQUEST, 2)
-    first = table()
-    tune.tune(REQUEST, 3)
-    kept = tmp_path / "results" / "tuning" / "planted" / "clrec-infonce-none.before.csv"
-    assert not kept.exists() and table().startswith(first.splitlines(keepends=True)[0]), "the same study goes on"
-    longer = table()
-    tune.tune([*REQUEST, "seed=1"], 2)
-    assert kept.read_bytes() == longer and table() != longer and "is kept as" in caplog.text
+    file = tmp_path / "results" / "tuning" / "planted" / "clrec-infonce-none.csv"
+    rows = [{**row, "status": "diverged", "value": ""} for row in rows_of()]
+    study.write(file, list(rows[0]), rows)
+    told = table()
+    assert [row["status"] for row in tune.tune(REQUEST, 2)] == ["diverged"] * 2
+    assert len(calls) == 2 and table() == told
+
+
+def test_two_studies_of_one_table_at_once_lose_no_row(tmp_path):
+    file = tmp_path / "tuning" / "planted" / "x.csv"
+    row = {"value": 0.5, "epochs": 1, "best_epoch": 1, "seconds": 1.0, "status": "done", "metric": "m", "trials": 20,
+           "max_epochs": 2}
+
+    def work(name):
+        mine = [{"trial": n + 1, "loss.tau": n, "key": f"{name}{n:015x}", **row} for n in range(20)]
+        for n in range(20):
+            study.Study(file, name).write(mine[: n + 1])
+
+    threads = [threading.Thread(target=work, args=(str(name),)) for name in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    found = study.read(file, study.TRIAL_HEADER)
+    assert len(found) == 80 and len({row["key"] for row in found}) == 80
+    assert [path.name for path in file.parent.iterdir()] == ["x.csv"]
+
+
+def test_what_a_killed_study_left_beside_its_table_is_swept(calls, tmp_path):
+    part = tmp_path / "results" / "tuning" / "planted" / "clrec-infonce-none.csv.12345678.part"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(b"half")
+    tune.tune(REQUEST, 1)
+    assert not part.exists()
+
+
+def test_a_damaged_table_is_named_before_anything_is_run_and_stays(calls, monkeypatch, capsys, tmp_path):
+    tune.tune(REQUEST, 2)
+    file = tmp_path / "results" / "tuning" / "planted" / "clrec-infonce-none.csv"
+    file.write_bytes(damaged := file.read_bytes() + b"=======\n")
+    assert exit_code(monkeypatch, *REQUEST, "--trials", "4") == 1 and len(calls) == 2
+    assert f"tuning/planted/{file.name}, line 4: git left a conflict here" in capsys.readouterr().err
+    assert file.read_bytes() == damaged
