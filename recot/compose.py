@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -23,6 +24,9 @@ from recot.environment import REFERENCE, hidden, looked_up, secret_in, shown
 from recot.kinds import outside
 from recot.schema import RequestError, check, nearest
 from recot.signature import describe
+from recot.tuned import objection
+
+log = logging.getLogger(__name__)
 
 HERE = Path(__file__).parent
 CONF = HERE / "conf" if (HERE / "conf").is_dir() else HERE.parent / "conf"
@@ -165,10 +169,43 @@ def layered(*overrides: str) -> tuple[DictConfig, dict[str, str]]:
     """
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose("run", list(overrides), return_hydra_config=True)
+        return fitting(*layers(overrides), overrides, [CONF])
+
+
+def layers(overrides: Sequence[str]) -> tuple[DictConfig, dict[str, str]]:
+    """The config of a command as Hydra, which has been started, composes it, and the choice of each group."""
+    cfg = compose("run", list(overrides), return_hydra_config=True)
     choices = {group: str(choice) for group, choice in cfg.hydra.runtime.choices.items()}
     check_trust(cfg, overrides)
     return OmegaConf.masked_copy(cfg, [str(name) for name in cfg if name != "hydra"]), choices
+
+
+def fitting(cfg: DictConfig, choices: dict[str, str], overrides: Sequence[str],
+            folders: Sequence[Path]) -> tuple[DictConfig, dict[str, str]]:
+    """The config of a command and its choices, composed again without the tuned file where that is not for it.
+
+    One line says what becomes of a tuned file. One that is typed, as in ``tuned=office/sasrec-nextitem-none``, applies.
+
+    Args:
+        cfg: as Hydra, which is still there, composed it out of ``folders``.
+    """
+    choice = choices.get("tuned")
+    file = next((file for folder in folders if (file := folder / "tuned" / f"{choice}.yaml").exists()), None)
+    if file is None:
+        return cfg, choices
+    try:
+        data: Any = OmegaConf.to_container(cfg.data, resolve=True)
+    except OmegaConfBaseException:  # no such data; the check of the config says what is missing
+        return cfg, choices
+    why = objection(file, data, lambda key: OmegaConf.select(cfg, key))
+    if any(word.startswith("tuned=") for word in overrides):
+        log.info("settings of conf/tuned/%s.yaml apply, since they were asked for%s", choice, why and f": {why}")
+        return cfg, choices
+    if why:
+        log.warning("settings of conf/tuned/%s.yaml do not apply: %s", choice, why)
+        return layers([*overrides, "~tuned"])
+    log.info("settings of conf/tuned/%s.yaml apply (found on these data)", choice)
+    return cfg, choices
 
 
 def composed(*overrides: str) -> tuple[dict[str, Any], dict[str, str]]:

@@ -83,6 +83,10 @@ def budgets(artifact: Artifact, lines: Sequence[Line], ledger: Mapping[str, Line
         for run in (ledger[key] for key in line["key"].split() if key in ledger):
             file = studies / run["data"] / f"{run['model']}-{run['loss']}-{run['denoiser']}.csv"
             own = said["row", line["row"]] | said["column", line["column"]]  # settings that the artifact names
+            typed = next((word for word in (*words["row", line["row"]], *words["column", line["column"]])
+                          if word.startswith("tuned=")), "")
+            if typed.endswith(f"/{file.stem}"):  # those of the method itself
+                own = own - {"tuned"}
             for trials in requests(read(file, TRIAL_HEADER)).values():
                 if own.isdisjoint({*settings(trials[0]), "tuned"}):
                     epochs = trials[0]["max_epochs"] or "any number of"

@@ -25,7 +25,7 @@ def run(cfg: DictConfig, failures: list[Exception]) -> None:
     from hydra.types import RunMode
     from omegaconf import OmegaConf
 
-    from recot.compose import CONF, check_trust, checked, explain
+    from recot.compose import CONF, check_trust, checked, explain, fitting
 
     settings = HydraConfig.get()
     choices = {group: str(choice) for group, choice in settings.runtime.choices.items()}
@@ -35,7 +35,9 @@ def run(cfg: DictConfig, failures: list[Exception]) -> None:
     line = shlex.join(["python", "-m", "recot.run", *places, *typed])
     try:
         check_trust(cfg, typed)
-        config = checked(cfg, choices, [Path(source.path) for source in sources if source.schema == "file"])
+        folders = [Path(source.path) for source in sources if source.schema == "file"]
+        cfg, choices = fitting(cfg, choices, typed, folders)
+        config = checked(cfg, choices, folders)
         asked = any(word.startswith("tuned=") for word in typed)
         if asked and not (CONF / "tuned" / f"{choices['tuned']}.yaml").exists():
             log.warning("conf/tuned has no %s, so the settings of the preset apply; recot.tune --write makes one",

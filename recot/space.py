@@ -135,6 +135,12 @@ class Space:
         """The overrides that say nothing of what is tuned."""
         return [str(word.input_line) for word in self.parsed if word.key_or_group not in self.sweeps]
 
+    def fixed_keys(self) -> list[str]:
+        """Settings of model, loss and denoiser that the request gives one value: those of the problem it solves."""
+        return list(dict.fromkeys(
+            word.key_or_group for word in self.parsed if word.key_or_group not in self.sweeps and not word.is_delete()
+            and word.key_or_group.split(".")[0] in METHOD[:3] and "." in word.key_or_group))
+
     def asked(self) -> list[str]:
         """The overrides without those that say where and how a run is made, and not what it is."""
         return [str(word.input_line) for word in self.parsed

@@ -25,7 +25,7 @@ import yaml
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from recot import cache, compose
+from recot import cache, compose, tuned
 from recot.command import Parser, carry_out, held, telling, visible
 from recot.files import write_whole
 from recot.schema import RequestError, check_seed
@@ -260,13 +260,16 @@ def report(rows: Sequence[Mapping[str, Any]], space: Space, record: Mapping[str,
 
 
 def keep(space: Space, config: Mapping[str, Any], file: Path, title: str, options: Sequence[str]) -> None:
-    """Write the tuned keys of a config as the tuned file of its method."""
+    """Write the tuned keys of a config, and what the study fixed of the method, as the tuned file of its method."""
     content: dict[str, Any] = {}
-    for key in space.sweeps:
+    fixed = space.fixed_keys()
+    for key in (*space.sweeps, *fixed):
         *path, name = key.split(".")
         reduce(lambda node, part: node.setdefault(part, {}), path, content)[name] = setting(config, key)
     typed = shlex.join(["python", "-m", "recot.tune", *space.asked(), *options])
-    head = f"# @package _global_\n# {title}\n# {typed}\n"
+    head = f"# @package _global_\n# {title}\n# {typed}\n{tuned.DATA}{tuned.digests(config['data'])[0]}\n"
+    if fixed:
+        head += f"{tuned.FIXED}{' '.join(fixed)}\n"
     verb = "replaced" if file.exists() else "written to"
     file.parent.mkdir(parents=True, exist_ok=True)
     write_whole(file, (head + yaml.safe_dump(content, sort_keys=False, allow_unicode=True)).encode())

@@ -15,6 +15,8 @@ STUDY = ("trial,loss.tau,value,epochs,best_epoch,seconds,status,key,metric,trial
     (("model=clrec", "loss.duplicates=mask"), ["Tuned on validation with 2 configurations, at most 20 epochs each: "
                                                "One on gowalla (results/tuning)."]),
     (("model=clrec", "loss.tau=0.3"), []), (("model=clrec", "tuned=gowalla/bprmf-bpr-none"), []),
+    (("model=clrec", "tuned=${data}/clrec-infonce-none"), ["Tuned on validation with 2 configurations, at most 20 "
+                                                           "epochs each: One on gowalla (results/tuning)."]),
     (("model=bprmf",), [])])
 def test_a_row_counts_as_tuned_unless_it_sets_what_its_study_chose(tmp_path, overrides, told):
     (tmp_path / "gowalla").mkdir()

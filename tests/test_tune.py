@@ -8,7 +8,7 @@ import pytest
 import yaml
 from commands import TINY, composed, edit, python
 
-from recot import cache, compose, experiment, study, tune
+from recot import cache, compose, experiment, study, tune, tuned
 from recot.schema import RequestError
 
 REQUEST = (*TINY, "model=clrec", "loss.batch_size=64", "loss.tau=0.05,0.1,0.2", "trainer.weight_decay=0,1e-6")
@@ -257,20 +257,23 @@ def test_what_is_written_beats_the_preset_and_is_beaten_by_the_command_line(call
     assert lines[1] == ("# Best of 6 configurations by validation ndcg@20, at most 1 epochs each; "
                         "see results/tuning/planted/clrec-infonce-none.csv.")
     assert lines[2] == f"# python -m recot.tune {' '.join(REQUEST)} --trials 6 --epochs 1 --sampler-seed 0"
-    assert yaml.safe_load(file.read_text()) == {"loss": {"tau": 0.1}, "trainer": {"weight_decay": 0.0}}
-    config = composed("model=clrec")[0]
+    assert yaml.safe_load(file.read_text()) == {"loss": {"tau": 0.1, "batch_size": 64},
+                                                "trainer": {"weight_decay": 0.0}}
+    data = TINY[2:]
+    config = composed("model=clrec", *data)[0]
     assert (config["loss"]["tau"], config["trainer"]["weight_decay"], config["trainer"]["max_epochs"]) == (0.1, 0, 300)
-    assert composed("model=clrec", "~tuned")[0]["loss"]["tau"] == 0.2
-    assert composed("model=clrec", "loss.tau=0.3")[0]["loss"]["tau"] == 0.3
-    assert composed("model=sclrec")[0]["loss"]["tau"] == 0.2
+    assert composed("model=clrec", *data, "~tuned")[0]["loss"]["tau"] == 0.2
+    assert composed("model=clrec", *data, "loss.tau=0.3")[0]["loss"]["tau"] == 0.3
+    assert composed("model=sclrec", *data)[0]["loss"]["tau"] == composed("model=clrec")[0]["loss"]["tau"] == 0.2
     assert f"written to {file}" in caplog.text and "~tuned" not in capsys.readouterr().out
 
 
 def test_an_earlier_tuned_file_stays_out_of_the_trials_and_of_the_command(calls, monkeypatch, capsys, caplog):
     file = compose.CONF / "tuned" / "planted" / "clrec-infonce-none.yaml"
     file.parent.mkdir(parents=True)
-    file.write_text("# @package _global_\nloss: {tau: 0.7}\ntrainer: {weight_decay: 0.5}\n")
-    assert composed("model=clrec")[0]["loss"]["tau"] == 0.7
+    [data] = tuned.digests(composed(*TINY)[0]["data"])
+    file.write_text(f"# @package _global_\n# data: {data}\nloss: {{tau: 0.7}}\ntrainer: {{weight_decay: 0.5}}\n")
+    assert composed(*TINY, "model=clrec")[0]["loss"]["tau"] == 0.7
     words = (*TINY, "model=clrec", "trainer.weight_decay=0,1e-6")
     assert exit_code(monkeypatch, *words, "--trials", "2") == 0
     assert {config["loss"]["tau"] for config in calls} == {0.2}
@@ -278,7 +281,7 @@ def test_an_earlier_tuned_file_stays_out_of_the_trials_and_of_the_command(calls,
     assert all(config["command"].endswith(" '~tuned'") for config in calls)
     assert exit_code(monkeypatch, *words, "--trials", "2", "--write") == 0
     assert f"replaced {file}" in caplog.text
-    config = composed("model=clrec")[0]
+    config = composed(*TINY, "model=clrec")[0]
     assert (config["loss"]["tau"], config["trainer"]["weight_decay"]) == (0.2, 0.0)
 
 
