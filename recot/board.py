@@ -224,7 +224,7 @@ class Board:
         """Pairs and lists of the first run that has them at hand; without one the picture stays as it was."""
         for key in (cell.keys[seed] for cell in cells for seed in sorted(cell.records)):
             try:
-                pairs, lists = (collect.frame(self.runs.folder(key) / f"{name}.parquet") for name in ("pairs", "lists"))
+                pairs, lists = (collect.frame(self.runs, key, f"{name}.parquet") for name in ("pairs", "lists"))
             except FileNotFoundError:
                 continue
             except OSError as error:

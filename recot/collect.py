@@ -5,7 +5,6 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -70,11 +69,11 @@ def measured(cell: Cell, seed: int, metric: str) -> float:
 
     Raises:
         KeyError: its record has none of that name. LookupError: no question belongs to the group. FileNotFoundError: a
-            group is asked for, and the answers to single questions are gone. OSError: they are damaged.
+            group is asked for, and the answers to single questions are gone. OSError: they are not what the run wrote.
     """
     record, questions, group = cell.records[seed], cell.column.questions, cell.column.group
     if group is not None:
-        answers = frame(cell.runs.folder(cell.keys[seed]) / f"{questions}.parquet")
+        answers = frame(cell.runs, cell.keys[seed], f"{questions}.parquet")
         answers = answers[answers[group.by].between(group.low, float("inf") if group.high is None else group.high)]
         if not len(answers):
             raise LookupError("no question is of this group")
@@ -206,14 +205,14 @@ def compare(best: Sequence[str], second: Sequence[str], metric: str, runs: Runs)
     """Difference, users and p value of two lists of runs, or None where their per-user values are not at hand.
 
     Raises:
-        ValueError: they were tested on different users. OSError: the values are damaged.
+        ValueError: they were tested on different users. OSError: the values are not those that the runs wrote.
     """
     means = []
     for keys in (best, second):
-        files = [runs.folder(key) / "test.parquet" for key in keys]
-        if not all(file.exists() for file in files):
+        try:
+            frames = [frame(runs, key, "test.parquet", ["user", metric]).set_index("user")[metric] for key in keys]
+        except FileNotFoundError:
             return None
-        frames = [frame(file, ["user", metric]).set_index("user")[metric] for file in files]
         means.append(sum(frames) / len(frames))
     if not means[0].index.equals(means[1].index):
         raise ValueError(f"the runs {' '.join(best)} and {' '.join(second)} were tested on different users; they "
@@ -222,16 +221,20 @@ def compare(best: Sequence[str], second: Sequence[str], metric: str, runs: Runs)
     return {"difference": number(difference), "users": str(len(means[0])), "p": number(p)}
 
 
-def frame(file: Path, columns: list[str] | None = None) -> pd.DataFrame:
-    """What a run says of each pair or user.
+def frame(runs: Runs, key: str, name: str, columns: list[str] | None = None) -> pd.DataFrame:
+    """What a run says of each pair or user, in the file ``name``.
 
     Raises:
-        FileNotFoundError: it is gone. OSError: it is damaged, or has other columns.
+        FileNotFoundError: it is gone. OSError: it is damaged, is not what the run wrote, or has other columns.
     """
     try:
+        file = runs.file(key, name)
+    except ValueError as error:
+        raise OSError(str(error)) from error
+    if file is None:
+        raise FileNotFoundError(f"the run {key} left no {name}")
+    try:
         return pd.read_parquet(file, columns=columns)
-    except FileNotFoundError:
-        raise
     except (OSError, ValueError, LookupError) as error:  # whatever Arrow finds wrong with the bytes
         raise OSError(f"{file} is damaged ({' '.join(str(error).split())}); the command of the run makes it again with "
                       "force=true") from error

@@ -150,7 +150,8 @@ def leave_out(content: dict[str, Any], choices: dict[str, str], folders: Sequenc
     own = {key: value for default in preset.get("defaults", ()) for key, value in default.items()}
     for group in ("loss", "denoiser"):
         target = (content.get(group) or {}).get("_target_", "")
-        taken = None if outside(target, content.get("plugins") or ()) else describe(str(target))
+        trusted = content.get("plugins")
+        taken = describe(str(target)) if not outside(target, trusted if isinstance(trusted, list) else ()) else None
         if taken and own.get(f"override /{group}") not in (None, choices.get(group)):
             for name, value in (preset.get(group) or {}).items():
                 if name not in taken.parameters and content[group].get(name) == value:

@@ -46,9 +46,12 @@ def _value(reference: re.Match[str]) -> str:
 
 
 def hidden(text: str) -> str:
-    """``text`` with the values that were looked up replaced by the references that they came from."""
-    for value in sorted(LOOKED_UP, key=len, reverse=True):
-        for form in {value, quote(value), quote(value, safe="")} - {""}:
+    """``text`` with the values that were looked up replaced by the references that they came from.
+
+    Values of one to three letters stay, for they are parts of any text.
+    """
+    for value in sorted((value for value in LOOKED_UP if len(value) > 3), key=len, reverse=True):
+        for form in (value, quote(value), quote(value, safe="")):
             text = text.replace(form, LOOKED_UP[value])
     return text
 

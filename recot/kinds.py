@@ -67,4 +67,4 @@ parameter names its class."""
 def outside(dotted: object, plugins: Sequence[str]) -> str | None:
     """The package of a target that is neither in recot nor trusted, None where it is."""
     package = str(dotted).split(".")[0]
-    return package if package not in {"recot", *plugins} else None
+    return package if package not in ["recot", *plugins] else None

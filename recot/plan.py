@@ -102,7 +102,7 @@ class Planner:
         if digest is None:
             return {}
         if artifact.kind == "statistics":
-            return {0: cache.key({"statistics": config["data"]}, digest)}
+            return {0: cache.key({"statistics": cache.relevant({"data": config["data"]})["data"]}, digest)}
         for metric in artifact.metrics:
             if ("@" in metric or metric in metric_names()) and metric not in config["metrics"]:
                 raise RequestError(f"{artifact.label} asks for {metric}, and its runs answer "

@@ -109,11 +109,11 @@ def check_values(path: str, node: Mapping[str, Any], found: Target, plugins: Seq
         if inner := dict(targets({name: value})):
             raise RequestError(f"{path}.{next(iter(inner))} holds a _target_, and {path}.{name} takes plain values; "
                                "take it out")
+        if name.endswith("seed") and isinstance(value, int):
+            check_seed(f"{path}.{name}", value)
         check_number(f"{path}.{name}", value)
         if name in SIZES and isinstance(value, int) and value < 1:
             raise RequestError(f"{path}.{name} = {value} holds nothing; give 1 or more")
-        if name.endswith("seed") and isinstance(value, int):
-            check_seed(f"{path}.{name}", value)
         if not fits(value, annotation, found.module):
             raise RequestError(f"{path}.{name} = {value!r} does not fit: {found.name} takes {wanted}")
     missing = found.required - set(given) - supplied
@@ -210,6 +210,10 @@ def check_keys(config: Mapping[str, Any]) -> None:
         value = (config[group] if group else config)[key]
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
             raise RequestError(f"{name} = {value!r} does not fit; give it like {name}={example}")
+    for name in config["plugins"]:
+        if not isinstance(name, str) or not name.isidentifier():
+            raise RequestError(f"plugins has {name!r}, which is no name of a package; give it like "
+                               "plugins=[my_package]")
     check_seed("seed", config["seed"])
     if not config["metrics"]:
         raise RequestError("metrics = [] leaves nothing to report; give it like metrics=[recall@20,ndcg@20]")

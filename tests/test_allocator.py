@@ -59,7 +59,7 @@ def test_a_run_asks_for_it(tmp_path, monkeypatch):
     from recot import experiment
 
     asked = []
-    monkeypatch.setattr(experiment, "keep_freed", lambda: asked.append(True))
+    monkeypatch.setattr(allocator, "keep_freed", lambda: asked.append(True))
     monkeypatch.setattr(experiment, "rehearse", lambda config: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         experiment.run({}, {}, "")
@@ -154,8 +154,7 @@ def test_the_peak_of_a_card_is_counted_anew_and_asked_of_what_was_used(monkeypat
 def test_every_epoch_of_a_run_asks_whether_it_has_grown(tmp_path, monkeypatch):
     from commands import execute
 
-    from recot import experiment
 
     asked = []
-    monkeypatch.setattr(experiment, "GiveBack", lambda: lambda: asked.append(True))
+    monkeypatch.setattr(allocator, "GiveBack", lambda: lambda: asked.append(True))
     assert execute(tmp_path, "model=bprmf")["epochs"] == len(asked) == 2

@@ -10,6 +10,7 @@ from scipy import stats
 from recot import collect, spec
 from recot.cache import Runs
 from recot.collect import Cell, lines, number, paired_tests, run_lines, verdict
+from recot.files import sha256
 from recot.spec import Artifact, Column, Group, Row
 
 ROWS = tuple(Row(id_, id_.upper(), (f"model={id_}",), beyond) for id_, beyond in
@@ -123,10 +124,19 @@ GROUPS = tuple(Column(f"gowalla length={low}", "gowalla", "Gowalla", (), low, gr
                for low, high in ((0, 3), (4, 7), (8, None)))
 
 
+def noted(root, key):
+    """The record of a run that left the answers which lie in its folder."""
+    file = root / key / "test.parquet"
+    manifest = {file.name: {"bytes": file.stat().st_size, "sha256": sha256(file)}}
+    Runs(root).put(key, {"key": key, "status": "done", "command": "python -m recot.run", "config": {}, "model": "bprmf",
+                         "split": "s", "files": manifest})
+
+
 def test_groups_are_means_over_their_questions_and_together_the_whole(tmp_path):
     values, activity = [0.1, 0.2, 0.4, 0.8], [1, 3, 4, 7]
     (tmp_path / "k0").mkdir()
     pd.DataFrame({"user": range(4), "activity": activity, "recall@20": values}).to_parquet(tmp_path / "k0/test.parquet")
+    noted(tmp_path, "k0")
     artifact = replace(TABLE, metrics=("recall@20", "questions"))
     cells = [replace(cell(records={0: record()}, runs=Runs(tmp_path)), column=column) for column in GROUPS]
     found = lines(artifact, cells, [])
@@ -136,10 +146,13 @@ def test_groups_are_means_over_their_questions_and_together_the_whole(tmp_path):
     assert sizes == ["2", "2", ""] and sum(values) / 4 == pytest.approx((2 * 0.15 + 2 * 0.6) / 4)
 
 
-def test_damaged_answers_cost_their_group_and_their_test_and_are_named(tmp_path):
+@pytest.mark.parametrize("then", [b"PAR1 and no more", b"PAR1 and no more, written later"])
+def test_damaged_answers_cost_their_group_and_their_test_and_are_named(tmp_path, then):
     folder = tmp_path / "k0"
     folder.mkdir()
     (folder / "test.parquet").write_bytes(b"PAR1 and no more")
+    noted(tmp_path, "k0")
+    (folder / "test.parquet").write_bytes(then)
     damaged = replace(cell(records={0: record()}, runs=Runs(tmp_path)), column=GROUPS[0])
     [line] = [line for line in lines(TABLE, [damaged], []) if line["metric"] == "recall@20"]
     assert line["verdict"] == "the answers to single questions are damaged"
@@ -271,6 +284,7 @@ def runs(tmp_path):
     for key, frame in ANSWERS.items():
         (tmp_path / key).mkdir()
         frame.to_parquet(tmp_path / key / "test.parquet", index=False)
+        noted(tmp_path, key)
     return Runs(tmp_path)
 
 
@@ -331,5 +345,6 @@ def test_an_earlier_test_of_the_same_runs_stays_and_one_of_others_goes(runs, tmp
 
 def test_tests_over_different_users_are_an_error(runs, tmp_path):
     ANSWERS["c0"].assign(user=USERS + 1).to_parquet(tmp_path / "c0" / "test.parquet", index=False)
+    noted(tmp_path, "c0")
     with pytest.raises(ValueError, match="the runs s0 and c0 were tested on different users"):
         paired_tests(TABLE, measured(clrec=[0], sclrec=[0]), runs, [], [])

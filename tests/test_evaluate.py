@@ -401,10 +401,10 @@ def test_answers_are_brought_to_the_host_once_however_many_parts_there_are(
         return cpu(tensor)
 
     monkeypatch.setattr(Tensor, "cpu", counted)
-    model, questions = Given(torch.rand(12, 9, generator=rng)), asked([[row % 9] for row in range(12)])
+    model = Given(torch.rand(12, 9, generator=rng))
     for chunk in (12, 1):
         calls.append(0)
-        ask(model, questions, chunk)
+        ask(model, asked([[row % 9] for row in range(12)]), chunk)
     assert calls[0] == calls[1] > 0
 
 

@@ -351,12 +351,12 @@ def exit_code(monkeypatch, *words):
 def test_a_constructor_that_refuses_a_number_makes_it_a_wrong_request(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("RECOT_RUNS", str(tmp_path))
     assert exit_code(monkeypatch, *TINY, "loss.tau=0") == 2
-    assert "refused: tau is a temperature and has to be positive, got 0.0" in capsys.readouterr().err
+    assert "refused: loss.tau = 0.0 is a temperature, which divides; give more than 0" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("words", "reason"), [
     (["model=sasrec", "model.n_heads=3"], "model.n_heads = 3 does not divide model.dim = 64"),
-    (["model=stosa", "model.dropout=1.0"], "a dropout of 1.0 is no probability")])
+    (["model=stosa", "model.dropout=1.0"], "model.dropout = 1.0 is a probability; give 0 or more and less than 1")])
 def test_a_network_refuses_its_sizes_before_data_are_read(tmp_path, monkeypatch, capsys, words, reason):
     monkeypatch.setenv("RECOT_RUNS", str(tmp_path))
     assert exit_code(monkeypatch, *words, "data=csv", "data.path=/nowhere.csv") == 2

@@ -21,8 +21,7 @@ WORDS = ("model=bprmf", "data=csv", "trainer=smoke", "trainer.max_epochs=1")
 def folders(tmp_path, monkeypatch):
     """Tuned files and records of each test in a folder of its own."""
     shutil.copytree(compose.CONF, tmp_path / "conf")
-    for module in (compose, run):
-        monkeypatch.setattr(module, "CONF", tmp_path / "conf")
+    monkeypatch.setattr(compose, "CONF", tmp_path / "conf")
     monkeypatch.setenv("RECOT_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("RECOT_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
@@ -91,7 +90,8 @@ def seen(study, tmp_path, monkeypatch):
     (tmp_path / "mine" / "tuned").mkdir(parents=True)
     shutil.move(study.parent, tmp_path / "mine" / "tuned" / "csv")
     found = []
-    monkeypatch.setattr(experiment, "run", lambda config, *rest: found.append(config["trainer"]["learning_rate"]) or {})
+    monkeypatch.setattr(experiment, "run", lambda config, *rest: found.append(config["trainer"]["learning_rate"]) or {
+        "fresh": True})
     monkeypatch.setattr("recot.report.show", lambda *rest: None)
     pairs("second.csv", ROWS[:-1])
     return found
@@ -101,7 +101,9 @@ def test_each_job_of_a_sweep_says_in_one_line_whether_settings_apply(seen, tmp_p
     caplog.set_level("INFO", "recot")
     monkeypatch.setattr(sys, "argv", ["recot.run", "--config-dir", str(tmp_path / "mine"), "-m", *WORDS, *SAME[1:],
                                       "data.path=second.csv,first.csv,second.csv"])
-    run.main()
+    with pytest.raises(SystemExit) as ended:
+        run.main()
+    assert ended.value.code == 0
     assert seen == [0.001, 0.2, 0.001]
     assert [" do not " in message for message in caplog.messages if "conf/tuned/csv" in message] == [True, False, True]
 

@@ -282,8 +282,10 @@ def _get(raw: RawFiles, url: str, target: Path, sha256: str | None, missing: lis
     try:
         pooch.HTTPDownloader(chunk_size=2**16, timeout=TIMEOUT)(url, str(target), None)
     except OSError as error:                                        # covers every error of requests
-        # Not from error: its own text has the URL.
-        raise ConnectionError(f"{shown(url)} could not be downloaded ({shown(error)}). {remedy}") from None
+        # A library prints a URL in the pieces that it took it for, so of one with a secret its text is not shown.
+        status = getattr(getattr(error, "response", None), "status_code", "no answer")
+        reason = shown(error) if hidden(url) == url else f"{type(error).__name__}, {status}"
+        raise ConnectionError(f"{shown(url)} could not be downloaded ({reason}). {remedy}") from None
     with target.open("rb") as content:
         if content.read(512).lstrip().lower().startswith(HTML):
             raise ValueError(f"{shown(url)} served a web page in place of the file. {remedy}")
