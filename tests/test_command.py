@@ -41,7 +41,9 @@ def place(tmp_path_factory):
         patch.setattr(spec, "EXPERIMENTS", folder / "experiments")
         patch.setenv("RECOT_RUNS", str(folder / "runs"))
         patch.setenv("RECOT_CACHE", str(folder / "cache"))
+        spec.papers.cache_clear()  # another test of this process may have asked for those of the repository
         yield folder, key
+    spec.papers.cache_clear()
 
 
 def words(name, key, wrong=False):
