@@ -184,8 +184,9 @@ def test_no_worker_outlives_its_parent(jobs, runs, tmp_path):
     context = get_context("spawn")
     parent = context.Process(target=carry_out, args=([jobs("Hangs")], runs))
     parent.start()
-    children = wait_for(lambda: child_processes(parent.pid))
-    wait_for(lambda: (runs.root / jobs("Hangs").key / ".lock").exists())
+    wait_for(lambda: runs.busy(jobs("Hangs").key))
+    children = child_processes(parent.pid)  # not before: a child that was forked a moment ago may be the tracker
+    assert children
     os.kill(parent.pid, signal.SIGKILL)
     parent.join()
     wait_for(lambda: not any(alive(child) for child in children))
