@@ -1,8 +1,10 @@
 """Which code a result depends on: a digest that changes with the classes and functions it uses, and with nothing else.
 
 Comments, docstrings and whatever the result does not reach do not count, so that a method added to a module, or one
-more way to look at a container, leaves the results of the others as they are. Nor does it count where a definition
-stands, so that moving it changes no digest, or which Python reads it.
+more way to look at a container, leaves the results of the others as they are. Four more things do not count, since no
+number depends on them: which Python reads the code, where a definition stands, what a module is called where it is
+imported, and the types that a function declares. The annotated fields of a class count, since a dataclass is made of
+them.
 
 Two definitions of one name both count, but the digest does not see them change places.
 """
@@ -62,23 +64,51 @@ def absolute(module: str, node: ast.ImportFrom) -> str:
 
 @cache
 def used(module: str, part: ast.AST) -> tuple[frozenset[Name], frozenset[str]]:
-    """What the code in ``part`` of ``module`` refers to within the package, and the attributes it mentions."""
+    """What the code in ``part`` of ``module`` refers to within the package, and the attributes it mentions.
+
+    A type that a function declares is referred to where it is a class: its methods are what the function calls.
+    """
     found, attributes = set(), set()
+    declared = {node for annotation in declarations(part) for node in ast.walk(annotation)}
     for node in ast.walk(part):
-        if isinstance(node, ast.Attribute):
+        if node in declared:
+            name = refers(module, node.id) if isinstance(node, ast.Name) else None
+            if name and isinstance(definitions(name[0]).get(name[1]), ast.ClassDef):
+                found.add(name)
+        elif isinstance(node, ast.Attribute):
             attributes.add(node.attr)
-            name = node.value.id if isinstance(node.value, ast.Name) else ""
-            owner, inside = imports(module).get(name, ("", ""))
+            called = node.value.id if isinstance(node.value, ast.Name) else ""
+            owner, inside = imports(module).get(called, ("", ""))
             if owner and not inside:
                 found.add((owner, node.attr))
         elif isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("getattr", "hasattr"):
             attributes |= {str(name.value) for name in node.args[1:2] if isinstance(name, ast.Constant)}
-        elif isinstance(node, ast.Name):
-            if node.id in definitions(module):
-                found.add((module, node.id))
-            elif imports(module).get(node.id, ("", ""))[1]:
-                found.add(imports(module)[node.id])
+        elif isinstance(node, ast.Name) and (name := refers(module, node.id)):
+            found.add(name)
     return frozenset(found), frozenset(attributes)
+
+
+def refers(module: str, name: str) -> Name | None:
+    """The definition that a name in ``module`` stands for, or None where it is none of the package."""
+    if name in definitions(module):
+        return module, name
+    return imports(module)[name] if imports(module).get(name, ("", ""))[1] else None
+
+
+def declarations(part: ast.AST) -> Iterator[ast.expr]:
+    """The types that functions in a piece of code declare: of arguments, of what is returned, and of local names."""
+    for node in ast.walk(part):
+        if isinstance(node, ast.arg) and node.annotation:
+            yield node.annotation
+        elif isinstance(node, ast.FunctionDef):
+            if node.returns:
+                yield node.returns
+            yield from (inner.annotation for inner in ast.walk(node) if isinstance(inner, ast.AnnAssign))
+
+
+def is_protocol(node: ast.stmt) -> bool:
+    """Whether a definition is a ``Protocol``, which says what others have and does nothing."""
+    return isinstance(node, ast.ClassDef) and any(getattr(base, "id", "") == "Protocol" for base in node.bases)
 
 
 def reached(roots: Iterable[Name], without: frozenset[Name] = frozenset()) -> dict[Name, list[ast.AST]]:
@@ -104,7 +134,9 @@ def reached(roots: Iterable[Name], without: frozenset[Name] = frozenset()) -> di
         while waiting:
             name = waiting.pop()
             node = definitions(name[0]).get(name[1])
-            if node is not None and name not in found and not {name, (name[0], "")} & without:
+            if node is None or is_protocol(node):
+                continue
+            if name not in found and not {name, (name[0], "")} & without:
                 found[name] = parts(node, name in whole, mentioned)
                 for part in found[name]:
                     names, attributes = used(name[0], part)
@@ -125,24 +157,38 @@ def parts(node: ast.stmt, whole: bool, mentioned: set[str]) -> list[ast.AST]:
 
 
 @cache
-def code(part: ast.AST) -> str:
-    """A piece of code without comments and docstrings, the same text from every Python that recot runs on."""
-    return shape(part)
+def code(module: str, part: ast.AST) -> str:
+    """A piece of code of ``module`` without what does not count, the same text from every Python that recot runs on."""
+    modules = frozenset(name for name, (_, defined) in imports(module).items() if not defined)
+    return shape(part, frozenset(declarations(part)), modules)
 
 
-def shape(node: object) -> str:
-    """The syntax of a piece of code. ``ast.dump`` prints another text in each of Python 3.11 to 3.13."""
+def shape(node: object, declared: frozenset[ast.expr] = frozenset(), modules: frozenset[str] = frozenset()) -> str:
+    """The syntax of a piece of code. ``ast.dump`` prints another text in each of Python 3.11 to 3.13.
+
+    Args:
+        declared: types, which are left out. modules: what modules of the package are called, which is left out.
+    """
     if isinstance(node, list):
-        return f"[{', '.join(map(shape, node))}]"
+        return f"[{', '.join(shape(part, declared, modules) for part in node if not imports_package(part))}]"
     if not isinstance(node, ast.AST):
         return repr(node)
     given = {name: value for name, value in ast.iter_fields(node)
-             if name not in UNSTABLE and value is not None and value != []}
+             if name not in UNSTABLE and value is not None and value != [] and not (
+                 isinstance(value, ast.expr) and value in declared)}
     if isinstance(node, ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node, clean=False) is not None:
         given["body"] = node.body[1:]
     if isinstance(node, ast.JoinedStr):  # 3.12 and 3.13 end some format specifications with an empty constant
         given["values"] = [part for part in node.values if not (isinstance(part, ast.Constant) and part.value == "")]
-    return f"{type(node).__name__}({', '.join(f'{name}={shape(value)}' for name, value in given.items())})"
+    if isinstance(node, ast.Name) and node.id in modules:
+        return "module"
+    fields = (f"{name}={shape(value, declared, modules)}" for name, value in given.items())
+    return f"{type(node).__name__}({', '.join(fields)})"
+
+
+def imports_package(node: object) -> bool:
+    """Whether a statement within a function imports from recot; what it imports is followed where it is used."""
+    return isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == PACKAGE
 
 
 def targets(config: object) -> Iterator[Name]:
@@ -173,7 +219,8 @@ def digest(config: dict[str, object], also: Iterable[Name] = (), without: Iterab
 @cache
 def _digest(roots: frozenset[Name], without: frozenset[Name]) -> str:
     found = reached(roots, without)
-    text = "\n".join(sorted(f"{name}{[code(part) for part in parts]}" for (_, name), parts in found.items()))
+    texts = (f"{name}{[code(module, part) for part in parts]}" for (module, name), parts in found.items())
+    text = "\n".join(sorted(texts))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -188,6 +188,28 @@ def test_where_a_definition_stands_does_not_count(package, module, first):
     assert ("recot.toy.model", "RATE") not in reached(targets(CONFIG)) and digest(CONFIG) == before
 
 
+RENAMED = ("recot.toy.model", "shared.double", "common.double")
+
+
+@pytest.mark.parametrize("changes", [
+    [("recot.toy.model", "import shared", "import shared as common"), RENAMED],
+    [("recot.toy.model", "return RATE", "from recot.toy import shared as common\n    return RATE"), RENAMED],
+    [("recot.toy.model", "def helper(x):", "def helper(x: 'Tensor') -> float:")],
+    [("recot.toy.model", "def helper(x):", "def helper(x: Encoder):"),
+     ("recot.toy.model", "SCALE, SHIFT", "class Encoder(Protocol):\n    size: int\n\nSCALE, SHIFT")],
+])
+def test_names_of_modules_and_types_that_a_function_declares_do_not_count(package, changes):
+    before = digest(CONFIG)
+    package(*changes)
+    assert digest(CONFIG) == before
+
+
+def test_the_methods_of_a_class_that_a_function_declares_count(package):
+    before = digest({}, [("recot.toy.box", "first")])
+    package(("recot.toy.box", "first(box: Box)", "first(box)"))
+    assert digest({}, [("recot.toy.box", "first")]) != before
+
+
 SHAPE = (
     "ClassDef(name='Own', bases=[Name(id='Base', ctx=Load())], keywords=[keyword(arg='metaclass', "
     "value=Name(id='Meta', ctx=Load()))], body=[AnnAssign(target=Name(id='rate', ctx=Store()), "
