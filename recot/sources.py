@@ -70,14 +70,17 @@ def used(module: str, part: ast.AST) -> tuple[frozenset[Name], frozenset[str]]:
     """
     found, attributes = set(), set()
     declared = {node for annotation in declarations(part) for node in ast.walk(annotation)}
+    local = local_names(part)
     for node in ast.walk(part):
+        if node in local:
+            continue
         if node in declared:
             name = refers(module, node.id) if isinstance(node, ast.Name) else None
             if name and isinstance(definitions(name[0]).get(name[1]), ast.ClassDef):
                 found.add(name)
         elif isinstance(node, ast.Attribute):
             attributes.add(node.attr)
-            called = node.value.id if isinstance(node.value, ast.Name) else ""
+            called = node.value.id if isinstance(node.value, ast.Name) and node.value not in local else ""
             owner, inside = imports(module).get(called, ("", ""))
             if owner and not inside:
                 found.add((owner, node.attr))
@@ -95,15 +98,52 @@ def refers(module: str, name: str) -> Name | None:
     return imports(module)[name] if imports(module).get(name, ("", ""))[1] else None
 
 
-def declarations(part: ast.AST) -> Iterator[ast.expr]:
+@cache
+def declarations(part: ast.AST) -> frozenset[ast.expr]:
     """The types that functions in a piece of code declare: of arguments, of what is returned, and of local names."""
-    for node in ast.walk(part):
-        if isinstance(node, ast.arg) and node.annotation:
-            yield node.annotation
-        elif isinstance(node, ast.FunctionDef):
-            if node.returns:
-                yield node.returns
-            yield from (inner.annotation for inner in ast.walk(node) if isinstance(inner, ast.AnnAssign))
+    found: set[ast.expr] = set()
+    waiting = [(part, False)]
+    while waiting:
+        node, inside = waiting.pop()
+        inside = inside or isinstance(node, ast.FunctionDef)
+        types = (node.annotation if isinstance(node, ast.arg) or (inside and isinstance(node, ast.AnnAssign)) else None,
+                 node.returns if isinstance(node, ast.FunctionDef) else None)
+        found.update(filter(None, types))
+        waiting += [(below, inside) for below in ast.iter_child_nodes(node)]
+    return frozenset(found)
+
+
+@cache
+def local_names(part: ast.AST) -> frozenset[ast.AST]:
+    """Where code names an argument or a variable of a function, which may be called as a definition of the module is.
+    """
+    found = set()
+    waiting = [(part, frozenset[str]())]
+    while waiting:
+        node, around = waiting.pop()
+        if isinstance(node, ast.Name):
+            if node.id in around:
+                found.add(node)
+        elif isinstance(node, ast.FunctionDef | ast.Lambda):
+            body = node.body if isinstance(node, ast.FunctionDef) else [node.body]
+            outside = [*node.args.defaults, *filter(None, node.args.kw_defaults)]
+            waiting += [(value, around) for value in outside]
+            around |= set(stored(node.args, *body))
+            waiting += [(below, around) for below in body]
+        else:
+            waiting += [(below, around) for below in ast.iter_child_nodes(node)]
+    return frozenset(found)
+
+
+def stored(*parts: ast.AST) -> Iterator[str]:
+    """The names that a function gives to its arguments and to what it assigns."""
+    for node in parts:
+        if isinstance(node, ast.arg):
+            yield node.arg
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+        if not isinstance(node, ast.FunctionDef | ast.Lambda | ast.ClassDef):
+            yield from stored(*ast.iter_child_nodes(node))
 
 
 def is_protocol(node: ast.stmt) -> bool:
@@ -160,14 +200,16 @@ def parts(node: ast.stmt, whole: bool, mentioned: set[str]) -> list[ast.AST]:
 def code(module: str, part: ast.AST) -> str:
     """A piece of code of ``module`` without what does not count, the same text from every Python that recot runs on."""
     modules = frozenset(name for name, (_, defined) in imports(module).items() if not defined)
-    return shape(part, frozenset(declarations(part)), modules)
+    local = local_names(part)
+    named = (node for node in ast.walk(part) if isinstance(node, ast.Name) and node.id in modules and node not in local)
+    return shape(part, declarations(part), frozenset(named) if modules else frozenset())
 
 
-def shape(node: object, declared: frozenset[ast.expr] = frozenset(), modules: frozenset[str] = frozenset()) -> str:
+def shape(node: object, declared: frozenset[ast.expr] = frozenset(), modules: frozenset[ast.expr] = frozenset()) -> str:
     """The syntax of a piece of code. ``ast.dump`` prints another text in each of Python 3.11 to 3.13.
 
     Args:
-        declared: types, which are left out. modules: what modules of the package are called, which is left out.
+        declared: types, which are left out. modules: names of modules of the package, which are left out.
     """
     if isinstance(node, list):
         return f"[{', '.join(shape(part, declared, modules) for part in node if not imports_package(part))}]"
@@ -180,7 +222,7 @@ def shape(node: object, declared: frozenset[ast.expr] = frozenset(), modules: fr
         given["body"] = node.body[1:]
     if isinstance(node, ast.JoinedStr):  # 3.12 and 3.13 end some format specifications with an empty constant
         given["values"] = [part for part in node.values if not (isinstance(part, ast.Constant) and part.value == "")]
-    if isinstance(node, ast.Name) and node.id in modules:
+    if node in modules:
         return "module"
     fields = (f"{name}={shape(value, declared, modules)}" for name, value in given.items())
     return f"{type(node).__name__}({', '.join(fields)})"

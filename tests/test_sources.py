@@ -204,6 +204,16 @@ def test_names_of_modules_and_types_that_a_function_declares_do_not_count(packag
     assert digest(CONFIG) == before
 
 
+@pytest.mark.parametrize(("old", "new", "seen"), [
+    ("helper(x):\n", "helper(x, unused=3):\n    x = unused\n", False),
+    ("helper(x):\n", "helper(x):\n    for unused in x:\n        x = (lambda: unused)()\n", False),
+    ("helper(x):\n", "helper(x, y=unused):\n", True), ("helper(x):\n", "helper(x):\n    x = unused\n", True)])
+def test_a_local_name_is_none_of_the_module(package, old, new, seen):
+    package(("recot.toy.model", "unused as other", "unused"), ("recot.toy.model", "return other", "return unused"),
+            ("recot.toy.model", old, new))
+    assert (("recot.toy.base", "unused") in reached([("recot.toy.model", "helper")])) is seen
+
+
 def test_the_methods_of_a_class_that_a_function_declares_count(package):
     before = digest({}, [("recot.toy.box", "first")])
     package(("recot.toy.box", "first(box: Box)", "first(box)"))
