@@ -9,8 +9,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from recot import command
-from recot.schema import RequestError
+from recot.request import command
+from recot.request.errors import RequestError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,7 +56,7 @@ def answer(options: argparse.Namespace) -> None:
     if folder.name == "record.json":  # the path that recot.run prints
         folder = folder.parent
     with command.held():
-        from recot.compose import composed
+        from recot.request.compose import composed
         from recot.restore import restore
 
     if not folder.is_dir():
@@ -136,7 +136,7 @@ def write(frame: pd.DataFrame, out: Path | None) -> None:
             rows = frame[start:start + AT_ONCE]
             command.tell(rows.to_csv(index=False, header=not start, lineterminator="\n"))
         return
-    from recot.files import write_whole
+    from recot.system.files import write_whole
 
     try:
         if out.suffix.lower() == ".parquet":
@@ -157,7 +157,7 @@ def lists() -> int:
 
 
 def main() -> None:
-    """Entry point; see :func:`recot.command.carry_out` for exit codes."""
+    """Entry point; see :func:`recot.request.command.carry_out` for exit codes."""
     command.carry_out(lists, "recot.restore", "nothing was written")
 
 

@@ -13,18 +13,20 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from recot import cache, experiment, former
-from recot.compose import composed, values
 from recot.data.dataset import Dataset
 from recot.data.interactions import Interactions
-from recot.data.split import Query, Split
-from recot.environment import REFERENCE
-from recot.evaluate import Recommender, recommended
-from recot.kinds import outside
-from recot.learn import Gradient
-from recot.schema import RequestError, check
-from recot.signature import describe
-from recot.staged import Relabelled
+from recot.data.questions import Query, Split
+from recot.evaluation.evaluate import Recommender, recommended
+from recot.fit.gradient import Gradient
+from recot.fit.rounds import Relabelled
+from recot.record import build, store
+from recot.request import former, keys
+from recot.request.compose import composed, values
+from recot.request.errors import RequestError
+from recot.request.kinds import outside
+from recot.request.schema import check
+from recot.request.signature import describe
+from recot.system.environment import REFERENCE
 
 log = logging.getLogger(__name__)
 
@@ -115,18 +117,18 @@ def restore(folder: str | Path, words: Sequence[str] = ()) -> Finished:
     folder = Path(folder)
     record, weights, pairs = stored(folder)
     config = settings(record, words)
-    source = experiment.make(config["data"])
-    if cache.key(record["config"], source.digest()) != record["key"]:
+    source = build.make(config["data"])
+    if keys.key(record["config"], source.digest()) != record["key"]:
         raise RequestError(f"the raw data are not those that {folder} was made with; say where those are, with "
                            "data.root=... or data.path=...")
     dataset = source.load()
-    dataset = replace(dataset, interactions=experiment.in_order(config, dataset))  # histories as the model read them
-    split = experiment.ask_questions(config, dataset)
+    dataset = replace(dataset, interactions=build.in_order(config, dataset))  # histories as the model read them
+    split = build.ask_questions(config, dataset)
     if split.fingerprint != record["split"]:
         raise RequestError(f"today's code splits these data otherwise than when {folder} was made; run it again: "
                            f"{record['command']} force=true")
     if config["protocol"].get("refit"):
-        split = experiment.ask_again(config, dataset)
+        split = build.ask_again(config, dataset)
     return Finished(fitted(config, record, dataset, split, weights, pairs), dataset, split)
 
 
@@ -136,7 +138,7 @@ def stored(folder: Path) -> tuple[dict[str, Any], Path | None, Path | None]:
     Raises:
         RequestError: there is no finished run, or something in the folder is not what it wrote.
     """
-    runs = cache.Runs(folder.parent)
+    runs = store.Runs(folder.parent)
     try:
         record = runs.get(folder.name)
         if record is None:
@@ -160,7 +162,7 @@ def settings(record: Mapping[str, Any], words: Sequence[str] = ()) -> dict[str, 
     to write is left out, and where it says that data lie is a place to read. Only the words trust a package.
 
     Args:
-        record: of a run; see :func:`recot.experiment.run`.
+        record: of a run; see :func:`recot.record.experiment.run`.
 
     Raises:
         RequestError: a word says something else, for what was run cannot be changed now; or the config is none that
@@ -230,11 +232,11 @@ def fitted(config: dict[str, Any], record: Mapping[str, Any], dataset: Dataset, 
     """
     if config["protocol"].get("refit") and "rounds" in record:
         config["denoiser"]["rounds"] = record["rounds"][-1]["round"]  # chosen by questions that now train as well
-    model = experiment.build(config)
+    model = build.build(config)
     inner = model.make(None, lambda history: None) if isinstance(model, Relabelled) else model
     if isinstance(inner, Gradient):
         if weights is None:
-            raise RequestError(f"run {record['key']} left no weights.pt; make it again: {cache.again(record)}")
+            raise RequestError(f"run {record['key']} left no weights.pt; make it again: {store.again(record)}")
         return inner.load(weights, trained_on(dataset, split.train, pairs))
     log.info("fitting %s again", record["model"])
     return model.fit(split.for_training())

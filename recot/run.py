@@ -10,8 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recot import command
-from recot.schema import RequestError
+from recot.request import command
+from recot.request.errors import RequestError
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -25,7 +25,7 @@ def run(cfg: DictConfig, failures: list[Exception]) -> None:
     from hydra.types import RunMode
     from omegaconf import OmegaConf
 
-    from recot.compose import CONF, check_trust, checked, explain, fitting
+    from recot.request.compose import CONF, check_trust, checked, explain, fitting
 
     settings = HydraConfig.get()
     choices = {group: str(choice) for group, choice in settings.runtime.choices.items()}
@@ -43,8 +43,8 @@ def run(cfg: DictConfig, failures: list[Exception]) -> None:
             log.warning("conf/tuned has no %s, so the settings of the preset apply; recot.tune --write makes one",
                         choices["tuned"])
         with command.held():
-            from recot import experiment
-            from recot.report import show
+            from recot.record import experiment
+            from recot.record.console import show
 
         record = experiment.run(config, choices, line)
         with command.telling():
@@ -54,7 +54,7 @@ def run(cfg: DictConfig, failures: list[Exception]) -> None:
         if settings.mode == RunMode.MULTIRUN:
             log.error("%s: %s: %s", line, type(error).__name__, explain(error))
         return
-    if not record["fresh"] and config["logger"]["_target_"] != "recot.track.Csv":
+    if not record["fresh"] and config["logger"]["_target_"] != "recot.record.trackers.Csv":
         log.warning("this run was finished before, so logger=%s is sent nothing; force=true runs it again and sends it",
                     choices["logger"])
 
@@ -69,7 +69,7 @@ def hydra_jobs() -> int:
     with command.held():
         import hydra
 
-        from recot.compose import CONF, check_folders
+        from recot.request.compose import CONF, check_folders
 
     # argparse takes the overrides in one piece only, and "model=clrec -m seed=0,1" is what people type.
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word in ("-m", "--multirun"))
@@ -88,7 +88,7 @@ def hydra_jobs() -> int:
 
 
 def main() -> None:
-    """Entry point; see :func:`recot.command.carry_out` for exit codes."""
+    """Entry point; see :func:`recot.request.command.carry_out` for exit codes."""
     command.carry_out(hydra_jobs, "recot", "the same command goes on from the last checkpoint, where there is one yet "
                       "(one is written every trainer.checkpoint_seconds)")
 

@@ -15,14 +15,17 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from recot import command, ledger, runner
-from recot.board import Board
-from recot.cache import Runs
-from recot.compose import composed
-from recot.estimates import Estimates
-from recot.plan import Request, at_hand, described, needed, reachable
-from recot.schema import RequestError, nearest
-from recot.spec import Artifact, load, papers, tuning
+from recot.artifacts import workers
+from recot.artifacts.estimates import Estimates
+from recot.artifacts.load import load, papers, tuning
+from recot.artifacts.plan import Request, at_hand, described, needed, reachable
+from recot.artifacts.spec import Artifact
+from recot.pages.publish import Board
+from recot.record import ledger
+from recot.record.store import Runs
+from recot.request import command
+from recot.request.compose import composed
+from recot.request.errors import RequestError, nearest
 
 log = logging.getLogger("recot.tables")  # __name__ is __main__ under python -m
 
@@ -182,7 +185,7 @@ def verify(board: Board, dry: bool) -> int:
     Returns:
         1 where one departs, or where what it was cannot be told.
     """
-    from recot.repeat import departure
+    from recot.artifacts.verify import departure
 
     failed, stale = False, board.stale()
     if dry:
@@ -229,7 +232,7 @@ def tune_rows(options: argparse.Namespace) -> int:
     if options.jobs > 1:
         raise RequestError(f"--tune has no use for --jobs {options.jobs}: a trial waits for the answer of the one "
                            "before; tune two rows in two shells")
-    from recot.tune import best, tune
+    from recot.tuning.search import best, tune
 
     plan = tuning(options.paper[0])
     for name in options.row:
@@ -248,15 +251,15 @@ def tune_rows(options: argparse.Namespace) -> int:
     return 1 if any(best(rows) is None for rows in trials) else 0
 
 
-def execute(board: Board, jobs: Sequence[runner.Job], options: argparse.Namespace) -> list[runner.Outcome]:
+def execute(board: Board, jobs: Sequence[workers.Job], options: argparse.Namespace) -> list[workers.Outcome]:
     """Carry out the jobs and write the artifacts of each as it ends; what failed."""
     numbers = {job.key: number for number, job in enumerate(jobs, 1)}
-    failures: list[runner.Outcome] = []
+    failures: list[workers.Outcome] = []
 
-    def started(job: runner.Job) -> None:
+    def started(job: workers.Job) -> None:
         log.info("[%d/%d] %s (%s)", numbers[job.key], len(jobs), job.command, duration(job.estimate))
 
-    def done(outcome: runner.Outcome) -> None:
+    def done(outcome: workers.Outcome) -> None:
         if outcome.error:
             failures.append(outcome)
         log.info("[%d/%d] %s in %s", numbers[outcome.job.key], len(jobs), outcome.error or "done",
@@ -264,7 +267,7 @@ def execute(board: Board, jobs: Sequence[runner.Job], options: argparse.Namespac
         if not options.profile:  # whose runs take less time than drawing a figure
             board.write_all(outcome.job.key)
 
-    left = runner.carry_out(jobs, board.runs, workers=options.jobs, keep=bool(options.profile), limit=options.limit,
+    left = workers.carry_out(jobs, board.runs, workers=options.jobs, keep=bool(options.profile), limit=options.limit,
                             budget=options.budget, done=done, started=started)
     for job in left:
         log.info("left for another time (%s): %s", duration(job.estimate), job.command)
@@ -274,7 +277,7 @@ def execute(board: Board, jobs: Sequence[runner.Job], options: argparse.Namespac
 
 
 def main() -> None:
-    """Entry point; see :func:`recot.command.carry_out` for exit codes. 1 is that a run failed as well."""
+    """Entry point; see :func:`recot.request.command.carry_out` for exit codes. 1 is that a run failed as well."""
     command.carry_out(lambda: regenerate(arguments().parse_args()), "recot.tables",
                       "the same command goes on where it was")
 

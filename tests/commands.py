@@ -4,9 +4,9 @@ import os
 import subprocess
 import sys
 
-from recot import experiment
-from recot.cache import Runs
-from recot.compose import composed
+from recot.record import experiment
+from recot.record.store import Runs
+from recot.request.compose import composed
 
 TINY = ("trainer=smoke", "trainer.max_epochs=2", "data.n_users=60", "data.mean_activity=8")
 

@@ -10,15 +10,16 @@ import yaml
 from commands import composed, execute
 from hydra.errors import HydraException
 
-from recot.cache import relevant
-from recot.compose import CONF, explain
-from recot.experiment import build, make
-from recot.learn import Gradient
-from recot.networks.sasrec import Sequential
+from recot.fit.gradient import Gradient
+from recot.fit.rounds import Relabelled
+from recot.networks.sequential import Sequential
 from recot.nn.table import Table
-from recot.schema import SUPPLIED, RequestError
-from recot.signature import describe
-from recot.staged import Relabelled
+from recot.record.build import build, make
+from recot.request.compose import CONF, explain
+from recot.request.errors import RequestError
+from recot.request.keys import relevant
+from recot.request.schema import SUPPLIED
+from recot.request.signature import describe
 
 
 def choices_of(group):

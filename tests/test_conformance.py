@@ -11,14 +11,14 @@ from hydra.utils import get_class
 
 from recot.closed.markov import Markov
 from recot.closed.popularity import Popularity
-from recot.compose import CONF
 from recot.data.interactions import Interactions, Ragged
-from recot.data.split import EvalSet, Query, Split
-from recot.evaluate import evaluate
-from recot.experiment import ask_questions, build, make
-from recot.learn import Gradient
+from recot.data.questions import EvalSet, Query, Split
+from recot.evaluation.evaluate import evaluate
+from recot.fit.gradient import Gradient
 from recot.networks.caser import Caser
-from recot.networks.sasrec import Sequential
+from recot.networks.sequential import Sequential
+from recot.record.build import ask_questions, build, make
+from recot.request.compose import CONF
 
 FLATTENED = ("loss.contrast.tau=100",)
 LEARNS_WITH = {  # what a preset is given where its own values are known to teach it no more than popularity

@@ -16,12 +16,12 @@ import pytest
 import torch
 from commands import TINY, composed, environment, execute, python, typed
 
-from recot import cache, experiment, track
-from recot.compose import CONF
 from recot.data.split import ratio
-from recot.evaluate import Diverged
-from recot.files import read_sealed
-from recot.schema import RequestError
+from recot.evaluation.evaluate import Diverged
+from recot.record import experiment, store, trackers
+from recot.request.compose import CONF
+from recot.request.errors import RequestError
+from recot.system.files import read_sealed
 
 STATED = textwrap.dedent("""
     import sys, time
@@ -96,7 +96,7 @@ def test_row_1_listing_does_not_pay_for_torch(words, shown, tmp_path):
 HARMFUL = [
     ["loss._target_=os.system", "+loss.command=touch harm"],
     ["loss._target_=recot.run.os.system", "+loss.command=touch harm"],
-    ["loss._target_=recot.experiment.subprocess.run", "+loss.args=[touch,harm]"],
+    ["loss._target_=recot.record.experiment.subprocess.run", "+loss.args=[touch,harm]"],
     ["loss._target_=builtins.eval", "+loss._args_=[\"open('harm','w')\"]"],
     ["+model.layers=[{_target_:os.system,command:touch harm}]"],
     ["+protocol.split.extra={_target_:os.system,command:touch harm}"],
@@ -172,8 +172,8 @@ def test_row_9_a_finished_record_is_shown_where_nothing_can_be_written(error, tm
     def refuse(*given, **more):
         raise type(error)(error.errno, error.strerror, str(tmp_path / first["key"] / ".lock"))
 
-    monkeypatch.setattr(cache.FileLock, "acquire", refuse)
-    monkeypatch.setattr(cache.files, "write_whole", refuse)
+    monkeypatch.setattr(store.FileLock, "acquire", refuse)
+    monkeypatch.setattr(store.files, "write_whole", refuse)
     assert execute(tmp_path, "model=popularity") == {**first, "fresh": False} and caplog.text == ""
     (tmp_path / first["key"] / "last.ckpt").touch()  # of a process that was killed, and cannot be removed here
     assert execute(tmp_path, "model=popularity") == {**first, "fresh": False}
@@ -192,7 +192,7 @@ def test_bytes_that_are_no_text_in_a_command_and_a_folder_cost_no_record(words, 
     with contextlib.nullcontext() if words[-1] != "noise.ratio=2" else pytest.raises(ValueError, match="below 1"):
         experiment.run(config, choices, command)
     [folder] = (file.parent for file in place.glob("*/record.json"))
-    record = cache.Runs(place).get(folder.name)
+    record = store.Runs(place).get(folder.name)
     assert record["command"].endswith(r"r\udce9") and record["command"].encode()
     again = experiment.run(config, choices, command) if record["status"] == "done" else record
     assert {**record, "fresh": False} == {**again, "fresh": False}
@@ -309,7 +309,7 @@ def test_row_23_the_same_command_elsewhere_under_another_hash_seed_gives_the_sam
 @pytest.mark.parametrize("moment", ["start", "log", "finish"])
 def test_row_24_a_failing_tracker_costs_one_warning_and_the_record_is_complete(moment, body, tmp_path, plugin, caplog,
                                                                                monkeypatch):
-    monkeypatch.setattr(track, "PATIENCE", 0.2)
+    monkeypatch.setattr(trackers, "PATIENCE", 0.2)
     name = plugin(f"""
         import time
         from recot.track import Csv
@@ -353,7 +353,7 @@ def test_row_8_a_full_disk_fails_the_run_and_spares_what_was_there(tmp_path, mon
         patch.setattr(os, "fsync", full)
         with pytest.raises(OSError, match="cannot be written .*No space left.*code.*; name another .* RECOT_RUNS or"):
             execute(tmp_path, "force=true")
-    assert cache.Runs(tmp_path).get(first["key"])["digest"] == first["digest"]
+    assert store.Runs(tmp_path).get(first["key"])["digest"] == first["digest"]
 
 
 def test_a_forced_run_that_is_stopped_leaves_the_epochs_of_the_good_one(tmp_path, monkeypatch):
@@ -373,7 +373,7 @@ def test_a_forced_run_that_is_stopped_leaves_the_epochs_of_the_good_one(tmp_path
         patch.setattr(experiment.outputs, "save_history", stop)
         with pytest.raises(KeyboardInterrupt):
             execute(tmp_path, *words, "force=true")
-    assert epochs.read_text() == good and cache.Runs(tmp_path).get(first["key"])["seconds"] == first["seconds"]
+    assert epochs.read_text() == good and store.Runs(tmp_path).get(first["key"])["seconds"] == first["seconds"]
     again = execute(tmp_path, *words, "force=true")
     assert epochs.read_text() != good and again["digest"] == first["digest"]  # seconds differ
     assert {file.name for file in epochs.parent.iterdir()} == {

@@ -6,8 +6,9 @@ import shutil
 import pytest
 from commands import execute
 
-from recot import experiment, files
-from recot.cache import Runs
+from recot.record import experiment
+from recot.record.store import Runs
+from recot.system import files
 
 OPERATIONS = ("replace", "rename", "unlink", "mkdir", "rmdir")
 SMALL = ("trainer.checkpoint_seconds=0", "data.n_users=40", "metrics=[ndcg@20]")
@@ -165,7 +166,7 @@ def test_row_8_a_forced_run_that_fails_at_its_last_files_keeps_the_record_and_al
 
     with monkeypatch.context() as patch:
         if name == "weights.pt":
-            patch.setattr("recot.learn.Gradient.save", lambda self, file: fail("", file))
+            patch.setattr("recot.fit.gradient.Gradient.save", lambda self, file: fail("", file))
         patch.setattr(os, "replace", fail)
         with pytest.raises(error) as raised:
             execute(tmp_path, *words, "force=true")
@@ -177,7 +178,7 @@ def test_row_8_a_forced_run_that_fails_at_its_last_files_keeps_the_record_and_al
 
 
 def test_a_first_run_that_is_ended_by_any_means_says_so_in_its_record(tmp_path, monkeypatch):
-    monkeypatch.setattr("recot.learn.Gradient.fit", lambda self, split: exec("raise SystemExit(143)"))
+    monkeypatch.setattr("recot.fit.gradient.Gradient.fit", lambda self, split: exec("raise SystemExit(143)"))
     with pytest.raises(SystemExit):
         execute(tmp_path, *SMALL, "model=bprmf")
     [folder] = tmp_path.glob("*/record.json")

@@ -12,11 +12,11 @@ import torch
 from card import Card, Mixed, held, lent
 from commands import composed
 
-from recot.compose import CONF
 from recot.denoise.base import Denoiser
-from recot.experiment import ask_questions, descends, make
-from recot.learn import Step
-from recot.nn.rmsprop import RMSProp
+from recot.fit.rmsprop import RMSProp
+from recot.fit.step import Step
+from recot.record.build import ask_questions, descends, make
+from recot.request.compose import CONF
 
 PRESETS = [path.stem for path in sorted((CONF / "model").glob("*.yaml"))]
 PLAIN = {name: (f"model={name}",) for name in PRESETS

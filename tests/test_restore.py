@@ -16,11 +16,12 @@ import torch
 from commands import edit, environment, execute, python
 from hydra.errors import HydraException
 
-from recot import cache, experiment, recommend
-from recot.compose import composed, explain
+from recot import recommend
 from recot.data import fetch
+from recot.record import experiment, store
+from recot.request.compose import composed, explain
+from recot.request.errors import RequestError
 from recot.restore import restore
-from recot.schema import RequestError
 
 RUNS = {
     "a network": ("model=bprmf",),
@@ -276,7 +277,7 @@ def test_a_file_of_lists_holds_ids_as_they_are_and_is_whole_or_as_it_was(suffix,
         raise OSError(28, "No space left on device")
 
     before = out.read_bytes()
-    monkeypatch.setattr("recot.files.os.fsync", full)
+    monkeypatch.setattr("recot.system.files.os.fsync", full)
     with pytest.raises(OSError, match=f"--out {out} cannot be written .No space left on device.; name another file"):
         recommend.write(frame[:2], out)
     assert out.read_bytes() == before and not list(tmp_path.glob("*.part"))
@@ -374,7 +375,7 @@ def foreign(record, tmp_path, monkeypatch):
         changed = json.loads(json.dumps(record))
         change(changed)
         (tmp_path / "shared").mkdir()
-        cache.write_record(tmp_path / "shared" / "record.json", changed)  # sealed, as somebody else can
+        store.write_record(tmp_path / "shared" / "record.json", changed)  # sealed, as somebody else can
         return tmp_path / "shared"
 
     yield write
@@ -397,9 +398,11 @@ def test_the_record_that_others_are_made_of_is_brought_back_with_no_word(foreign
     assert len(restore(foreign(lambda record: None)).lists(1)) == 40
 
 
-@pytest.mark.parametrize("target", ["recot.restore.restore", "recot.tune.tune", "recot.experiment.run",
-                                    "recot.signature.parse", "recot.cache.Runs", "recot.data.fetch.locate",
-                                    "recot.sources.commit", "recot.data.dataset.load", "recot.files.write_whole"])
+@pytest.mark.parametrize("target", ["recot.restore.restore", "recot.tuning.search.tune", "recot.record.experiment.run",
+                                    "recot.request.signature.parse", "recot.record.store.Runs",
+                                     "recot.data.fetch.locate",
+                                    "recot.record.code.commit", "recot.data.dataset.load",
+                                     "recot.system.files.write_whole"])
 @pytest.mark.parametrize("place", ["data", "model", "loss", "denoiser", "noise", "trainer", "protocol/split"])
 def test_a_record_names_only_what_belongs_at_its_place(place, target, foreign):
     with pytest.raises(RequestError, match=r"_target_ = .* is no .*, nor of a package in plugins"):

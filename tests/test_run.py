@@ -11,8 +11,10 @@ import pandas as pd
 import pytest
 from commands import TINY, composed, edit, execute, typed
 
-from recot import experiment, report, run
-from recot.cache import Runs, key
+from recot import run
+from recot.record import console, experiment, provenance
+from recot.record.store import Runs
+from recot.request.keys import key
 
 FILES = {".lock", "epochs.csv", "record.json", "test.parquet", "valid.parquet", "weights.pt"}
 
@@ -42,14 +44,14 @@ def test_a_record_says_what_was_run_what_came_out_and_on_what(runs, record):
 
 
 def test_a_record_names_the_device_its_network_was_trained_on_and_not_the_one_at_hand(monkeypatch):
-    from recot import experiment
+    from recot.record import experiment
 
     monkeypatch.setattr(experiment.torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(experiment.torch.cuda, "get_device_name", lambda: "a card")
     monkeypatch.setattr(experiment.torch.cuda, "max_memory_allocated", lambda: 3 << 20)
 
     def named(*words):
-        found = experiment.provenance(composed(*words)[0], experiment.allocator.Peak())
+        found = provenance.provenance(composed(*words)[0], experiment.allocator.Peak())
         return found["device"], found["peak_cuda_memory_mb"]
 
     assert named("model=bprmf") == ("a card", 3)
@@ -154,7 +156,7 @@ def test_a_command_with_a_folder_of_its_own_presets_can_be_typed_again(tmp_path)
         "model:\n  _target_: recot.closed.popularity.Popularity\n")
     (tmp_path / "mine" / "model" / "warm.yaml").write_text(
         "# @package _global_\ndefaults:\n  - override /loss: infonce\n  - override /denoiser: none\n"
-        "model:\n  _target_: recot.networks.tables.Tables\nloss:\n  tau: 0.3\n")
+        "model:\n  _target_: recot.networks.factorisation.Tables\nloss:\n  tau: 0.3\n")
     done = typed(tmp_path, "--config-dir", "mine", *TINY, "model=floor")
     assert done.returncode == 0, done.stderr
     record = json.loads(next(tmp_path.glob("runs/*/record.json")).read_text())
@@ -211,7 +213,7 @@ def test_a_closed_form_that_is_relabelled_says_what_the_rounds_did_and_is_refitt
 
 
 def test_a_network_is_refitted_for_as_many_epochs_as_were_best(runs, monkeypatch):
-    from recot import experiment
+    from recot.record import experiment
 
     fits, build = [], experiment.build
 
@@ -243,26 +245,26 @@ def test_each_epoch_is_a_logged_line_where_there_is_no_terminal(tmp_path, caplog
 
 
 def test_the_summary_shows_metrics_the_floor_the_record_and_what_to_try_next(runs, record, capsys):
-    report.show(record, str(runs))
+    console.show(record, str(runs))
     printed = capsys.readouterr().out
     for metric, value in record["test"].items():
         line = next(line for line in printed.splitlines() if metric in line)
         assert f"{value:.4f}" in line and f"{record['floor']['test'][metric]:.4f}" in line
     assert "popularity" in printed and f"record: {runs / record['key'] / 'record.json'}" in printed
     assert "2 epochs (best" in printed and "python -m recot.run" in printed.split("next:")[1]
-    report.show({**record, "fresh": False}, str(runs))
+    console.show({**record, "fresh": False}, str(runs))
     assert "finished before, not run again (force=true runs it again)" in capsys.readouterr().out
 
 
 def test_a_path_with_brackets_is_printed_as_it_is(record, capsys):
-    report.show(record, "/a [b]/ü")
+    console.show(record, "/a [b]/ü")
     assert f"record: /a [b]/ü/{record['key']}/record.json" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("seconds", "left"), [(0.4, "00:01:59"), (305.0, "25:19:55"), (12000.0, "996:40:00")])
 def test_what_is_left_is_told_in_hours_beyond_a_day(seconds, left, caplog):
     caplog.set_level(logging.INFO, "recot")
-    bar = report.Bar({"max_epochs": 300, "progress": False}, "ndcg@20")
+    bar = console.Bar({"max_epochs": 300, "progress": False}, "ndcg@20")
     bar.show([{"epoch": 1, "loss": 0.5, "seconds": seconds}])
     assert caplog.messages[-1].endswith(f" s, at most {left} to go")
 
@@ -273,7 +275,7 @@ def test_the_summary_is_readable_in_any_terminal(encoding, width, record, monkey
     raw = io.BytesIO()
     monkeypatch.setenv("COLUMNS", width)
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding=encoding))  # which raises at a letter it lacks
-    report.show(record, "runs")
+    console.show(record, "runs")
     sys.stdout.flush()
     shown = raw.getvalue().decode(encoding)
     for metric, value in record["test"].items():
@@ -283,7 +285,7 @@ def test_the_summary_is_readable_in_any_terminal(encoding, width, record, monkey
 
 def test_names_of_others_neither_steer_the_terminal_nor_are_taken_for_markup(record, capsys):
     strange = "[bold]x[/bold]\x1b]0;title\x07\u202e"
-    report.show({**record, "model": strange, "command": f"python -m recot.run data.path={strange}"}, strange)
+    console.show({**record, "model": strange, "command": f"python -m recot.run data.path={strange}"}, strange)
     printed = capsys.readouterr().out
     assert printed.replace("\n", "").isprintable() and "\x1b" not in printed
     assert printed.count("[bold]x[/bold]\\x1b]0;title\\x07\\u202e") >= 3
@@ -300,13 +302,13 @@ def test_a_logger_for_a_finished_run_is_said_to_be_sent_nothing(tmp_path, monkey
 
 def test_the_next_commands_keep_what_was_typed_and_can_be_typed(record):
     command = "python -m recot.run data=planted 'metrics=[hr@5]' denoiser.alpha=0.5 force=true seed=3"
-    ideas = report.next_commands({**record, "command": command, "noise": "none"})
+    ideas = console.next_commands({**record, "command": command, "noise": "none"})
     assert ideas == [
         "python -m recot.run data=planted 'metrics=[hr@5]' denoiser.alpha=0.5 -m seed=0,1,2",
         "python -m recot.run data=planted 'metrics=[hr@5]' seed=3 denoiser=none",
         "python -m recot.run data=planted 'metrics=[hr@5]' denoiser.alpha=0.5 seed=3 noise=add noise.ratio=0.2",
         "python -m recot.run 'metrics=[hr@5]' denoiser.alpha=0.5 seed=3 data=gowalla"]
-    assert report.next_commands({**record, "command": command, "denoiser": "none", "data": "csv"}) == [
+    assert console.next_commands({**record, "command": command, "denoiser": "none", "data": "csv"}) == [
         "python -m recot.run data=planted 'metrics=[hr@5]' denoiser.alpha=0.5 -m seed=0,1,2",
         "python -m recot.run data=planted 'metrics=[hr@5]' denoiser.alpha=0.5 seed=3 noise=none"]
 
@@ -387,7 +389,7 @@ def test_ctrl_c_ends_with_130_and_says_how_to_go_on(tmp_path, monkeypatch, capsy
         raise KeyboardInterrupt
 
     monkeypatch.setenv("RECOT_RUNS", str(tmp_path))
-    monkeypatch.setattr("recot.learn.Gradient.fit", stop)
+    monkeypatch.setattr("recot.fit.gradient.Gradient.fit", stop)
     assert exit_code(monkeypatch, *TINY) == 130
     assert capsys.readouterr().err.endswith("stopped; the same command goes on from the last checkpoint, where there "
                                             "is one yet (one is written every trainer.checkpoint_seconds)\n")

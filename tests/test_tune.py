@@ -8,8 +8,11 @@ import pytest
 import yaml
 from commands import TINY, composed, edit, python
 
-from recot import cache, compose, experiment, study, tune, tuned
-from recot.schema import RequestError
+from recot import tune
+from recot.record import build, experiment
+from recot.request import compose, keys, tuned
+from recot.request.errors import RequestError
+from recot.tuning import search, study
 
 REQUEST = (*TINY, "model=clrec", "loss.batch_size=64", "loss.tau=0.05,0.1,0.2", "trainer.weight_decay=0,1e-6")
 LOG = "trainer.learning_rate=tag(log,interval(1e-4,1e-1))"
@@ -61,21 +64,21 @@ def without_seconds(content):
 
 def test_trials_are_different_configurations_and_a_grid_ends(calls, caplog):
     caplog.set_level("INFO", "recot.tune")
-    rows = tune.tune(REQUEST, 50)
+    rows = search.tune(REQUEST, 50)
     tried = {(config["loss"]["tau"], config["trainer"]["weight_decay"]) for config in calls}
     assert len(rows) == len(calls) == 6 and tried == {(t, w) for t in (0.05, 0.1, 0.2) for w in (0.0, 1e-6)}
     assert "these are all the configurations there are: 6, and 50 were asked for" in caplog.text
-    best = tune.best(rows)
+    best = search.best(rows)
     assert (best["loss.tau"], best["trainer.weight_decay"], best["value"]) == ("0.1", "0", 1.0)
 
 
 def test_one_config_written_in_two_ways_is_one_configuration(calls):
-    rows = tune.tune([*TINY, "model=clrec", "trainer.weight_decay=0,0.0,1e-6,0.000001"], 50)
+    rows = search.tune([*TINY, "model=clrec", "trainer.weight_decay=0,0.0,1e-6,0.000001"], 50)
     assert len(rows) == len(calls) == 2
 
 
 def test_more_trials_go_on_from_fewer_and_another_seed_takes_another_order(calls):
-    few, more, other = (tune.tune([*TINY, "model=clrec", LOG], n, seed=seed) for n, seed in ((3, 0), (5, 0), (3, 1)))
+    few, more, other = (search.tune([*TINY, "model=clrec", LOG], n, seed=seed) for n, seed in ((3, 0), (5, 0), (3, 1)))
     keys = [[row["key"] for row in rows] for rows in (few, more, other)]
     assert keys[1][:3] == keys[0] and len(set(keys[1])) == 5 and not set(keys[2]) & set(keys[1])
     assert all(1e-4 <= row["trainer.learning_rate"] <= 1e-1 for row in more)
@@ -83,7 +86,7 @@ def test_more_trials_go_on_from_fewer_and_another_seed_takes_another_order(calls
 
 def test_the_sampler_learns_from_the_answers(calls):
     """After its ten random trials it looks near 0.1, where the stand-in is best; uniform draws miss that by 0.41."""
-    rows = tune.tune([*TINY, "model=clrec", "loss.tau=interval(0.01,1)"], 25)
+    rows = search.tune([*TINY, "model=clrec", "loss.tau=interval(0.01,1)"], 25)
     misses = [abs(row["loss.tau"] - 0.1) for row in rows]
     assert sum(misses[10:]) / 15 < 0.5 * sum(misses[:10]) / 10
 
@@ -92,26 +95,27 @@ def test_the_preset_may_come_first_and_nothing_is_tried_that_it_is_no_part_of(ca
     words = [*TINY, "model=sclrec", "loss.tau=0.05,0.1,0.2", "denoiser.n_iters=range(1,9)", "model.dim=8,64",
              "trainer.learning_rate=tag(log,interval(1e-4,1e-1))"]
     preset, _ = composed(*TINY, "model=sclrec", "~tuned")
-    first, second = tune.tune(words, 2, preset_first=True)
+    first, second = search.tune(words, 2, preset_first=True)
     assert calls[0] == {**preset, "command": calls[0]["command"]} != calls[1]
     assert (first["loss.tau"], first["denoiser.n_iters"], first["model.dim"]) == ("0.2", "6", "64")
     with pytest.raises(RequestError, match=r"loss.tau=0.05,0.1: the preset has 0.2, which is not among these. Add it"):
-        tune.tune([*TINY, "model=sclrec", "loss.tau=0.05,0.1"], 2, preset_first=True)
+        search.tune([*TINY, "model=sclrec", "loss.tau=0.05,0.1"], 2, preset_first=True)
     with pytest.raises(RequestError, match="where model is chosen there is no single preset"):
-        tune.tune([*TINY, "model=sclrec,clrec"], 2, preset_first=True)
+        search.tune([*TINY, "model=sclrec,clrec"], 2, preset_first=True)
     assert len(calls) == 2
 
 
 def test_the_cap_on_epochs_is_in_the_trial_its_command_the_output_and_the_table(calls, caplog):
     caplog.set_level("INFO", "recot.tune")
-    rows = tune.tune([*TINY, "model=clrec", "loss.tau=0.1,0.2"], 1, epochs=1)
+    rows = search.tune([*TINY, "model=clrec", "loss.tau=0.1,0.2"], 1, epochs=1)
     assert calls[0]["trainer"]["max_epochs"] == rows[0]["max_epochs"] == 1
     assert calls[0]["command"].endswith("trainer.max_epochs=1") and "at most 1 epochs each" in caplog.text
-    assert tune.tune([*TINY, "model=clrec", "loss.tau=0.1,0.2"], 1, epochs=9)[0]["max_epochs"] == 2  # the trainer's own
+    rows = search.tune([*TINY, "model=clrec", "loss.tau=0.1,0.2"], 1, epochs=9)
+    assert rows[0]["max_epochs"] == 2  # the trainer's own
 
 
 def test_the_table_has_a_row_per_trial_and_says_what_its_numbers_are(calls):
-    tune.tune(REQUEST, 2)
+    search.tune(REQUEST, 2)
     assert table().decode().splitlines()[0] == ("trial,loss.tau,trainer.weight_decay,value,epochs,best_epoch,seconds,"
                                                 "status,key,metric,trials,max_epochs,study")
     row = next(csv.DictReader(table().decode().splitlines()))
@@ -163,15 +167,15 @@ def test_a_final_that_breaks_leaves_the_others(slow, monkeypatch):
         return real(config, *rest)
 
     monkeypatch.setattr(experiment, "run", run)
-    rows = tune.tune([*TINY, "model=clrec", "loss.tau=0.05,0.1,0.3"], 3, 1, finals=2)
-    assert tune.best(rows)["loss.tau"] == "0.05"
+    rows = search.tune([*TINY, "model=clrec", "loss.tau=0.05,0.1,0.3"], 3, 1, finals=2)
+    assert search.best(rows)["loss.tau"] == "0.05"
     assert {row["loss.tau"]: row["final_status"] for row in rows} == {"0.05": "done", "0.1": "failed", "0.3": None}
 
 
 def test_the_key_of_a_final_is_that_of_the_run_with_these_settings(slow, tmp_path):
-    row = tune.best(tune.tune([*TINY, "model=clrec", "loss.tau=0.1,0.2"], 2, 1, finals=1))
+    row = search.best(search.tune([*TINY, "model=clrec", "loss.tau=0.1,0.2"], 2, 1, finals=1))
     config, _ = composed(*TINY, "model=clrec", f"loss.tau={row['loss.tau']}")
-    assert row["final_key"] == cache.key(config, experiment.make(config["data"]).digest()) != row["key"]
+    assert row["final_key"] == keys.key(config, build.make(config["data"]).digest()) != row["key"]
 
 
 def test_a_killed_study_goes_on_where_it_was_and_ends_with_the_same_table(tmp_path, monkeypatch, capsys, caplog):
@@ -211,13 +215,13 @@ def test_a_killed_study_goes_on_where_it_was_and_ends_with_the_same_table(tmp_pa
 
 
 def test_a_clone_without_records_goes_on_by_the_table_of_the_study(tmp_path, monkeypatch, calls):
-    first = tune.tune(REQUEST, 3)
+    first = search.tune(REQUEST, 3)
     assert len(calls) == 3 and not (tmp_path / "runs").exists()
     before = table()
-    assert tune.tune(REQUEST, 3) == first and len(calls) == 3 and table() == before
-    more = tune.tune(REQUEST, 5)
+    assert search.tune(REQUEST, 3) == first and len(calls) == 3 and table() == before
+    more = search.tune(REQUEST, 5)
     assert [row | {"trials": 3} for row in more[:3]] == first and len(calls) == 5
-    tune.tune([*REQUEST, "force=true"], 5)
+    search.tune([*REQUEST, "force=true"], 5)
     assert len(calls) == 10
 
 
@@ -225,18 +229,18 @@ def test_a_trial_that_breaks_costs_only_itself_and_diverging_is_not_repeated(tmp
     """The first learning rate diverges, and the request is answered by the other; both count."""
     caplog.set_level("INFO", "recot.tune")
     words = [*TINY, "model=bprmf", "loss.batch_size=64", "trainer.learning_rate=1e38,0.01"]
-    rows = {row["trainer.learning_rate"]: row for row in tune.tune(words, 2)}
+    rows = {row["trainer.learning_rate"]: row for row in search.tune(words, 2)}
     broken = rows["1e+38"]
     assert (broken["status"], broken["value"], rows["0.01"]["status"]) == ("diverged", None, "done")
     assert "diverged: Diverged: the training loss was nan" in caplog.text
     first, real = table("bprmf-bpr-none"), experiment.run
     monkeypatch.setattr(experiment, "run", lambda config, *rest: pytest.fail("repeated") if config["trainer"][
         "learning_rate"] > 1 else real(config, *rest))
-    tune.tune(words, 2)
+    search.tune(words, 2)
     assert table("bprmf-bpr-none") == first
     edit(tmp_path / "runs", broken["key"], status="failed")
     with pytest.raises(pytest.fail.Exception, match="repeated"):
-        tune.tune(words, 2)
+        search.tune(words, 2)
 
 
 def test_the_exit_code_is_1_where_no_trial_ended_well(monkeypatch, caplog):
@@ -330,7 +334,7 @@ def test_models_that_are_asked_different_questions_are_not_compared(calls):
     other = preset.read_text() + "protocol: {split: {train: 0.6, valid: 0.2, test: 0.2}}\n"
     preset.with_name("other.yaml").write_text(other)
     with pytest.raises(RequestError, match="tune them one by one"):
-        tune.tune([*TINY, "model=clrec,other"], 2)
+        search.tune([*TINY, "model=clrec,other"], 2)
 
 
 def test_the_command_is_typed_in_any_order_and_help_loads_neither_torch_nor_optuna(tmp_path):
@@ -356,26 +360,27 @@ LONG = [*TINY, "model=clrec", LOG]
     [(REQUEST, {}), (LONG, {"preset_first": True}), (LONG, {"preset_first": True, "seed": 1})]])
 def test_studies_of_other_requests_stand_beside_each_other(calls, others):
     requests = [(LONG, {}), *others]
-    told = [tune.tune(words, 2, **options) for words, options in requests]
+    told = [search.tune(words, 2, **options) for words, options in requests]
     found = rows_of()
     assert len({row["study"] for row in found}) == len(requests) and len(found) == 2 * len(requests)
     before, trained = table(), len(calls)
-    assert [tune.tune(words, 2, **options) for words, options in requests] == told  # none trains anew, none loses a row
+    again = [search.tune(words, 2, **options) for words, options in requests]
+    assert again == told  # none trains anew, none loses a row
     assert table() == before and len(calls) == trained
     assert [row["trial"] for row in found] == ["1", "2"] * len(requests)
 
 
 def test_a_study_that_starts_with_the_preset_keeps_the_rows_of_one_that_did_so_too(calls):
-    tune.tune(LONG, 4, preset_first=True)
+    search.tune(LONG, 4, preset_first=True)
     four = [{**row, "trials": "", "study": ""} for row in rows_of()]
-    tune.tune(LONG, 2, preset_first=True, seed=1)
+    search.tune(LONG, 2, preset_first=True, seed=1)
     assert [{**row, "trials": "", "study": ""} for row in rows_of()][:4] == four and len(rows_of()) == 6
 
 
 @pytest.mark.parametrize(("after", "unnamed"), [(1, False), (0, True), (1, True), (5, True)])
 def test_a_study_that_is_killed_at_any_row_keeps_all_that_were_told(slow, monkeypatch, tmp_path, after, unnamed):
     words = [*TINY, "model=clrec", "loss.tau=0.05,0.1,0.15,0.2"]
-    whole = tune.tune(words, 4, 1, finals=2)
+    whole = search.tune(words, 4, 1, finals=2)
     if unnamed:  # as written before requests had names
         before = [{name: cell for name, cell in row.items() if name != "study"} for row in rows_of()]
         study.write(tmp_path / "results" / "tuning" / "planted" / "clrec-infonce-none.csv", list(before[0]), before)
@@ -390,30 +395,31 @@ def test_a_study_that_is_killed_at_any_row_keeps_all_that_were_told(slow, monkey
 
     monkeypatch.setattr(study.Study, "write", write)
     with pytest.raises(KeyboardInterrupt):
-        tune.tune(words, 4, 1, finals=2)
+        search.tune(words, 4, 1, finals=2)
     assert table() == kept
     monkeypatch.setattr(study.Study, "write", real)
-    assert tune.tune(words, 4, 1, finals=2) == whole and len(slow) == trained and table() == kept
-    tune.tune([*words, "trainer.weight_decay=0,1e-6"], 2, 1)  # another request
+    assert search.tune(words, 4, 1, finals=2) == whole and len(slow) == trained and table() == kept
+    search.tune([*words, "trainer.weight_decay=0,1e-6"], 2, 1)  # another request
     assert [row for row in rows_of() if row["trainer.weight_decay"] == ""] == [
         {**row, "trainer.weight_decay": "", "study": row.get("study", "")}
         for row in csv.DictReader(kept.decode().splitlines())]
 
 
 def test_the_table_of_before_answers_too(calls, tmp_path):
-    first = tune.tune(REQUEST, 3)
+    first = search.tune(REQUEST, 3)
     file = tmp_path / "results" / "tuning" / "planted" / "clrec-infonce-none.csv"
     aside = file.rename(file.with_suffix(".before.csv")).read_bytes()
-    assert tune.tune(REQUEST, 3) == first and len(calls) == 3 and file.with_suffix(".before.csv").read_bytes() == aside
+    assert search.tune(REQUEST, 3) == first and len(calls) == 3
+    assert file.with_suffix(".before.csv").read_bytes() == aside
 
 
 def test_a_trial_that_diverged_is_not_tried_again_in_a_clone(calls, tmp_path):
-    tune.tune(REQUEST, 2)
+    search.tune(REQUEST, 2)
     file = tmp_path / "results" / "tuning" / "planted" / "clrec-infonce-none.csv"
     rows = [{**row, "status": "diverged", "value": ""} for row in rows_of()]
     study.write(file, list(rows[0]), rows)
     told = table()
-    assert [row["status"] for row in tune.tune(REQUEST, 2)] == ["diverged"] * 2
+    assert [row["status"] for row in search.tune(REQUEST, 2)] == ["diverged"] * 2
     assert len(calls) == 2 and table() == told
 
 
@@ -441,12 +447,12 @@ def test_what_a_killed_study_left_beside_its_table_is_swept(calls, tmp_path):
     part = tmp_path / "results" / "tuning" / "planted" / "clrec-infonce-none.csv.12345678.part"
     part.parent.mkdir(parents=True)
     part.write_bytes(b"half")
-    tune.tune(REQUEST, 1)
+    search.tune(REQUEST, 1)
     assert not part.exists()
 
 
 def test_a_damaged_table_is_named_before_anything_is_run_and_stays(calls, monkeypatch, capsys, tmp_path):
-    tune.tune(REQUEST, 2)
+    search.tune(REQUEST, 2)
     file = tmp_path / "results" / "tuning" / "planted" / "clrec-infonce-none.csv"
     file.write_bytes(damaged := file.read_bytes() + b"=======\n")
     assert exit_code(monkeypatch, *REQUEST, "--trials", "4") == 1 and len(calls) == 2

@@ -31,7 +31,7 @@ def test_every_config_and_experiment_travels_inside(site):
 
 def test_the_command_composes_from_it_in_an_empty_folder(site, tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(site)}
-    code = "import recot.compose; print(recot.compose.CONF)"
+    code = "import recot.request.compose; print(recot.request.compose.CONF)"
     where = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True,
                            check=True).stdout.strip()
     assert Path(where) == site / "recot" / "conf"

@@ -12,8 +12,8 @@ from scipy.sparse.linalg import svds
 from torch import Tensor
 
 from recot.data.interactions import Interactions
-from recot.data.split import Query, Split
-from recot.limits import check
+from recot.data.questions import Query, Split
+from recot.request.limits import check
 
 ENTRIES = 2**22  # of the gathered vectors of a batch of least-squares problems: 32 MB in float64
 

@@ -9,7 +9,7 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from recot.data.split import Query, Split
+from recot.data.questions import Query, Split
 
 
 class Markov:

@@ -9,8 +9,8 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from recot.data.split import Query, Split
-from recot.limits import check
+from recot.data.questions import Query, Split
+from recot.request.limits import check
 
 ENTRIES = 2**22  # similarities computed at a time
 

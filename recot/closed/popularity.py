@@ -6,7 +6,7 @@ from typing import Self
 
 from torch import Tensor
 
-from recot.data.split import Query, Split
+from recot.data.questions import Query, Split
 
 
 class Popularity:

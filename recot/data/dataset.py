@@ -12,7 +12,7 @@ import pyarrow as pa
 import torch
 
 from recot.data.interactions import Interactions
-from recot.files import read_sealed, write_sealed
+from recot.system.files import read_sealed, write_sealed
 
 
 @dataclass(frozen=True)

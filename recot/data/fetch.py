@@ -30,8 +30,8 @@ import platformdirs
 import pooch
 import pyarrow as pa
 
-from recot.environment import hidden, shown
-from recot.files import sweep, write_whole
+from recot.system.environment import hidden, shown
+from recot.system.files import sweep, write_whole
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from recot.data.interactions import Interactions, Ragged, is_in, sorted_order
-from recot.data.split import EvalSet, Query, Split, with_train
+from recot.data.questions import EvalSet, Query, Split
+from recot.data.split import with_train
 
 TRIES = 64                                            # draws for one pair before its user is taken for full
 

@@ -17,10 +17,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from recot import files
 from recot.data import fetch, filters, read
 from recot.data.dataset import Dataset, load, write
 from recot.data.interactions import Interactions
+from recot.system import files
 
 logger = logging.getLogger(__name__)
 

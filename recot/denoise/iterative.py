@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from recot.data.interactions import Interactions, Ragged
-from recot.data.split import Query
+from recot.data.questions import Query
 from recot.denoise.base import Relabelling
-from recot.limits import check
+from recot.request.limits import check
 
 BLOCK = 256  # users scored at a time; more cost memory and, out of the cache, time
 

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from recot.data.interactions import Interactions
-from recot.data.split import Query
+from recot.data.questions import Query
 from recot.denoise.base import Relabelling
-from recot.limits import check
 from recot.ot.exact import exact_plan
 from recot.ot.relaxed import column_potential, column_sums, relaxed_rows
+from recot.request.limits import check
 
 CELLS = 2**20  # of the plan that are computed at a time; a block of float64 then stays in the cache of a CPU
 CELLS_DEVICE = 2**26  # and on a device that idles between small blocks

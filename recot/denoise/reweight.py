@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from recot.denoise.base import Denoiser
-from recot.limits import check
+from recot.request.limits import check
 
 
 class TCE(Denoiser):

@@ -7,10 +7,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from recot.data.batches import Pairs
+from recot.batches.pairs import Pairs
 from recot.data.interactions import Interactions
 from recot.denoise.base import Denoiser
-from recot.limits import check
+from recot.request.limits import check
 
 
 class PopularitySmoothing(Denoiser):

@@ -9,13 +9,13 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from recot.data.batches import Pairs
+from recot.batches.pairs import Pairs
 from recot.data.interactions import Interactions
 from recot.denoise.base import Denoiser
 from recot.denoise.smoothing import powers
-from recot.limits import check
 from recot.nn.similarity import unit
 from recot.ot.sinkhorn import SAFE_EXPONENT, scale_kernel, sinkhorn
+from recot.request.limits import check
 
 Popularity = Literal["softmax_count", "softmax_freq", "log", "marginal"]
 

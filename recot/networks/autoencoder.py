@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recot.data.interactions import Interactions, sorted_order
-from recot.data.split import Query
-from recot.limits import check
+from recot.data.questions import Query
 from recot.networks.base import Code, TwoTower
 from recot.nn import similarity
 from recot.nn.table import Table
+from recot.request.limits import check
 
 SMALL = 1 / 500
 """Deviation of all weights in the code that ProRec takes its baselines from."""

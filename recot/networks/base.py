@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from recot.data.interactions import Interactions
-from recot.data.split import Query
+from recot.data.questions import Query
 from recot.nn.similarity import Similarity
 
 

@@ -7,9 +7,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recot.data.interactions import Ragged
-from recot.data.split import Query
-from recot.limits import check
-from recot.networks.sasrec import EPS, SASRec, initialise
+from recot.data.questions import Query
+from recot.networks.sasrec import SASRec
+from recot.networks.sequential import initialise
+from recot.nn.attention import EPS
+from recot.request.limits import check
 
 
 class BERT4Rec(SASRec):

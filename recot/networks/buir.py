@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from recot.data.interactions import Interactions
-from recot.data.split import Query
-from recot.limits import check
+from recot.data.questions import Query
 from recot.networks.base import TwoTower
+from recot.networks.factorisation import Tables
 from recot.networks.lightgcn import LightGCN
-from recot.networks.tables import Tables
 from recot.nn import similarity
+from recot.request.limits import check
 
 
 class BUIR(TwoTower):

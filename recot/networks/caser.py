@@ -6,12 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from recot.data.interactions import Ragged
-from recot.data.split import Query
-from recot.limits import check
+from recot.data.questions import Query
 from recot.networks.base import TwoTower
 from recot.nn import similarity
 from recot.nn.dropout import Dropout
 from recot.nn.table import Table
+from recot.request.limits import check
 
 
 class Caser(TwoTower):

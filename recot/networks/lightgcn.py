@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from recot.data.interactions import Interactions
-from recot.data.split import Query
-from recot.limits import check
+from recot.data.questions import Query
 from recot.networks.base import TwoTower
 from recot.nn import similarity
 from recot.nn.graph import Graph, propagate
 from recot.nn.table import Table
+from recot.request.limits import check
 
 
 class LightGCN(TwoTower):
@@ -25,7 +25,7 @@ class LightGCN(TwoTower):
     Args:
         n_users, n_items: sizes.
         dim: width d of the vectors. n_layers: K; 0 is matrix factorisation.
-        score: how items are ranked, see :class:`recot.networks.tables.Tables`.
+        score: how items are ranked, see :class:`recot.networks.factorisation.Tables`.
         init: of layer 0: ``xavier_uniform`` as in RecBole, or ``normal`` with deviation 0.1 as the authors have it.
         edge_drop_max: while training, leave out a share of the edges drawn anew for each propagation from
             0..edge_drop_max (BUIR-NB); LightGCN itself has none.

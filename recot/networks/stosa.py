@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recot.data.layout import Filled, Layout
-from recot.networks.sasrec import EPS, Sequential, check_sizes, initialise
+from recot.batches.layout import Filled, Layout
+from recot.networks.sequential import Sequential, check_sizes, initialise
 from recot.nn import similarity
+from recot.nn.attention import EPS
 from recot.nn.dropout import Dropout
 from recot.nn.gaussian import deviation, variance
 from recot.nn.table import Table
@@ -122,7 +123,7 @@ class Stosa(Sequential):
     Source: Fan et al. (WWW 2022), Sequential Recommendation via Stochastic Self-Attention; MStein (WWW 2023), Sec. 4.1.
 
     Departures: the norm after attention is one for both streams, as in the released program; the paper does not say.
-    Padding does not exist here, but where :class:`recot.contrast.Contrast` asks for its states. It sees all of its row
+    Padding does not exist here, but where ``objectives.views.Contrast`` asks for its states. It sees all of its row
     alike, as in the released program, whose mask there leaves no difference in float32; attention dropout spares it.
     That program still sends a gradient through this softmax, which is not that of its loss; here the gradient is. With
     contextual means both streams, mean and deviation, compete for the scale and shift of the norm they share; with

@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from recot.closed import factors
 from recot.closed.factors import NCE, SVD, WRMF, matrix
 from recot.data.interactions import Interactions, Ragged
-from recot.data.split import EvalSet, Query, Split
+from recot.data.questions import EvalSet, Query, Split
 
 
 def train_of(x, weights=None):

@@ -6,7 +6,7 @@ import torch
 
 from recot.closed.markov import Markov
 from recot.data.interactions import Interactions, Ragged
-from recot.data.split import EvalSet, Query, Split
+from recot.data.questions import EvalSet, Query, Split
 
 NONE = Ragged.from_lists([])
 NOBODY = EvalSet(Query(torch.zeros(0, dtype=torch.int64), NONE), NONE, NONE, None, "valid")

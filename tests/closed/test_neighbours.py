@@ -7,7 +7,7 @@ import torch
 from recot.closed import neighbours
 from recot.closed.neighbours import ItemKNN
 from recot.data.interactions import Interactions, Ragged
-from recot.data.split import Query, Split
+from recot.data.questions import Query, Split
 
 
 def fit(train, **settings):

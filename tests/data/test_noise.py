@@ -15,8 +15,9 @@ from recot.closed.popularity import Popularity
 from recot.data.interactions import Interactions, Ragged
 from recot.data.noise import add, flip, insert, none, unobserved_items, unobserved_pairs
 from recot.data.planted import Planted
-from recot.data.split import EvalSet, Query, Split, floors, joined, last, ratio, validate
-from recot.evaluate import evaluate
+from recot.data.questions import EvalSet, Query, Split, validate
+from recot.data.split import floors, joined, last, ratio
+from recot.evaluation.evaluate import evaluate
 
 ROOT = Path(__file__).parents[2]
 UNHURRIED = settings(deadline=None, max_examples=40)     # a busy machine must not fail a test

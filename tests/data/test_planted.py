@@ -11,7 +11,8 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from recot.data.planted import Planted
-from recot.data.split import EvalSet, ratio, validate
+from recot.data.questions import EvalSet, validate
+from recot.data.split import ratio
 
 ROOT = Path(__file__).parents[2]
 UNHURRIED = settings(deadline=None, max_examples=20)     # a busy machine must not fail a test

@@ -14,22 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from recot.data.interactions import Interactions, Ragged
+from recot.data.interactions import Interactions, Ragged, is_in
 from recot.data.noise import add, flip
 from recot.data.planted import Planted
-from recot.data.split import (
-    EvalSet,
-    Query,
-    Split,
-    floors,
-    in_time_order,
-    is_in,
-    joined,
-    last,
-    ratio,
-    validate,
-    with_train,
-)
+from recot.data.questions import EvalSet, Query, Split, validate
+from recot.data.split import floors, in_time_order, joined, last, ratio, with_train
 from recot.denoise.iterative import joined as relabelled_pairs
 
 ROOT = Path(__file__).parents[2]

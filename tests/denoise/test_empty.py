@@ -6,19 +6,19 @@ import numpy as np
 import pytest
 import torch
 
+from recot.batches.augment import Augmentation
+from recot.batches.pairs import Pairs
 from recot.closed.neighbours import ItemKNN
-from recot.contrast import Contrast
-from recot.data.augment import Augmentation
-from recot.data.batches import Pairs
 from recot.data.interactions import Interactions, Ragged
-from recot.data.split import EvalSet, Query, Split
+from recot.data.questions import EvalSet, Query, Split
 from recot.denoise.base import Denoiser
 from recot.denoise.prorec import ProRec
 from recot.denoise.smoothing import PopularitySmoothing
 from recot.denoise.soft_matching import SoftMatching
+from recot.networks.factorisation import Tables
 from recot.networks.sasrec import SASRec
-from recot.networks.tables import Tables
-from recot.objectives import InfoNCE, transposed
+from recot.objectives.pairs import InfoNCE, transposed
+from recot.objectives.views import Contrast
 
 ALL_TOOK_ONE = ([0, 1, 2], [0, 0, 0])
 ONE_USER = ([0, 0, 0], [0, 1, 2])

@@ -6,7 +6,7 @@ import torch
 from recot.data.interactions import Interactions, Ragged
 from recot.denoise import iterative
 from recot.denoise.iterative import IterativeRelabelling
-from recot.networks.tables import Tables
+from recot.networks.factorisation import Tables
 
 
 def network_of(user_vectors, item_vectors):

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recot.data.interactions import Interactions
-from recot.data.split import Query
+from recot.data.questions import Query
 from recot.denoise import prorec
 from recot.denoise.prorec import ProRec, split_rank
 from recot.ot.exact import exact_plan

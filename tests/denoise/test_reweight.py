@@ -6,9 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from recot.data.batches import Pairs
+from recot.batches.pairs import Pairs
 from recot.data.interactions import Ragged
-from recot.data.split import Query
+from recot.data.questions import Query
 from recot.denoise.reweight import RCE, TCE
 
 LOGITS = torch.tensor([[2.0, 0.5], [-1.0, 0.0]])

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from recot.data.batches import pairs
+from recot.batches.pairs import pairs
 from recot.data.interactions import Interactions
 from recot.denoise.smoothing import PopularitySmoothing
-from recot.networks.tables import Tables
+from recot.networks.factorisation import Tables
 
 
 @pytest.fixture

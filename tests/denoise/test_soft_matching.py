@@ -8,12 +8,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from recot.data.batches import pairs
+from recot.batches.pairs import pairs
 from recot.data.interactions import Interactions
 from recot.denoise.soft_matching import SoftMatching, matching, pair_similarity
-from recot.networks.tables import Tables
+from recot.networks.factorisation import Tables
 from recot.nn.table import clear_gradients
-from recot.objectives import InfoNCE
+from recot.objectives.pairs import InfoNCE
 
 KNOWN = SimpleNamespace(inductive=False)  # a network that needs no history
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from recot.compose import CONF, composed
+from recot.request.compose import CONF, composed
 
 DEVICE = os.environ.get("DEVICE", "cuda")
 SMALL = DEVICE == "cpu"
@@ -57,7 +57,7 @@ def config_of(preset: str, *words: str) -> tuple[dict, dict]:
 
 def fit(preset: str, *words: str, folder: Path | None = None, stop: int = 0):
     """The fitted recommender; with ``stop``, interrupted in that epoch."""
-    from recot.experiment import ask_questions, build, make
+    from recot.record.build import ask_questions, build, make
 
     def observe(history: list) -> None:
         if stop and len(history) == stop:
@@ -82,7 +82,7 @@ def same(one: dict, other: dict) -> bool:
 
 def train(preset: str) -> str:
     """Two epochs end with a record."""
-    from recot import experiment
+    from recot.record import experiment
 
     config, choices = config_of(preset, "trainer.max_epochs=2")
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
@@ -135,7 +135,7 @@ def deterministic(preset: str) -> str:
 
 def gowalla():
     """Pairs of the size of Gowalla, or some of them in a rehearsal."""
-    from recot.bench import synthetic
+    from recot.bench.steps import synthetic
 
     pairs = synthetic().train
     return (pairs.select(torch.arange(30_000)) if SMALL else pairs).to(DEVICE)
@@ -144,8 +144,8 @@ def gowalla():
 def stepper(preset: str, pairs, *words: str):
     """A function that takes a step of a preset in a bare loop, and its network."""
     from recot.denoise.base import Denoiser
-    from recot.experiment import make
     from recot.nn.table import clear_gradients
+    from recot.record.build import make
 
     config, _ = composed(f"model={preset}", "data=planted", *words)
     torch.manual_seed(0)
@@ -235,8 +235,8 @@ def speed() -> None:
 def evaluation() -> None:
     """Ranking of 100,000 items for 20,000 users, and lists of 20."""
     from recot.data.interactions import Ragged
-    from recot.data.split import EvalSet, Query
-    from recot.evaluate import evaluate, recommended
+    from recot.data.questions import EvalSet, Query
+    from recot.evaluation.evaluate import evaluate, recommended
 
     b, n = (200, 1000) if SMALL else (20_000, 100_000)
     torch.manual_seed(0)
@@ -263,7 +263,7 @@ def evaluation() -> None:
 
 def row() -> None:
     """One cell of a table: CLRec on Gowalla for some epochs; a rehearsal has planted data."""
-    from recot import experiment
+    from recot.record import experiment
 
     start = time.monotonic()
     if not SMALL and not (Path(os.environ.get("RECOT_DATA", "nowhere")) / "gowalla").is_dir():
@@ -280,7 +280,7 @@ def row() -> None:
 
 def bench() -> None:
     """The rows of ``make bench`` that have a goal, on the CPU of this machine."""
-    from recot import bench as benchmarks
+    from recot.bench import steps as benchmarks
 
     torch.set_num_threads(1 if SMALL else 4)
     train, rounds, start = benchmarks.synthetic().train, 1 if SMALL else 3, time.monotonic()

@@ -7,13 +7,14 @@ import torch
 import torch.nn.functional as F
 
 from recot.data.interactions import Interactions, Ragged
-from recot.data.split import Query, ratio
+from recot.data.questions import Query
+from recot.data.split import ratio
 from recot.denoise.base import Denoiser
-from recot.learn import Gradient
+from recot.fit.gradient import Gradient
+from recot.fit.rmsprop import RMSProp
+from recot.fit.settings import Training
 from recot.networks.autoencoder import Autoencoder
-from recot.nn.rmsprop import RMSProp
-from recot.objectives import RowBCE
-from recot.training import Training
+from recot.objectives.rows import RowBCE
 
 N_USERS, N_ITEMS = 12, 15
 

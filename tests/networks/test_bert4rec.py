@@ -4,9 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from recot.batches.layout import Layout
 from recot.data.interactions import Ragged
-from recot.data.layout import Layout
-from recot.data.split import Query
+from recot.data.questions import Query
 from recot.networks.bert4rec import BERT4Rec
 
 N_ITEMS = 30

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from recot.data.interactions import Interactions, Ragged
-from recot.data.split import Query
+from recot.data.questions import Query
 from recot.networks.buir import BUIR
 
 

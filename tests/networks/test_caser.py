@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from recot.data.interactions import Ragged
-from recot.data.split import Query
+from recot.data.questions import Query
 from recot.networks.caser import Caser
 
 N_USERS, N_ITEMS, DIM, HEIGHT = 3, 20, 6, 4

@@ -6,14 +6,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from recot.data.batches import pairs
+from recot.batches.pairs import pairs
 from recot.data.interactions import Interactions, Ragged
-from recot.data.split import Query
+from recot.data.questions import Query
 from recot.networks import lightgcn
 from recot.networks.lightgcn import LightGCN
 from recot.nn.graph import Graph, propagate
 from recot.nn.table import clear_gradients
-from recot.objectives import BPR
+from recot.objectives.pairs import BPR
 
 
 @pytest.fixture

@@ -6,11 +6,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from recot.batches.layout import Filled, Layout
 from recot.data.interactions import Ragged
-from recot.data.layout import Filled, Layout
-from recot.data.split import Query
-from recot.networks.sasrec import Block, SASRec
+from recot.data.questions import Query
+from recot.networks.sasrec import SASRec
 from recot.networks.stosa import GaussianBlock, Stosa
+from recot.nn.attention import Block
 from recot.nn.gaussian import deviation, variance
 
 N_ITEMS = 30

@@ -7,14 +7,14 @@ import torch
 from commands import composed
 from torch import nn
 
-from recot import losses
-from recot.contrast import two_views
 from recot.data.interactions import Interactions
-from recot.experiment import make
 from recot.nn.precision import single
 from recot.nn.similarity import unit
-from recot.objectives import BPR, cosines
-from recot.sequential import NextGaussian, NextItem
+from recot.objectives import losses
+from recot.objectives.pairs import BPR, cosines
+from recot.objectives.sequences import NextGaussian, NextItem
+from recot.objectives.views import two_views
+from recot.record.build import make
 
 HALVES = [torch.bfloat16, torch.float16]
 LAST = ("loss.contrast.pooling=last", "loss.contrast.filled=false", "loss.contrast.augmentation.masked=item")

@@ -1,0 +1,154 @@
+"""Reads the specification of a paper's tables, figures and studies, ``experiments/<paper>.yaml``."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from recot.artifacts.spec import AXES, KINDS, PLOTS, Artifact, Column, Group, Row, Tuning
+from recot.request.errors import RequestError, nearest
+
+HERE = Path(__file__).parents[1]
+
+EXPERIMENTS = Path(os.environ.get("RECOT_EXPERIMENTS") or (
+    HERE / "experiments" if (HERE / "experiments").is_dir() else HERE.parent / "experiments"))
+"""The specs: where RECOT_EXPERIMENTS says, else inside an installed package or at the top of a clone."""
+
+
+@cache
+def papers() -> tuple[str, ...]:
+    """Names of the papers there is a spec for."""
+    found = tuple(sorted(path.stem for path in EXPERIMENTS.glob("*.yaml")))
+    if not found:
+        raise RequestError(f"{EXPERIMENTS} holds no spec; RECOT_EXPERIMENTS names a folder of yaml files, one for each "
+                           "paper")
+    return found
+
+
+def load(paper: str, profile: str | None = None) -> tuple[Artifact, ...]:
+    """The artifacts of a paper.
+
+    Args:
+        profile: name of a file in ``experiments/profiles`` that puts small planted data in place of all data sets.
+
+    Raises:
+        RequestError: there is no such paper or profile, or the spec says something nothing reads.
+    """
+    spec = _read(paper)
+    artifacts = [_artifact(paper, name, node, spec) for name, node in spec["artifacts"].items()]
+    colours = tuple(dict.fromkeys(row.id for artifact in artifacts if artifact.kind == "figure"
+                                  for row in artifact.rows))
+    artifacts = [replace(artifact, colours=colours) for artifact in artifacts]
+    return tuple(_on_planted(artifact, profile) if profile else artifact for artifact in artifacts)
+
+
+def tuning(paper: str) -> Tuning:
+    """How the methods of a paper are tuned.
+
+    Raises:
+        RequestError: there is no such paper, or its spec says nothing of it.
+    """
+    node = _read(paper).get("tuning")
+    if node is None:
+        raise RequestError(f"experiments/{paper}.yaml has no `tuning`; use python -m recot.tune for a single method")
+    _refuse_unknown(node, {"trials", "epochs", "base", "preset_first", "finals", "rows"}, f"{paper}.yaml, tuning")
+    base = node.get("base", "")
+    rows = {str(id_): tuple(shlex.split(f"{base} {run}")) for id_, run in node["rows"].items()}
+    return Tuning(node["trials"], node["epochs"], rows, node.get("preset_first", False), node.get("finals", 0))
+
+
+def _read(paper: str) -> dict[str, Any]:
+    if paper not in papers():
+        raise RequestError(f"no paper is called {paper!r}. {nearest(paper, list(papers()))}")
+    file = EXPERIMENTS / f"{paper}.yaml"
+    try:
+        spec = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise RequestError(f"{file} is no yaml: {' '.join(str(error).split())}") from error
+    if missing := {"title", "seeds", "data", "artifacts"} - set(spec or {}):
+        raise RequestError(f"{file} lacks {', '.join(sorted(missing))}")
+    _refuse_unknown(spec, {"title", "seeds", "data", "stand_ins", "tuning", "artifacts"}, f"{paper}.yaml")
+    return spec
+
+
+def _refuse_unknown(node: Mapping[str, Any], known: set[str], where: str) -> None:
+    for name in node:
+        if name not in known:
+            raise RequestError(f"experiments/{where}: nothing reads {name!r}. {nearest(str(name), sorted(known))}")
+
+
+def _artifact(paper: str, name: str, node: Mapping[str, Any], spec: Mapping[str, Any]) -> Artifact:
+    where = f"{paper}.yaml, {name}"
+    if node.get("kind") not in KINDS:
+        raise RequestError(f"experiments/{where}: kind is one of {', '.join(KINDS)}, got {node.get('kind')!r}")
+    _refuse_unknown(node, KINDS[node["kind"]] | {"kind", "title", "note"}, where)
+    if node["kind"] == "figure" and node.get("plot") not in PLOTS:
+        raise RequestError(f"experiments/{where}: plot is one of {', '.join(PLOTS)}, got {node.get('plot')!r}")
+    for data in node["data"]:
+        if data not in spec["data"] and data != "planted":
+            raise RequestError(f"experiments/{where}: the data set {data!r} has no name in `data`")
+    rows = [Row(str(id_), entry["name"], tuple(shlex.split(entry["run"])), beyond, entry.get("paper"))
+            for beyond, group in ((False, "rows"), (True, "beyond")) for id_, entry in node.get(group, {}).items()]
+    if node["kind"] == "statistics":
+        rows = [Row("statistics", "statistics", (), False)]
+    axis = node.get("axis")
+    if axis is not None:
+        _refuse_unknown(axis, {"name", "label", *AXES, *(("by",) if "groups" in axis else ())}, f"{where}, axis")
+        if sum(kind in axis for kind in AXES) != 1:
+            raise RequestError(f"experiments/{where}: an axis has one of {', '.join(AXES)}")
+    return Artifact(
+        paper, name, node["kind"], node["title"], " ".join(node.get("note", "").split()), tuple(rows),
+        tuple(_columns(node, spec, axis)), tuple(node["metrics"]), tuple(spec["seeds"]),
+        called=tuple(node.get("called", {}).items()), improvement=tuple(node.get("improvement", ())),
+        **{key: node[key] for key in ("printed", "tests", "relative_to", "plot") if key in node},
+        axis=(axis["name"], axis["label"]) if axis else None)
+
+
+def _columns(node: Mapping[str, Any], spec: Mapping[str, Any], axis: Mapping[str, Any] | None) -> Iterator[Column]:
+    base = tuple(shlex.split(node.get("base", "")))
+    for data in node["data"]:
+        common = (f"data={data}", *base)
+        name, stands_in = spec["data"].get(data, "planted communities"), spec.get("stand_ins", {}).get(data)
+        if axis is None:
+            yield Column(data, data, name, common, None, stands_in)
+            continue
+        for value, run, questions, group in _places(axis):
+            yield Column(f"{data} {axis['name']}={value:g}", data, name, (*common, *shlex.split(run)), value, stands_in,
+                         questions, group)
+
+
+def _places(axis: Mapping[str, Any]) -> Iterator[tuple[float, str, str, Group | None]]:
+    """Along an axis: the value, the run's overrides, the test set that is reported, and the part of it."""
+    for value, run in axis.get("values", {}).items():
+        yield float(value), run, "test", None
+    for value, questions in axis.get("sets", {}).items():
+        yield float(value), "", questions, None
+    lows = axis.get("groups", [])
+    for place, low in enumerate(lows, 1):
+        yield float(low), "", "test", Group(axis["by"], low, lows[place] - 1 if place < len(lows) else None)
+
+
+def _on_planted(artifact: Artifact, profile: str) -> Artifact:
+    """The artifact with small planted data in place of every data set, which is then one column; two seeds at most."""
+    file = EXPERIMENTS / "profiles" / f"{profile}.yaml"
+    if not file.exists():
+        known = [path.stem for path in (EXPERIMENTS / "profiles").glob("*.yaml")]
+        raise RequestError(f"no profile is called {profile!r}. {nearest(profile, known)}")
+    settings = yaml.safe_load(file.read_text(encoding="utf-8"))
+    given = shlex.split(settings["run"])
+    replaced = {word.split("=")[0] for word in given}
+    columns: dict[str, Column] = {}
+    for column in artifact.columns:
+        kept = [word for word in column.overrides if word.split("=")[0] not in {"data", *replaced}]
+        id_ = column.id.replace(column.data, settings["data"], 1)
+        columns.setdefault(id_, replace(
+            column, id=id_, data=settings["data"], name="planted communities", stands_in=None,
+            overrides=(f"data={settings['data']}", *given, *kept)))
+    return replace(artifact, columns=tuple(columns.values()), seeds=artifact.seeds[:2], planted=True)

@@ -1,0 +1,353 @@
+"""``make bench``: our step and evaluation against their floors, measured in one process and printed as ratios.
+
+The data are drawn, at the size of Gowalla: 29,858 users, 40,981 items, about 835,000 training pairs, d = 64. Each pair
+of times is interleaved and the median ratio is printed, since seconds on a shared machine say little.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+
+from recot.batches.augment import Augmentation
+from recot.batches.negatives import uniform_negatives
+from recot.bench import plain
+from recot.data.interactions import Interactions, Ragged
+from recot.data.questions import EvalSet, Query, Split
+from recot.data.split import ratio
+from recot.denoise.base import Denoiser
+from recot.denoise.reweight import TCE
+from recot.denoise.soft_matching import SoftMatching
+from recot.evaluation.evaluate import evaluate
+from recot.fit.gradient import Gradient
+from recot.fit.settings import Training
+from recot.networks.base import TwoTower
+from recot.networks.buir import BUIR
+from recot.networks.factorisation import Tables
+from recot.networks.lightgcn import LightGCN
+from recot.networks.sasrec import SASRec
+from recot.networks.stosa import Stosa
+from recot.nn.dropout import Dropout
+from recot.nn.graph import product
+from recot.nn.table import clear_gradients
+from recot.objectives.base import Objective
+from recot.objectives.pairs import BCE, BPR, Bootstrap, DirectAU, InfoNCE
+from recot.objectives.sequences import NextGaussian, NextItem
+from recot.objectives.views import Contrast
+from recot.system.memory import keep_freed
+
+N_USERS, N_ITEMS, N_PAIRS, DIM, BATCH = 29_858, 40_981, 1_027_370, 64, 1024
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the report: what was compared, the ratio, and the goal for it."""
+
+    job: str
+    ours: float
+    other: float
+    ratio: float
+    goal: str
+
+
+def synthetic(seed: int = 0) -> Split:
+    """A split of the size and skew of Gowalla: users with 9 items or more, items by a power law."""
+    rng = torch.Generator().manual_seed(seed)
+    activity = torch.rand(N_USERS, generator=rng, dtype=torch.float64).pow(-0.6)
+    drawn = torch.multinomial(activity, N_PAIRS - 12 * N_USERS, replacement=True, generator=rng)
+    users = torch.cat([torch.arange(N_USERS).repeat_interleave(12), drawn])
+    weights = torch.arange(1, N_ITEMS + 1, dtype=torch.float64).pow(-0.7)
+    items = torch.multinomial(weights, len(users), replacement=True, generator=rng)
+    keys = (users * N_ITEMS + items).unique()
+    return ratio(Interactions.from_pairs(keys // N_ITEMS, keys % N_ITEMS, N_USERS, N_ITEMS))
+
+
+def interleaved(ours: Callable[[], object], other: Callable[[], object], rounds: int) -> tuple[float, float, float]:
+    """Median seconds of both, and the median of their ratio, from alternating calls after a warm-up."""
+    times: tuple[list[float], list[float]] = ([], [])
+    for index in range(rounds + 1):
+        for function, collected in ((ours, times[0]), (other, times[1])):
+            start = time.perf_counter()
+            function()
+            if index:
+                collected.append(time.perf_counter() - start)
+    ratios = [a / b for a, b in zip(*times, strict=True)]
+    return statistics.median(times[0]), statistics.median(times[1]), statistics.median(ratios)
+
+
+class Trainer:
+    """Our parts in a bare loop: sampler, denoiser, objective, table gradients, fused Adam."""
+
+    def __init__(self, train: Interactions, objective: Objective, denoiser: Denoiser,
+                 network: Callable[[int, int, int], TwoTower] = Tables):
+        torch.manual_seed(0)
+        self.train, self.objective, self.denoiser = train, objective, denoiser
+        self.network = network(train.n_users, train.n_items, DIM)
+        self.network.bind(train)
+        denoiser.bind(self.network, train)
+        self.optimizer = torch.optim.Adam(self.network.parameters(), 1e-3, fused=True)
+        self.batches = self.stream()
+
+    def stream(self) -> Iterator[object]:
+        """Batches without end."""
+        rng = torch.Generator().manual_seed(0)
+        while True:
+            yield from self.objective.batches(self.train, rng, self.network, 0)
+
+    def step(self) -> None:
+        """One optimiser step."""
+        batch = self.denoiser.before(next(self.batches), self.network)
+        loss, batch = self.objective(self.network, batch)
+        self.denoiser.after(loss, batch).mean().backward()
+        self.optimizer.step()
+        clear_gradients(self.network)
+        self.network.after_step()
+        self.denoiser.after_step(self.network)
+
+
+class AdamOnly:
+    """The floor of every step: dense fused Adam over both tables, 28 bytes a parameter, and nothing else."""
+
+    def __init__(self) -> None:
+        self.parameter = nn.Parameter(torch.randn(N_USERS + N_ITEMS, DIM))
+        self.parameter.grad = torch.zeros_like(self.parameter)
+        self.optimizer = torch.optim.Adam([self.parameter], 1e-3, fused=True)
+
+    def step(self) -> None:
+        """One pass over the parameters."""
+        self.optimizer.step()
+
+
+def products(n: int) -> Callable[[], None]:
+    """The matrix products no SCLRec step can do without: logits, their two gradients, and the teacher's double one."""
+    z, v, wide = torch.randn(n, DIM), torch.randn(n, DIM), torch.randn(n, 2 * DIM)
+
+    def run() -> None:
+        logits = z @ v.T
+        logits @ v
+        logits.T @ z
+        wide @ wide.T
+
+    return run
+
+
+class Bare:
+    """Scores by one product, as the evaluator gets them, and the same product with nothing after it."""
+
+    def __init__(self) -> None:
+        self.users, self.items = torch.randn(N_USERS, DIM), torch.randn(N_ITEMS, DIM)
+
+    def fit(self, split: Split) -> Bare:
+        """Nothing to fit."""
+        return self
+
+    def score(self, query: Query) -> Tensor:
+        """(b, n_items)."""
+        return self.users[query.users] @ self.items.T
+
+    def products(self, n: int) -> None:
+        """All scores of the first ``n`` users in blocks of 64, thrown away."""
+        for start in range(0, n, 64):
+            self.users[start : min(start + 64, n)] @ self.items.T
+
+
+def steps(function: Callable[[], None], count: int) -> Callable[[], None]:
+    """``count`` calls as one."""
+
+    def run() -> None:
+        for _ in range(count):
+            function()
+
+    return run
+
+
+def through_lightning(train: Interactions, blocks: int) -> Callable[[], None]:
+    """BPR steps through ``Gradient``: one epoch over as many pairs as fill the blocks, without validation."""
+    part = train.select(torch.arange(blocks * 50 * BATCH))
+    none = Ragged.from_lists([])
+    empty = EvalSet(Query(part.users[:0], none), none, none, None, "valid")
+
+    class Unvalidated(Gradient):
+        def validation(self, split: Split) -> float:
+            return 0.0
+
+    model = Unvalidated(partial(Tables, dim=DIM), BPR(BATCH), Denoiser(), Training(max_epochs=1, device="cpu"))
+
+    def run() -> None:
+        model.fit(Split(part, empty, ()))
+
+    return run
+
+
+def bare_loop(train: Interactions, blocks: int) -> Callable[[], None]:
+    """The same steps and the same set-up, without Lightning."""
+    part = train.select(torch.arange(blocks * 50 * BATCH))
+
+    def run() -> None:
+        trainer = Trainer(part, BPR(BATCH), Denoiser())
+        for _ in range(blocks * 50):
+            trainer.step()
+
+    return run
+
+
+def training_rows(train: Interactions, rounds: int) -> Iterator[Row]:
+    """Steps against their floors."""
+    adam = AdamOnly()
+    bprmf = Trainer(train, BPR(BATCH), Denoiser())
+    sclrec = Trainer(train, InfoNCE(BATCH), SoftMatching())
+    straight_bpr, gemm = plain.BPRMF(train, DIM, BATCH), products(BATCH)
+
+    def floor() -> None:
+        adam.step()
+        gemm()
+
+    straight_sclrec = plain.SCLRec(train, DIM, BATCH)
+    yield Row("BPR step / bare fused Adam", *interleaved(steps(bprmf.step, 20), steps(adam.step, 20), rounds), "")
+    yield Row("BPR step / BPR by nn.Embedding and default Adam", *interleaved(
+        steps(bprmf.step, 20), steps(straight_bpr.step, 20), rounds), "<= 0.25")
+    yield Row("SCLRec step / bare Adam + matrix products", *interleaved(
+        steps(sclrec.step, 10), steps(floor, 10), rounds), "")
+    yield Row("SCLRec step / straight from the equations", *interleaved(
+        steps(sclrec.step, 10), steps(straight_sclrec.step, 10), rounds), "<= 0.40")
+    yield Row("SCLRec step / BPR by nn.Embedding and default Adam", *interleaved(
+        steps(sclrec.step, 10), steps(straight_bpr.step, 10), rounds), "<= 1.00")
+    n_steps = -(-len(train) // BATCH)
+    rng = torch.Generator().manual_seed(0)
+    yield Row("drawing an epoch of negatives / BPR epoch", *interleaved(
+        lambda: uniform_negatives(train, 1, rng), steps(bprmf.step, n_steps), 3), "<= 0.03")
+    yield Row("BPR through Lightning / bare loop", *interleaved(
+        through_lightning(train, 16), bare_loop(train, 16), rounds), "<= 1.05")
+
+
+def baseline_rows(train: Interactions, rounds: int) -> Iterator[Row]:
+    """The baselines against their straight versions; an epoch is as many steps for both."""
+    directau, straight_directau = Trainer(train, DirectAU(BATCH), Denoiser()), plain.DirectAU(train, DIM, BATCH)
+    yield Row("DirectAU step / by pdist, nn.Embedding and default Adam", *interleaved(
+        steps(directau.step, 10), steps(straight_directau.step, 10), rounds), "<= 0.50")
+    lightgcn = Trainer(train, BPR(2048, penalty=1e-4), Denoiser(), LightGCN)
+    straight_lightgcn = plain.LightGCN(train, DIM, 2048, 3)
+    propagation = six_products(lightgcn.network)
+    yield Row("LightGCN step, 3 layers / its 6 sparse products", *interleaved(
+        steps(lightgcn.step, 2), steps(propagation, 2), rounds), "")
+    yield Row("LightGCN step, 3 layers / by one COO matrix and default Adam", *interleaved(
+        steps(lightgcn.step, 1), steps(straight_lightgcn.step, 1), rounds), "<= 0.25")
+    bpr = Trainer(train, BPR(BATCH), Denoiser())
+    for name, other in (("BUIR", Trainer(train, Bootstrap(BATCH), Denoiser(), BUIR)),
+                        ("T-CE", Trainer(train, BCE(BATCH), TCE()))):
+        yield Row(f"{name} step / our BPR step", *interleaved(steps(other.step, 10), steps(bpr.step, 10), rounds), "")
+
+
+def histories(lengths: Tensor, n_items: int) -> Interactions:
+    """Users who take ``lengths`` (n_users,) items each, one after the other."""
+    users = torch.arange(len(lengths)).repeat_interleave(lengths)
+    times = torch.arange(len(users))
+    first = torch.randint(n_items, (len(lengths),), generator=torch.Generator().manual_seed(0))
+    items = (first[users] + 97 * (times - (lengths.cumsum(0) - lengths)[users])) % n_items  # no user has one twice
+    return Interactions.from_pairs(users, items, len(lengths), n_items, times=times)
+
+
+def sequence_rows(rounds: int) -> Iterator[Row]:
+    """Steps on histories as long as Beauty's against the same on histories that fill all 50 places.
+
+    The latter is the least that programs do which fill every history up with padding.
+    """
+    rng = torch.Generator().manual_seed(0)
+    short = 3 - (torch.rand(22_363, generator=rng).log() * 4.35).long()  # 6.9 on average, and 6.9 in Beauty
+    sets = [histories(lengths, 12_101) for lengths in (short, torch.full((4_096,), 60))]
+    views = Augmentation(["substitute", "insert", "mask", "crop", "reorder"], ["substitute", "insert", "mask"], 16, {
+        "crop": 0.2, "mask": 0.7, "reorder": 0.2, "substitute": 0.5, "insert": 0.3})
+    compared = partial(NextGaussian, contrast=Contrast(views, 0.005, 64, "neg_w2", "last"))
+    for name, objective, network in (("SASRec", NextItem, SASRec), ("STOSA", NextGaussian, Stosa),
+                                     ("MStein", compared, Stosa)):
+        ours, filled = (Trainer(train, objective(), Denoiser(), network) for train in sets)
+        yield Row(f"{name} step, histories of Beauty's lengths / of 50 places", *interleaved(
+            steps(ours.step, 2), steps(filled.step, 2), rounds), "<= 0.25")
+    x = torch.randn(25_600, 64)
+    yield Row("Dropout / torch's", *interleaved(partial(Dropout(0.5), x), partial(nn.Dropout(0.5), x), rounds),
+              "<= 0.5")
+
+
+def six_products(network: LightGCN) -> Callable[[], None]:
+    """Three layers forward and backward, each in both directions, and nothing else."""
+    users, items = torch.randn(N_USERS, DIM), torch.randn(N_ITEMS, DIM)
+    to_users, to_items = network.graph.whole
+
+    def run() -> None:
+        for _ in range(6):
+            product(to_users, items)
+            product(to_items, users)
+
+    return run
+
+
+def evaluation_row(split: Split, users: int, rounds: int) -> Row:
+    """Full ranking against the product that makes the scores."""
+    bare, test = Bare(), split.test[0]
+    part = EvalSet(test.query.slice(0, users), test.targets.slice(0, users), test.seen.slice(0, users), None, "test")
+    metrics = [f"{name}@{k}" for name, k in itertools.product(("recall", "ndcg"), (10, 20, 50))]
+    return Row(f"full ranking of {users:,} users / bare products", *interleaved(
+        lambda: evaluate(bare, part, metrics), lambda: bare.products(users), rounds), "<= 2.5")
+
+
+def start_rows() -> Iterator[Row]:
+    """CPU seconds of commands that should not need torch, and seconds until a run has its first epoch behind it."""
+    nothing = float("nan")
+    for job, arguments in (("--help", ["--help"]), ("--cfg job", ["--cfg", "job"]),
+                           ("a refused config", ["model.dimm=3"])):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, "-m", "recot.run", *arguments], capture_output=True, check=False)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        yield Row(f"CPU of {job}", seconds, nothing, nothing, "<= 1 s")
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        run = subprocess.Popen([sys.executable, "-m", "recot.run", "trainer.max_epochs=1", f"paths.runs={folder}"],
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while run.poll() is None and not list(Path(folder).glob("*/epochs.csv")):
+            time.sleep(0.01)
+        yield Row("first epoch of planted data done after", time.perf_counter() - start, nothing, nothing, "<= 4.5 s")
+        run.wait()
+
+
+def main() -> None:
+    """Print the report."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=9, help="interleaved measurements of each pair")
+    parser.add_argument("--users", type=int, default=8_000, help="users to rank for")
+    arguments = parser.parse_args()
+    keep_freed()  # as every run does
+    split = synthetic()
+    table = Table(title=f"{torch.get_num_threads()} threads, {len(split.train):,} training pairs, medians of "
+                        f"{arguments.rounds} interleaved rounds", title_justify="left")
+    for column in ("job", "ours (ms)", "other (ms)", "ratio", "goal"):
+        table.add_column(column, justify="left" if column == "job" else "right")
+    rows = itertools.chain(training_rows(split.train, arguments.rounds), baseline_rows(split.train, arguments.rounds),
+                           sequence_rows(arguments.rounds),
+                           [evaluation_row(split, arguments.users, arguments.rounds)], start_rows())
+    for row in rows:
+        other, compared = ("", "") if row.ratio != row.ratio else (f"{1e3 * row.other:.1f}", f"{row.ratio:.2f}")
+        table.add_row(row.job, f"{1e3 * row.ours:.1f}", other, compared, row.goal)
+    console = Console()
+    console.print(table)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    console.print(f"peak memory of this process {peak:.0f} MB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,253 @@
+"""Ranks of held-out items, and the loop that asks a recommender for its scores and grades them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Protocol, Self
+
+import torch
+from torch import Tensor
+
+from recot.data.interactions import Ragged
+from recot.data.questions import EvalSet, Query, Split
+from recot.evaluation.metrics import BEYOND, METRICS, Ranks, check_metrics, parse_metric
+
+log = logging.getLogger(__name__)
+
+GROUP = 32  # columns per group in the search near the top; 16 to 64 measure alike
+CACHED = 64  # users whose scores stay in the cache of a CPU
+MOST = 8192  # users at a time on another device; more are not faster
+ROOM = 8  # times the size of their scores is what scoring and ranking users may take of the memory that is free
+
+
+class Diverged(ValueError):
+    """A loss, a weight or a score of a model is NaN or infinite; the same request ends so again."""
+
+
+class Recommender(Protocol):
+    """What can be trained and asked; classes fit this protocol by shape alone and do not inherit from it."""
+
+    def fit(self, split: Split) -> Self:
+        """Learns from ``split.train``, may select by ``split.valid``, and forgets any earlier fit."""
+        ...
+
+    def score(self, query: Query) -> Tensor:
+        """(b, n_items) float32, higher first, finite; a fresh tensor that the caller may overwrite."""
+        ...
+
+
+def name_of(recommender: Recommender) -> str:
+    """What messages call a recommender: the network where it has one, else its class."""
+    return getattr(recommender, "name", type(recommender).__name__)
+
+
+def users_at_once(device: torch.device, n_items: int) -> int:
+    """Users scored together: as many as the cache of a CPU holds the scores of, or the free memory of a card."""
+    if device.type == "cpu":
+        return CACHED
+    free, _ = torch.cuda.mem_get_info(device)
+    free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # held by torch for later
+    return min(MOST, max(1, free // (ROOM * 4 * n_items)))  # 4 bytes a score
+
+
+def count(scores: Tensor, rows: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    """How many scores of its row are above each value, and how many equal it; two (nnz,) int64."""
+    above, equal = torch.empty_like(rows), torch.empty_like(rows)
+    step = max(1, len(scores) // 4)
+    for part in (slice(start, start + step) for start in range(0, len(rows), step)):
+        block, value = scores[rows[part]], values[part, None]  # (part, n), (part, 1)
+        flags = torch.empty_like(block, dtype=torch.float32)  # float32 flags sum ten times faster than bool ones
+        above[part] = torch.gt(block, value, out=flags).sum(1).long()
+        equal[part] = torch.eq(block, value, out=flags).sum(1).long()
+    return above, equal
+
+
+def count_near_top(scores: Tensor, rows: Tensor, values: Tensor, cutoff: int) -> tuple[Tensor, Tensor]:
+    """As :func:`count`, but (``BEYOND``, 1) for a value that ``cutoff`` groups of columns outrank.
+
+    Columns ``j, j + groups, j + 2 groups, ...`` form a group. A value below the maxima of ``cutoff`` groups is below
+    ``cutoff`` items, so its place does not matter. Any other has everything above or equal to it in the groups whose
+    maximum reaches it, usually fewer than ``cutoff``, and only those are opened.
+    """
+    n = scores.shape[1]
+    groups = -(-n // GROUP)
+    whole = n - n % groups
+    maxima = scores[:, :whole].view(len(scores), -1, groups).amax(1)  # (b, groups)
+    maxima[:, : n - whole] = torch.maximum(maxima[:, : n - whole], scores[:, whole:])
+    above, equal = torch.full_like(rows, BEYOND), torch.ones_like(rows)
+    members = torch.arange(0, n, groups, device=rows.device)  # (GROUP,) offsets inside a group
+    for start in range(0, len(rows), 4 * len(scores)):  # so that no array below is much larger than the scores
+        part = slice(start, start + 4 * len(scores))
+        block, value = maxima[rows[part]], values[part, None]  # (part, groups), (part, 1)
+        flags = torch.empty_like(block, dtype=torch.float32)
+        near = (torch.gt(block, value, out=flags).sum(1) < cutoff).nonzero().squeeze(1)  # (near,)
+        place, opened = near + start, (block[near] >= value[near]).nonzero()  # (near,), (pairs, 2)
+        if 4 * len(opened) > len(near) * groups:  # so many ties that counting everything is cheaper
+            above[place], equal[place] = count(scores, rows[place], values[place])
+            continue
+        owner, columns = place[opened[:, 0]], opened[:, 1:] + members  # (pairs,), (pairs, GROUP)
+        inside = scores.view(-1)[(rows[owner] * n)[:, None] + columns.clamp(max=n - 1)]
+        inside.masked_fill_(columns >= n, -torch.inf)
+        above[place], equal[place] = 0, 0
+        above.index_add_(0, owner, (inside > values[owner, None]).sum(1))
+        equal.index_add_(0, owner, (inside == values[owner, None]).sum(1))
+    return above, equal
+
+
+def ranks(scores: Tensor, targets: Ragged, seen: Ragged, cutoff: int | None, candidates: Tensor | None = None) -> Ranks:
+    """Ranks of the targets of b users, on their device.
+
+    Args:
+        scores: (b, n_items), finite, higher first; **overwritten**.
+        targets: b rows of items.
+        seen: b rows of items left out of the ranking.
+        cutoff: ranks up to this one are exact and lower targets may be ``BEYOND``; None for exact ranks throughout.
+        candidates: (b, c) int64, the items to rank, targets included; None for all.
+
+    Raises:
+        ValueError: a target is also in ``seen``.
+    """
+    rows, n_items = targets.rows, scores.shape[1]
+    scores = scores.contiguous()
+    scores[seen.rows, seen.values] = -torch.inf
+    values = scores[rows, targets.values]  # (nnz,)
+    masked = values.isneginf()
+    if masked.any():
+        place = int(masked.nonzero()[0])
+        raise ValueError(f"{int(masked.sum())} targets are also in seen, first item {int(targets.values[place])} "
+                         f"of row {int(rows[place])}; remove held-out items from the seen rows")
+    if candidates is not None:
+        above, equal = count(scores.gather(1, candidates), rows, values)
+    elif cutoff is None or cutoff * GROUP >= n_items:
+        above, equal = count(scores, rows, values)
+    else:
+        above, equal = count_near_top(scores, rows, values, cutoff)
+    return Ranks(Ragged(targets.offsets, above + 1), equal)
+
+
+def check_questions(questions: EvalSet) -> int:
+    """The largest item id in the questions.
+
+    Raises:
+        ValueError: there are no questions, one has no target, or a target is not exactly once among its candidates.
+    """
+    targets, candidates = questions.targets, questions.candidates
+    if not len(questions) or not bool(targets.lengths.all()):
+        empty = len(questions) - int(targets.lengths.count_nonzero())
+        raise ValueError(f"{questions.name!r} holds {len(questions)} users, {empty} of them without a held-out item; "
+                         "keep only users with targets, and at least one")
+    if candidates is not None:
+        absent = (candidates[targets.rows] == targets.values[:, None]).sum(1) != 1
+        if absent.any():
+            raise ValueError(f"{int(absent.sum())} targets of {questions.name!r} are not exactly once among their "
+                             f"user's {candidates.shape[1]} candidates; put every target there once")
+    ids = [targets.values, questions.seen.values, *([] if candidates is None else [candidates])]
+    return max(int(part.max()) for part in ids if part.numel())
+
+
+def check_scores(scores: Tensor, name: str, users: int, largest: int) -> None:
+    """Refuses scores that cannot be ranked.
+
+    Raises:
+        ValueError: not floating point, or not (users, n_items) with item ``largest`` inside.
+        Diverged: not finite.
+    """
+    if not scores.is_floating_point() or scores.dim() != 2 or len(scores) != users or scores.shape[1] <= largest:
+        raise ValueError(f"{name}.score returned {scores.dtype} of shape {tuple(scores.shape)} for {users} users and "
+                         f"items up to {largest}; return float32 of shape ({users}, n_items)")
+    if not scores.sum().isfinite():  # one cheap pass; a finite sum proves finite terms, and a sum may overflow
+        broken = int((~scores.isfinite()).sum())
+        if broken:
+            raise Diverged(f"{name}.score returned {broken} non-finite scores out of {scores.numel()}; lower the "
+                           "learning rate or find the division by zero, and leave masking seen items to evaluate")
+
+
+def ask(recommender: Recommender, questions: EvalSet, part: slice, cutoff: int | None,
+        largest: int) -> tuple[Ranks, int]:
+    """Ranks of the questions in ``part`` and the number of items they were ranked among.
+
+    The scores die on return: were they still held while the next are computed, the two would not fit the cache.
+
+    Raises:
+        ValueError: see :func:`check_scores` and :func:`ranks`.
+        Diverged: see :func:`check_scores`.
+    """
+    query = questions.query.slice(part.start, part.stop)
+    scores = recommender.score(query)
+    check_scores(scores, name_of(recommender), len(query), largest)
+    targets = questions.targets.slice(part.start, part.stop).to(scores.device)
+    seen = questions.seen.slice(part.start, part.stop).to(scores.device)
+    candidates = None if questions.candidates is None else questions.candidates[part].to(scores.device)
+    found = ranks(scores, targets, seen, cutoff, candidates)
+    return found, scores.shape[1] if candidates is None else candidates.shape[1]
+
+
+@torch.no_grad()
+def evaluate(recommender: Recommender, questions: EvalSet, metrics: Sequence[str],
+             chunk: int | None = None) -> dict[str, Tensor]:
+    """Asks the questions, some users at a time, and grades the answers.
+
+    Args:
+        recommender: already fitted.
+        questions: on the device of the scores or on the CPU.
+        metrics: names such as ``"recall@20"``; a cut larger than the ranked list is clipped, with one notice logged.
+        chunk: users per call of ``score``; None for :func:`users_at_once`.
+
+    Returns:
+        For each name (b,) float64 on the CPU, per user, in the order of ``questions.query``. Memory beyond the result
+        is a few times ``chunk`` x n_items, never users x items.
+
+    Raises:
+        ValueError: unknown metric, unusable questions, or scores of a wrong shape.
+        Diverged: a score is not finite.
+    """
+    check_metrics(metrics)
+    parsed = {name: parse_metric(name) for name in metrics}
+    cuts = [cut for _, cut in parsed.values()]
+    cutoff = None if None in cuts else max(cut for cut in cuts if cut is not None)
+    largest, first, tied, n_ranked = check_questions(questions), [], [], 0
+    chunk = chunk or users_at_once(questions.query.users.device, largest + 1)
+    for start in range(0, len(questions), chunk):
+        found, n_ranked = ask(recommender, questions, slice(start, min(start + chunk, len(questions))), cutoff, largest)
+        first.append(found.first.values)
+        tied.append(found.tied)
+    if any(cut is not None and cut > n_ranked for cut in cuts):
+        log.warning("%s ask for more than the %d ranked items of %r; cut at %d", ", ".join(
+            name for name, (_, cut) in parsed.items() if cut is not None and cut > n_ranked), n_ranked,
+            questions.name, n_ranked)
+    found = Ranks(Ragged(questions.targets.offsets.cpu(), torch.cat(first).cpu()), torch.cat(tied).cpu())
+    return {name: METRICS[base](found, n_ranked if cut is None else min(cut, n_ranked))
+            for name, (base, cut) in parsed.items()}
+
+
+@torch.no_grad()
+def recommended(recommender: Recommender, query: Query, seen: Ragged, k: int,
+                chunk: int | None = None) -> tuple[Tensor, Tensor]:
+    """The best items of each question, best first.
+
+    Args:
+        recommender: already fitted. query: b questions, on its device. seen: b rows of items that are left out.
+        k: length of a list, at most the number of items.
+        chunk: users per call of ``score``; None for :func:`users_at_once`.
+
+    Returns:
+        (b, k) int64 items and their scores, both on the CPU; the score is ``-inf`` where nothing else is left to show.
+
+    Raises:
+        ValueError: scores of a wrong shape.
+        Diverged: a score is not finite.
+    """
+    largest = int(seen.values.max()) if len(seen.values) else 0
+    chunk = chunk or users_at_once(query.users.device, largest + 1)
+    items, scores = [], []
+    for start in range(0, len(query), chunk):
+        stop = min(start + chunk, len(query))
+        found = recommender.score(query.slice(start, stop))
+        check_scores(found, name_of(recommender), stop - start, largest)
+        known = seen.slice(start, stop).to(found.device)
+        found[known.rows, known.values] = -torch.inf
+        best = found.topk(k, 1)  # (chunk, k)
+        items.append(best.indices)
+        scores.append(best.values)
+    return torch.cat(items).cpu(), torch.cat(scores).cpu()

@@ -1,0 +1,143 @@
+"""Recommenders made of recommenders."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+import torch
+from torch import Tensor
+
+from recot.data.interactions import Interactions
+from recot.data.questions import Query, Split
+from recot.evaluation.evaluate import Recommender, evaluate, name_of
+
+log = logging.getLogger(__name__)
+
+History = list[dict[str, float]]
+
+
+class Relabeller(Protocol):
+    """A denoiser that can say, between two fits, what to train on next."""
+
+    rounds: int
+
+    def relabel(self, original: Interactions, current: Interactions, network: Any) -> Interactions:
+        """The training set of the next round, made from what was observed and what was trained on last."""
+
+    def report(self) -> dict[str, float]:
+        """Scalars about the last relabelling."""
+
+
+class Relabelled:
+    """Fits, relabels, and fits afresh, for a number of rounds; keeps the best round after the first relabelling.
+
+    Validation and the items left out of a ranking stay those of the original split: relabelling changes what is trained
+    on and nothing else. Without validation questions the last round is kept.
+
+    Args:
+        make: called with a folder for checkpoints (or None) and a callback for the history; gives an unfitted
+            recommender. It is used once a round.
+        denoiser: relabels.
+        monitor: validation metric that selects the round.
+        folder: where the rounds keep what they need to resume, or None.
+        observe: called after each epoch of a network with the history of all rounds.
+
+    Attributes:
+        rounds: a row of scalars for each round: its number, seconds of the fit and of the relabelling before it, pairs,
+            the monitored value where there is one, and what the relabelling reported.
+        model, first: the recommenders of the chosen round, and of the one before any relabelling.
+        trained_on: the training set of the chosen round. marks: what the denoiser says of each of its pairs, by name.
+
+    Source: the outer loop of IR (Wang et al., 2021), which reports the best round from the first relabelling on.
+    """
+
+    def __init__(self, make: Callable[[Path | None, Callable[[History], None]], Recommender], denoiser: Relabeller,
+                 monitor: str, folder: Path | None = None, observe: Callable[[History], None] = lambda history: None):
+        self.make, self.denoiser, self.monitor, self.folder, self.observe = make, denoiser, monitor, folder, observe
+        self.history: History = []
+        self.rounds: History = []
+
+    def fit(self, split: Split) -> Self:
+        """All rounds; goes on in the round that was interrupted.
+
+        Raises:
+            Exception: what a round raises.
+        """
+        fitted: Any = None
+        current, best = split.train, -math.inf
+        self.history, self.rounds = [], []
+        for number in range(self.denoiser.rounds + 1):
+            start = time.monotonic()
+            if number:
+                current = self.relabelled(fitted, split.train, current)
+            told = {} if number == 0 else self.denoiser.report()
+            folder = self.folder / f"round{number}" if self.folder else None
+            if folder:
+                folder.mkdir(parents=True, exist_ok=True)
+            # Defaults hold this round's values; mypy has no type for a lambda with some.
+            fitted = self.make(folder, lambda history, told=told, number=number: self.observe(  # type: ignore[misc]
+                self.history + numbered(history, number, told)))
+            fitted.fit(replace(split, train=current))
+            self.history += numbered(getattr(fitted, "history", []), number, told)
+            row = {"round": number, "seconds": round(time.monotonic() - start, 3), "pairs": len(current), **told}
+            if len(split.valid):
+                questions = split.valid.to(device_of(fitted))
+                row[self.monitor] = float(evaluate(fitted, questions, [self.monitor])[self.monitor].mean())
+            value = row.get(self.monitor, math.inf)
+            if number == 0:
+                self.first = fitted
+            log.info("round %d: %s", number, ", ".join(f"{name} {found:.4g}" for name, found in row.items()))
+            self.rounds.append(row)
+            if number <= 1 or value > best or not len(split.valid):  # round 0 counts only where nothing is relabelled
+                best, self.model, self.best_round, self.trained_on = value, fitted, number, current
+                self.marks = dict(getattr(self.denoiser, "marks", {}))
+        return self
+
+    @torch.no_grad()
+    def relabelled(self, model: Recommender, original: Interactions, current: Interactions) -> Interactions:
+        """The training set of the next round."""
+        place = device_of(model)
+        network = getattr(model, "network", model)
+        if network is not model:
+            network.eval()
+        return self.denoiser.relabel(original.to(place), current.to(place), network).to(original.users.device)
+
+    @property
+    def device(self) -> torch.device | str:
+        """Where the chosen recommender scores."""
+        return device_of(self.model)
+
+    @property
+    def name(self) -> str:
+        """What messages call it: as its chosen round."""
+        return name_of(self.model)
+
+    @property
+    def best_epoch(self) -> int:
+        """Of the chosen round."""
+        return int(getattr(self.model, "best_epoch", 0))
+
+    def score(self, query: Query) -> Tensor:
+        """(b, n_items) float32, of the chosen round."""
+        return self.model.score(query)
+
+    def save(self, file: Path) -> None:
+        """Write the weights of the chosen round, where it has some."""
+        if hasattr(self.model, "save"):
+            self.model.save(file)
+
+
+def device_of(model: Recommender) -> torch.device | str:
+    """Where a recommender wants its questions."""
+    return getattr(model, "device", "cpu")
+
+
+def numbered(history: History, number: int, told: dict[str, float]) -> History:
+    """The history of a round, with its number and what the relabelling before it reported."""
+    return [{"round": number, **row, **told} for row in history]

@@ -1,0 +1,147 @@
+"""A page per artifact."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+from recot.artifacts.collect import NO_DATA
+from recot.artifacts.spec import Artifact, Column
+from recot.pages.table import (
+    Lines,
+    against_paper,
+    by_data,
+    cell_lines,
+    indexed,
+    leaders,
+    ours,
+    percent,
+    shown,
+    shown_cell,
+    sorted_by_value,
+    stars,
+)
+from recot.record.ledger import Line
+
+
+def markdown(artifact: Artifact, found: Sequence[Line], tests: Sequence[Line], runs: Mapping[str, Line],
+             today: Mapping[str, str], notes: Sequence[str]) -> str:
+    """The page of an artifact.
+
+    Args:
+        runs: key -> row of the list of runs. today: key -> digest of the code that would make the run now.
+        notes: provenance, one sentence each.
+    """
+    lines, starred = indexed(found), stars(tests)
+    page = [f"# {escape(artifact.title)} ({artifact.paper} {artifact.name})", ""]
+    if artifact.planted:
+        page += ["**Planted data, tiny settings: these numbers show that everything runs, and mean nothing else.**", ""]
+    if artifact.kind == "statistics":
+        page += statistics(artifact, lines)
+    for columns in by_data(artifact).values() if artifact.kind != "statistics" else ():
+        first = columns[0]
+        page += [f"## {escape(first.name)} (`{first.data}`)", ""]
+        if first.stands_in:
+            page += [f"In place of `{first.stands_in}`, which is not at hand; not comparable with the paper's numbers.",
+                     ""]
+        if artifact.axis:
+            along = sorted_by_value(columns)
+            for metric in artifact.metrics:
+                page += table([f"{metric}, {artifact.axis[0]}", *(column.label for column in along)],
+                              [[escape(row.name), *(escape(shown_cell(lines[row.id, column.id, metric], runs, today))
+                                                    for column in along)] for row in artifact.rows])
+        else:
+            page += results(artifact, first, lines, starred, runs, today)
+    if artifact.kind == "figure":
+        page += [f"![{escape(artifact.title)}]({artifact.name}.png)", ""]
+    page += [escape(artifact.note), ""] if artifact.note else []
+    page += [f"* {note}" for note in notes]
+    return "\n".join(page).rstrip() + "\n"
+
+
+def statistics(artifact: Artifact, lines: Lines) -> list[str]:
+    """One table for all data sets."""
+    body = []
+    for column in artifact.columns:
+        cells = cell_lines(artifact, artifact.rows[0], column, lines)
+        texts = ([ours(line) for line in cells] if cells[0]["mean"] else
+                 [escape(cells[0]["verdict"]), *[""] * (len(cells) - 1)])
+        body.append([escape(column.name), "ours", *texts])
+        if any(line["paper"] for line in cells):
+            body.append(["", "paper", *(shown(line["paper"], line["metric"]) if line["paper"] else ""
+                                        for line in cells)])
+            if any(line["delta"] for line in cells):
+                body.append(["", "difference", *(against_paper(line) for line in cells)])
+    return table(["", "", *artifact.metrics], body)
+
+
+def results(artifact: Artifact, column: Column, lines: Lines, starred: set[tuple[str, str, str]],
+            runs: Mapping[str, Line], today: Mapping[str, str]) -> list[str]:
+    """The table of one data set: for every row what we measured, what the paper prints, and the difference."""
+    best, body = leaders(artifact, column, lines), []
+    beyond = next((row for row in artifact.rows if row.beyond), None)
+    for place, row in enumerate(artifact.rows):
+        if row.beyond and all(line["verdict"] == NO_DATA for line in cell_lines(artifact, row, column, lines)):
+            continue  # there is neither a number of ours nor one of the paper's
+        if row is beyond:
+            body.append(["*beyond the paper*", *[""] * (len(artifact.metrics) + 1)])
+        cells = cell_lines(artifact, row, column, lines)
+        texts = []
+        for line in cells:
+            text = escape(shown_cell(line, runs, today))
+            if best.get(line["metric"]) == row.id:
+                text = f"**{text}**" + ("\\*" if (row.id, column.id, line["metric"]) in starred else "")
+            texts.append(text)
+        if not any(line["mean"] for line in cells) and len({line["verdict"] for line in cells}) == 1:
+            texts = [escape(cells[0]["verdict"]), *[""] * (len(cells) - 1)]
+        body.append([escape(row.name), "ours", *texts])
+        if artifact.relative_to and row.id != artifact.relative_to and cells[0]["mean"]:
+            body.append(["", "against " + escape(artifact.relative_to), *(change(line, lines[
+                artifact.relative_to, column.id, line["metric"]], "mean") for line in cells)])
+        if any(line["paper"] for line in cells):
+            printed = [shown(line["paper"], line["metric"]) if line["paper"] else "" for line in cells]
+            body.append(["", "paper", *printed])
+            if artifact.relative_to and row.id != artifact.relative_to:
+                body.append(["", "paper against " + escape(artifact.relative_to), *(change(line, lines[
+                    artifact.relative_to, column.id, line["metric"]], "paper") for line in cells)])
+            if any(line["delta"] for line in cells):
+                body.append(["", "difference", *(against_paper(line) for line in cells)])
+        if artifact.improvement and not row.beyond and (row is artifact.rows[-1] or artifact.rows[place + 1].beyond):
+            body += improvement(artifact, column, lines)
+    return table(["", "", *artifact.metrics], body)
+
+
+def improvement(artifact: Artifact, column: Column, lines: Lines) -> list[list[str]]:
+    """How far the best of the rows in question is above the best other one of the paper; where all are known."""
+    found = []
+    for which, label in (("mean", "ours"), ("paper", "paper")):
+        texts = []
+        for metric in artifact.metrics:
+            values = {row.id: lines[row.id, column.id, metric][which] for row in artifact.rows if not row.beyond}
+            known = all(values.values())
+            best = [max(float(value) for id_, value in values.items() if (id_ in artifact.improvement) is own)
+                    for own in (True, False)] if known else []
+            texts.append(percent(best[0] / best[1] - 1) if known and best[1] else "")
+        found.append(["", label, *texts])
+    names = ", ".join(row.name for row in artifact.rows if row.id in artifact.improvement)
+    shown = [row for row in found if any(row[2:])]
+    for row in shown[:1]:
+        row[0] = escape(f"best of {names} against the best other")
+    return shown
+
+
+def change(line: Line, reference: Line, which: str) -> str:
+    """Relative change of ours or the paper's against the reference row."""
+    if not (line[which] and reference[which] and float(reference[which])):
+        return ""
+    return percent(float(line[which]) / float(reference[which]) - 1)
+
+
+def table(header: Sequence[str], body: Iterable[Sequence[str]]) -> list[str]:
+    """A markdown table and an empty line."""
+    return [f"| {' | '.join(header)} |", "|" + " --- |" * len(header), *(f"| {' | '.join(row)} |" for row in body), ""]
+
+
+def escape(text: str) -> str:
+    """Plain text for markdown."""
+    return re.sub(r"([\\`*_{}\[\]<>|])", r"\\\1", text)

@@ -1,0 +1,91 @@
+"""What the cells of a table say, and which of them are marked, whatever it is written in. Reads no record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from recot.artifacts.spec import Artifact, Column, Row
+from recot.record.ledger import Line
+
+STAR = 0.05  # p value after Holm's correction below which the best row gets a star
+
+Lines = Mapping[tuple[str, str, str], Line]
+
+
+def indexed(lines: Iterable[Line]) -> Lines:
+    """By row, column and metric."""
+    return {(line["row"], line["column"], line["metric"]): line for line in lines}
+
+
+def shown(value: str, metric: str) -> str:
+    """A value as a table shows it: four digits behind the point, counts in full."""
+    if metric in ("users", "items", "interactions", "questions"):
+        return f"{float(value):,.0f}"
+    if metric in ("avg_interactions_per_user", "density"):
+        return f"{float(value):.3g}" if metric == "density" else f"{float(value):.1f}"
+    if metric.endswith("seconds"):
+        return f"{float(value):.1f}"
+    return f"{float(value):.4f}"
+
+
+def ours(line: Line) -> str:
+    """Mean, and deviation over seeds where there are several."""
+    text = shown(line["mean"], line["metric"])
+    return f"{text} ± {float(line['std']):.4f}" if line["std"] else text
+
+
+def against_paper(line: Line) -> str:
+    """The relative difference and what it is called."""
+    return f"{percent(float(line['delta']))}, {line['verdict']}" if line["delta"] else ""
+
+
+def percent(share: float) -> str:
+    """With a sign and one digit; nothing is 0.0 %."""
+    text = f"{share:+.1%}".replace("%", " %")
+    return "0.0 %" if text[1:] == "0.0 %" else text
+
+
+def leaders(artifact: Artifact, column: Column, lines: Lines) -> dict[str, str]:
+    """Metric -> id of the best of the paper's own rows; none where there is one row only, and none of times."""
+    best = {}
+    for metric in (metric for metric in artifact.metrics if not metric.endswith("seconds")):
+        values = {row.id: float(lines[row.id, column.id, metric]["mean"]) for row in artifact.rows
+                  if not row.beyond and lines[row.id, column.id, metric]["mean"]}
+        if len(values) > 1:
+            best[metric] = max(values, key=lambda id_: values[id_])
+    return best
+
+
+def stars(tests: Iterable[Line]) -> set[tuple[str, str, str]]:
+    """Row, column and metric of the best rows that beat the second significantly."""
+    return {(line["best"], line["column"], line["metric"]) for line in tests if float(line["p_holm"]) < STAR
+            and float(line["difference"]) > 0}
+
+
+def older(line: Line, runs: Mapping[str, Line], today: Mapping[str, str]) -> bool:
+    """Whether a run of the cell was made by code that has changed since, and that today's was not seen to repeat."""
+    return any(key in runs and key in today and today[key] not in (runs[key]["sources"], runs[key]["repeated"])
+               for key in line["key"].split())
+
+
+def cell_lines(artifact: Artifact, row: Row, column: Column, lines: Lines) -> list[Line]:
+    """The csv rows of a cell, one per metric."""
+    return [lines[row.id, column.id, metric] for metric in artifact.metrics]
+
+
+def shown_cell(line: Line, runs: Mapping[str, Line], today: Mapping[str, str]) -> str:
+    """Ours, or why there is nothing."""
+    return ours(line) + ("†" if older(line, runs, today) else "") if line["mean"] else line["verdict"]
+
+
+def by_data(artifact: Artifact) -> dict[str, list[Column]]:
+    """The columns of each data set."""
+    grouped: dict[str, list[Column]] = {}
+    for column in artifact.columns:
+        grouped.setdefault(column.data, []).append(column)
+    return grouped
+
+
+def sorted_by_value(columns: Iterable[Column]) -> list[Column]:
+    """Along the axis."""
+    return sorted(columns, key=lambda column: column.value or 0.0)

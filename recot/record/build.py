@@ -1,0 +1,134 @@
+"""A checked config becomes data, questions and an unfitted recommender."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import hydra.utils
+from hydra.errors import InstantiationException
+
+from recot.data.dataset import Dataset
+from recot.data.interactions import Interactions
+from recot.data.questions import Split, validate
+from recot.data.split import in_time_order, joined
+from recot.denoise.base import Denoiser
+from recot.evaluation.evaluate import Recommender
+from recot.fit.epochs import History
+from recot.fit.gradient import Gradient
+from recot.fit.rounds import Relabelled
+from recot.networks.base import TwoTower
+from recot.system.environment import looked_up
+
+
+def make(node: Mapping[str, Any], **given: Any) -> Any:
+    """What a checked config node with a ``_target_`` describes. Texts are taken as they are, but for references to
+    the environment.
+
+    Args:
+        given: values that are not in the node; ``_partial_=True`` leaves the call for later.
+
+    Raises:
+        hydra.errors.InstantiationException: the class or function refuses its values.
+    """
+    values = {name: make(value) if isinstance(value, Mapping) and "_target_" in value else looked_up(value)
+              for name, value in node.items()} | given
+    target, later = hydra.utils.get_object(values.pop("_target_")), values.pop("_partial_", False)
+    try:
+        return partial(target, **values) if later else target(**values)
+    except Exception as error:
+        raise InstantiationException(f"{node['_target_']} refuses its values ({error})") from error
+
+
+def ask_questions(config: Mapping[str, Any], dataset: Dataset) -> Split:
+    """The split of a data set under the config's protocol, with its noise, checked for leaks.
+
+    Raises:
+        ValueError: the model reads histories in order, and the data have no times.
+    """
+    split = make(config["noise"])(make(config["protocol"]["split"])(in_order(config, dataset)))
+    validate(split)
+    return split
+
+
+def in_order(config: Mapping[str, Any], dataset: Dataset) -> Interactions:
+    """The pairs of a data set; where the model reads histories in order, ties in time are broken at random.
+
+    Raises:
+        ValueError: the model reads histories in order, and the data have no times.
+    """
+    pairs = dataset.interactions
+    if not getattr(hydra.utils.get_class(config["model"]["_target_"]), "ordered", False):
+        return pairs
+    if pairs.times is None:
+        raise ValueError("the model reads histories in order, and these data have no times; name their column, as in "
+                         "data.time=timestamp, or use a model that reads histories as sets, such as model=sclrec")
+    return in_time_order(pairs, config["protocol"]["split"].get("split_seed", 0))
+
+
+def ask_again(config: Mapping[str, Any], dataset: Dataset) -> Split:
+    """The same for a refit: the validation pairs train as well, and the noise is relative to all of these pairs."""
+    return make(config["noise"])(joined(make(config["protocol"]["split"])(dataset.interactions)))
+
+
+def build(config: Mapping[str, Any], folder: Path | None = None,
+          observe: Callable[[History], None] = lambda history: None) -> Recommender:
+    """The unfitted recommender of a config.
+
+    Args:
+        folder: where a network keeps its checkpoint, or None to keep none. observe: see :class:`Gradient`.
+    """
+    denoiser, monitor = make(config["denoiser"]), config["protocol"]["monitor"]
+    if not issubclass(hydra.utils.get_class(config["model"]["_target_"]), TwoTower):
+        if not hasattr(denoiser, "relabel"):
+            return make(config["model"])
+        return Relabelled(lambda folder, observe: make(config["model"]), denoiser, monitor)
+
+    def network(denoiser: Denoiser, folder: Path | None, observe: Callable[[History], None]) -> Gradient:
+        return Gradient(make(config["model"], _partial_=True), make(config["loss"]), denoiser, make(config["trainer"]),
+                        monitor, config["seed"], folder, observe)
+
+    if hasattr(denoiser, "relabel"):
+        return Relabelled(partial(network, Denoiser()), denoiser, monitor, folder, observe)
+    return network(denoiser, folder, observe)
+
+
+def rehearse(config: Mapping[str, Any]) -> None:
+    """Let every constructor refuse its values before anything is read or recorded; a network that of one item.
+
+    Raises:
+        hydra.errors.InstantiationException: one of them does.
+        RequestError: see ``Training.pick_device``.
+    """
+    build(config)
+    if descends(config):
+        make(config["trainer"]).pick_device()
+        make(config["model"], n_users=1, n_items=1)
+
+
+def refitted(config: Mapping[str, Any], model: Recommender, split: Split, folder: Path) -> Recommender:
+    """The recommender of a config fitted on the training and validation pairs, as long as was best for ``model``.
+
+    Args:
+        model: fitted with the validation questions at hand. split: from :func:`recot.data.split.joined`.
+        folder: where a network keeps its checkpoint.
+    """
+    chosen = dict(config)
+    if epochs := getattr(model, "best_epoch", 0):
+        chosen["trainer"] = {**config["trainer"], "max_epochs": epochs}
+    if isinstance(model, Relabelled):
+        chosen["denoiser"] = {**config["denoiser"], "rounds": model.best_round}
+    folder.mkdir(exist_ok=True)
+    return build(chosen, folder).fit(split.for_training())
+
+
+def descends(config: Mapping[str, Any]) -> bool:
+    """Whether the model is trained by gradient descent; a closed form has no loss and no device."""
+    return config["loss"].get("_target_") is not None
+
+
+def relabels(config: Mapping[str, Any]) -> bool:
+    """Whether the denoiser says between two fits what is trained on next."""
+    return hasattr(hydra.utils.get_class(config["denoiser"]["_target_"]), "relabel")

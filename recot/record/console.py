@@ -1,0 +1,120 @@
+"""What a user sees of a run: its progress, and what came of it."""
+
+from __future__ import annotations
+
+import logging
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from recot.request.command import visible
+
+log = logging.getLogger(__name__)
+
+
+class Bar:
+    """Progress of a training: a bar where there is a terminal, a logged line per epoch elsewhere."""
+
+    def __init__(self, trainer: Mapping[str, Any], monitor: str):
+        self.epochs, self.monitor = trainer["max_epochs"], monitor
+        console = Console(stderr=True)
+        self.drawn = trainer["progress"] and console.is_terminal
+        self.progress = Progress(TextColumn("epoch {task.completed}/{task.total}"), BarColumn(bar_width=10),
+                                 TextColumn("{task.description}  at most"), TimeRemainingColumn(compact=True),
+                                 console=console, transient=True)  # 80 columns are enough
+        self.task: TaskID | None = None
+
+    def __enter__(self) -> Bar:
+        if self.drawn:
+            self.progress.start()
+            self.task = self.progress.add_task("training", total=self.epochs)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self.drawn:
+            self.progress.stop()
+
+    def show(self, history: Sequence[Mapping[str, float]]) -> None:
+        """Draw or log the last epoch."""
+        row, values = history[-1], [row[self.monitor] for row in history if self.monitor in row]
+        text = f"loss {row['loss']:.4f}"
+        if values:
+            text += f"  {self.monitor} {values[-1]:.4f} (best {max(values):.4f})"
+        if self.task is not None:
+            self.progress.update(self.task, completed=int(row["epoch"]), description=text)
+        else:
+            minutes, seconds = divmod(int(row["seconds"] * (self.epochs - row["epoch"])), 60)
+            log.info("epoch %d/%d  %s  %.1f s, at most %02d:%02d:%02d to go", row["epoch"], self.epochs, text,
+                     row["seconds"], *divmod(minutes, 60), seconds)
+
+
+def summary(record: Mapping[str, Any]) -> Table:
+    """Metrics of the model beside those of the popularity floor on the same split."""
+    what = (f"{record['model']} on {record['data']} (loss {record['loss']}, denoiser {record['denoiser']}, "
+            f"noise {record['noise']}, seed {record['seed']})")
+    table = Table(title=visible(what), title_justify="left")
+    table.add_column("metric")
+    for name in ("valid", "test"):
+        table.add_column(f"{name}", justify="right")
+        table.add_column("popularity", justify="right", style="dim")
+    table.add_column("test / popularity", justify="right")
+    for metric, value in record["test"].items():
+        floor = record["floor"]["test"][metric]
+        valid, valid_floor = record["valid"][metric], record["floor"]["valid"][metric]
+        table.add_row(visible(metric), f"{valid:.4f}", f"{valid_floor:.4f}", f"{value:.4f}", f"{floor:.4f}",
+                      f"{value / floor:.2f} x" if floor else "-")
+    return table
+
+
+def print_whole(console: Console, table: Table) -> None:
+    """Print a table as wide as it is: a narrow terminal breaks its lines, where rich would leave out digits."""
+    console.width = max(console.width, console.measure(table, options=console.options.update(width=1000)).maximum)
+    console.print(table)
+
+
+def next_commands(record: Mapping[str, Any]) -> list[str]:
+    """Commands worth trying after this one: what was typed, with something else for one group."""
+    ideas = [["-m", "seed=0,1,2"]]
+    if record["denoiser"] not in (None, "none"):
+        ideas.append(["denoiser=none"])
+    ideas.append(["noise=add", "noise.ratio=0.2"] if record["noise"] == "none" else ["noise=none"])
+    if record["data"] == "planted":
+        ideas.append(["data=gowalla"])
+    return [shlex.join([*without(record["command"], idea[-1]), *idea]) for idea in ideas]
+
+
+def without(command: str, change: str) -> list[str]:
+    """The words of ``command`` but those that set the group of ``change``, or ask for a repetition."""
+    def group(word: str) -> str:
+        return re.split(r"[.=]", word.lstrip("+~"))[0]
+
+    return [word for word in shlex.split(command) if group(word) not in (group(change), "force", "hydra")]
+
+
+def show(record: Mapping[str, Any], runs: str) -> None:
+    """Print the summary, where the record is, and what to try next."""
+    console = Console(soft_wrap=True, markup=False)
+    print_whole(console, summary(record))
+    if known := record.get("noise_auc"):
+        console.print(f"known noise ranked lowest: AUC {float(known['auc']):.2f} (within users "
+                      f"{float(known['auc_user']):.2f})", highlight=False)
+    if rounds := record.get("rounds"):
+        last = {name: value for name, value in rounds[-1].items() if name not in ("round", "seconds")}
+        told = ", ".join(f"{name} {value:.4g}" for name, value in last.items())
+        console.print(visible(f"round {rounds[-1]['round']}: {told}"), highlight=False)
+    folder = Path(runs) / record["key"]
+    if record["fresh"]:
+        console.print(f"{record['epochs']} epochs (best {record['best_epoch']}), {record['seconds']:.1f} s, "
+                      f"peak {record['peak_memory_mb']} MB", highlight=False)
+    else:
+        console.print("finished before, not run again (force=true runs it again)", highlight=False)
+    console.print(visible(f"record: {folder / 'record.json'}"), highlight=False)
+    console.print("next:", highlight=False)
+    for command in next_commands(record):
+        console.print(visible(f"  {command}"), highlight=False)

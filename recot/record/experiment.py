@@ -1,0 +1,169 @@
+"""One experiment: a checked config becomes a record."""
+
+from __future__ import annotations
+
+import json
+import logging
+import secrets
+import shutil
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from recot.data import fetch
+from recot.evaluation.evaluate import Diverged
+from recot.record import code, store
+from recot.record.attempt import attempt
+from recot.record.build import make, rehearse
+from recot.record.provenance import provenance, source_digest
+from recot.request import keys
+from recot.system import files, memory
+from recot.system.environment import REFERENCE, hidden
+
+log = logging.getLogger(__name__)
+
+
+def run(config: dict[str, Any], choices: Mapping[str, str], command: str) -> dict[str, Any]:
+    """Run the experiment of a checked config, or find its record; go on where an earlier attempt stopped.
+
+    Args:
+        config: from ``schema.check``. choices: the preset name of each config group. command: what the user typed.
+
+    Returns:
+        The record, as stored in ``<paths.runs>/<key>/record.json``, and ``fresh``: was it run just now?
+
+    Raises:
+        Exception: whatever the run raised, after a record of it was written.
+    """
+    memory.keep_freed()
+    peak = memory.Peak()
+    rehearse(config)
+    commit, today = code.commit(), source_digest(config)  # of the code that is loaded; files may change meanwhile
+    source = make(config["data"])
+    key, runs = keys.key(config, source.digest()), store.Runs(config["paths"]["runs"])
+    folder = runs.folder(key)
+    if not config["force"] and (found := finished(runs, key)):
+        return shown(found, folder, today)
+    with runs.lock(key), runs.writing(key):
+        earlier = runs.get(key)
+        kept = earlier if earlier and earlier["status"] == "done" else None  # a failed force=true costs no good record
+        if kept and not config["force"]:  # another process has finished it meanwhile
+            return shown(kept, folder, today)
+        begun = begin(folder, today, config["force"], kept)
+        record = {"key": key, **{group: choices.get(group) for group in (
+            "model", "loss", "denoiser", "data", "protocol", "noise")}, "seed": config["seed"], "status": "running",
+            "command": command, "config": keys.relevant(config), "places": places(config["data"])}
+        made = {"commit": commit, **begun}
+        try:
+            with runs.draft(key) as left:
+                found = attempt(config, source, key, folder, "again.csv" if kept else "epochs.csv", left)
+                record = runs.publish(key, record | found | provenance(config, peak) | made)
+        except BaseException as error:
+            if not kept:
+                stopped = "failed" if isinstance(error, Exception) else "interrupted"
+                note(runs, key, error, record | {
+                    "status": "diverged" if isinstance(error, Diverged) else stopped,
+                    "error": hidden(f"{type(error).__name__}: {error}"), "traceback": hidden(traceback.format_exc())}
+                    | provenance(config, peak) | made)
+            raise
+        runs.settle(key)
+        forget(folder)
+        return {**record, "fresh": True}
+
+
+def finished(runs: store.Runs, key: str) -> dict[str, Any] | None:
+    """The record of a run that is done, or None; what a run would resume from is removed where it is still there."""
+    record = runs.get(key)
+    if record is None or record["status"] != "done":
+        return None
+    if resumes(runs.folder(key)) or runs.unsettled(key):
+        try:
+            with runs.lock(key):
+                forget(runs.folder(key))
+                record = runs.get(key) or record
+        except OSError as error:
+            log.warning("what was left of an earlier start stays: %s", error)
+    return record
+
+
+def shown(record: dict[str, Any], folder: Path, today: str) -> dict[str, Any]:
+    """What :func:`run` returns of a run that was finished before; says where its code has changed."""
+    if today not in (record.get("sources"), record.get("repeated")):
+        log.warning("%s was made by code that has changed since; force=true makes it again", folder)
+    return {**record, "fresh": False}
+
+
+def note(runs: store.Runs, key: str, failure: BaseException, record: Mapping[str, Any]) -> None:
+    """Write the record of a failure, which then names it; where that fails as well, the first is what has to be known.
+    """
+    try:
+        failure.add_note(f"{runs.put(key, record)} holds it too")
+    except OSError as error:
+        log.warning("there is no record of this failure: %s", error)
+
+
+def begin(folder: Path, today: str, force: bool, kept: Mapping[str, Any] | None) -> dict[str, str]:
+    """Name an attempt and the code it goes by, in the file ``code``; an earlier one that can be goes on.
+
+    A forced one goes on only where it was begun by this very code and has not ended in the record that is there.
+
+    Args:
+        today: digest of the code. kept: the record of the finished run that is made again.
+
+    Returns:
+        ``attempt``, its name, and ``sources``, the digests of the codes it went by.
+
+    Raises:
+        ValueError: the file is damaged, and the run is not forced.
+    """
+    code, before = folder / "code", None
+    if resumable(folder) and code.exists():
+        try:
+            before = json.load(files.read_sealed(code))
+        except ValueError as error:
+            if not force:
+                raise ValueError(f"{error}; force=true begins this run anew") from error
+    if force and resumes(folder) and (before is None or before["sources"] != today
+                                      or before["attempt"] == (kept or {}).get("attempt")):
+        forget(folder)
+        before = None
+    begun = before or {"attempt": secrets.token_hex(8), "sources": today}
+    if not begun["sources"].endswith(today):
+        log.warning("%s was begun by code that has changed since; force=true begins anew", folder)
+        begun["sources"] += f"+{today}"
+    files.write_sealed(code, lambda stream: stream.write(json.dumps(begun).encode()))
+    return begun
+
+
+REST = ("last.ckpt", "fitted.pt", "code", "again.csv", "round*", "refit")
+"""Patterns of what an attempt leaves where it is stopped, and a finished one does not."""
+
+def places(data: Mapping[str, Any]) -> dict[str, str]:
+    """Where the data lie, absolute, by config key: no part of what was run, but what brings it back from anywhere.
+
+    A place that refers to the environment stays a reference.
+    """
+    found = {f"data.{name}": str(data[name]) for name in ("path", "root") if data.get(name)}
+    if "root" in data and not data["root"] and not REFERENCE.search(str(data.get("cache"))):
+        found["data.root"] = str(fetch.data_root(None, fetch.cache_folder(data.get("cache"))))
+    return {name: place if REFERENCE.search(place) else str(Path(place).absolute()) for name, place in found.items()}
+
+
+def resumable(folder: Path) -> bool:
+    """Whether there is something that a run would resume from."""
+    return any(folder.glob("**/last.ckpt")) or any(folder.glob("**/fitted.pt"))
+
+
+def resumes(folder: Path) -> list[Path]:
+    """What an attempt left in a folder."""
+    return [place for pattern in REST for place in folder.glob(pattern)]
+
+
+def forget(folder: Path) -> None:
+    """Remove what a run would resume from; its ``code`` last, which says whose the others are."""
+    for place in sorted(resumes(folder), key=lambda place: place.name == "code"):
+        if place.is_dir() and not place.is_symlink():
+            shutil.rmtree(place)
+        else:
+            place.unlink()

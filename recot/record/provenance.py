@@ -1,0 +1,43 @@
+"""Where a number comes from: code, libraries, machine."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Mapping
+from importlib import metadata
+from typing import Any
+
+import torch
+
+from recot.record import code
+from recot.record.build import descends, relabels
+from recot.request import keys
+from recot.system import memory
+
+LIBRARIES = ("recot", "torch", "lightning", "hydra-core", "omegaconf", "numpy", "pandas", "scipy")
+
+HARMLESS = tuple((f"recot.{module}", "") for module in (
+    "record.outputs", "record.console", "record.trackers", "record.provenance", "system.memory", "system.files",
+    "system.environment"))
+"""What a run calls without an effect on its numbers: what is written, shown and sent, and how memory is kept."""
+
+
+def source_digest(config: Mapping[str, Any]) -> str:
+    """Digest of the code that the result of ``config`` depends on: all that an attempt at it calls."""
+    unused = [*HARMLESS,
+              *([("recot.fit.gradient", "Gradient"), ("recot.networks.base", "TwoTower")] * (not descends(config))),
+              *([("recot.fit.rounds", "Relabelled")] * (not relabels(config))),
+              *([("recot.record.build", "ask_again"), ("recot.record.build", "refitted")] * (
+                  not config["protocol"].get("refit", False)))]
+    return code.digest(keys.relevant(config), [("recot.record.attempt", "attempt")], unused)
+
+
+def provenance(config: Mapping[str, Any], peak: memory.Peak) -> dict[str, Any]:
+    """What a result may depend on besides its config and its code, and the memory it took."""
+    cuda = descends(config) and config["trainer"]["device"] != "cpu" and torch.cuda.is_available()
+    return {
+        **peak.report(cuda),
+        "device": torch.cuda.get_device_name() if cuda else platform.machine(), "threads": torch.get_num_threads(),
+        "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in LIBRARIES}},
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}

@@ -1,0 +1,267 @@
+"""Studies: settings of a method are tried, and the best are kept by validation answers."""
+
+from __future__ import annotations
+
+import logging
+import math
+import shlex
+from collections.abc import Mapping, Sequence
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from recot.record import store
+from recot.request import compose, keys, tuned
+from recot.request.command import held
+from recot.request.errors import RequestError
+from recot.request.schema import check_seed
+from recot.system.files import write_whole
+from recot.tuning.space import METHOD, Space, setting
+from recot.tuning.study import FINAL, Study
+
+log = logging.getLogger("recot.tune")  # __name__ is __main__ under python -m
+
+
+def configured(words: Sequence[str], epochs: int | None) -> tuple[dict[str, Any], dict[str, str]]:
+    """The config and choices of a trial, of at most ``epochs`` and without a refit, which validation does not see.
+
+    The tuned file of its method is left out: what an earlier study found for other keys would be a setting that nobody
+    asked for, and that the file which this study writes does not hold.
+    """
+    config, choices = compose.composed(*words, "~tuned")
+    config["protocol"]["refit"] = False
+    if epochs is not None:
+        config["trainer"]["max_epochs"] = min(config["trainer"]["max_epochs"], epochs)
+    return config, choices
+
+
+def tuned_file(choices: Mapping[str, str]) -> Path:
+    """Where the settings of a method on a data set are."""
+    return compose.CONF / "tuned" / choices["data"] / f"{choices['model']}-{choices['loss']}-{choices['denoiser']}.yaml"
+
+
+def checked(space: Space, epochs: int | None) -> list[tuple[dict[str, Any], dict[str, str]]]:
+    """The configs at the edges of a space; whatever is wrong with any of them is found before the first trial.
+
+    Raises:
+        RequestError: a key, a value or a combination is wrong, or trials would not compare.
+    """
+    try:
+        found = [configured(space.words(params), epochs) for params in space.edges()]
+        with held():
+            from recot.record import build
+
+        for config, _ in found:
+            build.rehearse(config)
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        raise RequestError(compose.explain(error)) from error
+    first, monitor = found[0][0], found[0][0]["protocol"]["monitor"]
+    if any(config[part] != first[part] for config, _ in found for part in ("data", "protocol", "noise", "seed")):
+        raise RequestError("these models are asked different questions, so their validation answers do not compare; "
+                           "tune them one by one")
+    if monitor not in first["metrics"]:
+        raise RequestError(f"metrics leaves out {monitor}, by which trials are compared; add it to metrics=[...], or "
+                           "set protocol.monitor")
+    return found
+
+
+def command(words: Sequence[str], choices: Mapping[str, str]) -> str:
+    """What a user types for a run without the tuned file of its method."""
+    return shlex.join(["python", "-m", "recot.run", *words, *["~tuned"] * tuned_file(choices).exists()])
+
+
+def tune(overrides: Sequence[str], trials: int, epochs: int | None = None, seed: int = 0,
+         results: Path = Path("results"), write: bool = False, preset_first: bool = False,
+         finals: int = 0) -> list[dict[str, Any]]:
+    """Try ``trials`` different configurations, or all there are; found records count.
+
+    ``<results>/tuning/<data>/<model>-<loss>-<denoiser>.csv`` is written after every trial; see :class:`Study`.
+
+    Args:
+        overrides: as for ``recot.run``; those with several values are tuned.
+        epochs: cap of each trial's ``trainer.max_epochs``. seed: of the sampler.
+        write: put the best values into ``conf/tuned``, where they apply to every run of the method on these data.
+        preset_first: the first trial has the settings of the preset, so that no winner is worse.
+        finals: so many of the best trials, and the preset where it came first, are run without the cap as well, and
+            these decide: what is ahead early need not be at the end.
+
+    Returns:
+        One row per trial, in order; ``value`` is the validation metric, None where the trial did not end well, and
+        ``final`` that of a run without the cap.
+
+    Raises:
+        RequestError, HydraException: the request is wrong; nothing was run.
+    """
+    for name, number in (("--trials", trials), ("--epochs", 1 if epochs is None else epochs)):
+        if number < 1:
+            raise RequestError(f"{name} {number} leaves nothing to run; give 1 or more")
+    if finals < 0 or (finals and epochs is None):
+        raise RequestError(f"--finals {finals} has trials run again without their cap on epochs; give --epochs "
+                           "as well, and 0 or more")
+    check_seed("--sampler-seed", seed)
+    space = Space(overrides)
+    groups = [key for key in space.sweeps if "." not in key]
+    if write and groups:
+        raise RequestError(f"--write cannot keep a choice of {groups[0]}: a tuned file belongs to one model, loss and "
+                           "denoiser, and holds their values. Compare without --write, then tune the winner")
+    if preset_first and groups:
+        raise RequestError(f"--preset-first: where {groups[0]} is chosen there is no single preset to begin with. Tune "
+                           "them one by one, or leave it out")
+    found = checked(space, epochs)
+    names = ["+".join(dict.fromkeys(choices[group] for _, choices in found)) for group in METHOD[:3]]
+    config, choices = found[0]
+    file = results / "tuning" / choices["data"] / f"{'-'.join(names)}.csv"
+    log.info("%s on %s: %d of %s configurations by validation %s, at most %d epochs each", "-".join(names),
+             choices["data"], min(trials, space.size), "any number of" if space.size == math.inf else space.size,
+             config["protocol"]["monitor"], max(config["trainer"]["max_epochs"] for config, _ in found))
+    for hidden in dict.fromkeys(tuned_file(choices) for _, choices in found):
+        if hidden.exists():
+            log.info("left out of the trials: %s", hidden)
+    start = [space.combination(configured(space.fixed(), epochs)[0])] if preset_first else []
+    from recot.record import build
+
+    data = build.make(config["data"]).digest()
+    study = Study(file, [space.asked(), epochs, seed, preset_first, data])
+    rows = search(space, trials, epochs, seed, study, start, data)
+    if finals:
+        finish(space, rows, finals, preset_first, study, data)
+    log.info("written to %s", file)
+    if write and (winner := best(rows)):
+        config, choices = configured(space.words(winner), epochs)
+        title = (f"Best of {len(rows)} configurations by validation {winner['metric']}, at most {winner['max_epochs']} "
+                 f"epochs each{', then the first of them to the end' if finals else ''}; see {file.as_posix()}.")
+        options = ["--trials", trials, *([] if epochs is None else ["--epochs", epochs]), "--sampler-seed", seed,
+                   *["--preset-first"] * preset_first, *["--finals", finals] * bool(finals)]
+        keep(space, config, tuned_file(choices), title, [str(option) for option in options])
+    return rows
+
+
+def search(space: Space, trials: int, epochs: int | None, seed: int, study: Study,
+           start: Sequence[Mapping[str, Any]], data: str) -> list[dict[str, Any]]:
+    """Ask, run, tell, until there are enough rows or no combinations left; those in ``start`` first."""
+    with held():
+        import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    asker = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
+    for params in start:
+        asker.enqueue_trial(dict(params))
+    rows: dict[str, dict[str, Any]] = {}  # by the key of the record
+    asked: set[tuple[Any, ...]] = set()
+    while len(rows) < trials:
+        if len(asked) == space.size:
+            log.info("these are all the configurations there are: %d, and %d were asked for", len(rows), trials)
+            break
+        trial = asker.ask(space.distributions())
+        params = {name: trial.params[name] for name in space.sweeps}
+        config, choices = configured(space.words(params), epochs)
+        key = keys.key(config, data)
+        fresh = key not in rows
+        asked.add(tuple(params.values()))
+        if fresh:
+            cap = [] if epochs is None else [f"trainer.max_epochs={config['trainer']['max_epochs']}"]
+            record = outcome(config, choices, command([*unrefitted(space, params), *cap], choices), key, study.told)
+            rows[key] = entry(record, config, key, {"trial": len(rows) + 1, **params}, trials)
+            study.write(list(rows.values()))
+            report(list(rows.values()), space, record)
+        value = rows[key]["value"]
+        asker.tell(trial, value, None if value is not None else optuna.trial.TrialState.FAIL)
+        if not fresh and len(asked) < space.size < math.inf:
+            asker.enqueue_trial(space.untried(asked))  # a sampler that repeats itself may never name the rest of a grid
+    return list(rows.values())
+
+
+def unrefitted(space: Space, params: Mapping[str, Any]) -> list[str]:
+    """The overrides of a trial, whose model is not fitted again on what validates it."""
+    words = space.words(params)
+    return [*words, *["protocol.refit=false"] * compose.composed(*words)[0]["protocol"]["refit"]]
+
+
+def finish(space: Space, rows: Sequence[dict[str, Any]], count: int, preset_first: bool, study: Study,
+           data: str) -> None:
+    """Run the best ``count`` trials, and the preset, without their cap, and write it into their rows."""
+    for row in rows:
+        row.update(dict.fromkeys(FINAL))
+    ranked = sorted((row for row in rows if row["value"] is not None), key=lambda row: row["value"], reverse=True)
+    chosen = {row["trial"]: row for row in (*rows[:preset_first], *ranked[:count])}
+    for row in chosen.values():
+        config, choices = configured(space.words(row), None)
+        key = keys.key(config, data)
+        record = outcome(config, choices, command(unrefitted(space, row), choices), key, study.told)
+        done = record["status"] == "done"
+        row.update({"final": record["valid"][row["metric"]] if done else None, "final_epochs": record.get("epochs"),
+                    "final_best_epoch": record.get("best_epoch"), "final_seconds": record.get("seconds"),
+                    "final_status": record["status"], "final_key": key})
+        study.write(rows)
+        log.info("trial %d to the end: %s, %s epochs%s", row["trial"],
+                 f"{row['metric']} {row['final']:.4f}" if done else f"{record['status']}: {record.get('error')}",
+                 row["final_epochs"], "" if record.get("fresh", True) else ", found")
+
+
+def outcome(config: dict[str, Any], choices: dict[str, str], command: str, key: str,
+            told: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """The record of a trial, run, found or, where it is gone, as ``told`` by the table of the study.
+
+    One that diverged would do so again; one that failed is tried again.
+    """
+    from recot.record import experiment
+
+    runs = store.Runs(config["paths"]["runs"])
+    earlier = runs.get(key)
+    known = told.get(key) if earlier is None else earlier if earlier["status"] == "diverged" else None
+    if known and not config["force"]:
+        return known
+    try:
+        return experiment.run(config, choices, command)
+    except Exception as error:
+        record = runs.get(key)
+        return record if record and record["status"] in ("diverged", "failed") else {
+            "status": "failed", "error": f"{type(error).__name__}: {error}"}
+
+
+def entry(record: Mapping[str, Any], config: Mapping[str, Any], key: str, start: Mapping[str, Any],
+          trials: int) -> dict[str, Any]:
+    """The row of a trial."""
+    metric, done = config["protocol"]["monitor"], record["status"] == "done"
+    return {**start, "value": record["valid"][metric] if done else None,
+            **{name: record.get(name) for name in ("epochs", "best_epoch", "seconds", "status")}, "key": key,
+            "metric": metric, "trials": trials, "max_epochs": config["trainer"]["max_epochs"]}
+
+
+def best(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """The row of highest final value, or of highest value before finals; the first of equals, None where none ended."""
+    by = "final" if any(row.get("final") is not None for row in rows) else "value"
+    return max((row for row in rows if row[by] is not None), key=lambda row: row[by], default=None)
+
+
+def report(rows: Sequence[Mapping[str, Any]], space: Space, record: Mapping[str, Any]) -> None:
+    """A line about the last trial."""
+    row, winner = rows[-1], best(rows)
+    what = " ".join(f"{key}={row[key]}" for key in space.sweeps)
+    if row["value"] is None or winner is None:
+        log.info("trial %d/%d  %s  %s: %s", row["trial"], row["trials"], what, row["status"], record.get("error"))
+    else:
+        log.info("trial %d/%d  %s  %s %.4f (best %.4f, trial %d)  %.1f s%s", row["trial"], row["trials"], what,
+                 row["metric"], row["value"], winner["value"], winner["trial"], row["seconds"],
+                 "" if record["fresh"] else ", found")
+
+
+def keep(space: Space, config: Mapping[str, Any], file: Path, title: str, options: Sequence[str]) -> None:
+    """Write the tuned keys of a config, and what the study fixed of the method, as the tuned file of its method."""
+    content: dict[str, Any] = {}
+    fixed = space.fixed_keys()
+    for key in (*space.sweeps, *fixed):
+        *path, name = key.split(".")
+        reduce(lambda node, part: node.setdefault(part, {}), path, content)[name] = setting(config, key)
+    typed = shlex.join(["python", "-m", "recot.tune", *space.asked(), *options])
+    head = f"# @package _global_\n# {title}\n# {typed}\n{tuned.DATA}{tuned.digests(config['data'])[0]}\n"
+    if fixed:
+        head += f"{tuned.FIXED}{' '.join(fixed)}\n"
+    verb = "replaced" if file.exists() else "written to"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(file, (head + yaml.safe_dump(content, sort_keys=False, allow_unicode=True)).encode())
+    log.info("%s %s", verb, file)

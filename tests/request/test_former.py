@@ -1,0 +1,73 @@
+"""A run keeps its name when a key comes, a parameter goes or a definition moves; its record is read as today's."""
+
+import csv
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+from commands import composed
+
+from recot.request import former, keys
+from recot.request.errors import RequestError
+from recot.request.schema import check
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "keys.csv"
+
+
+@pytest.mark.parametrize(("path", "value"), former.LATER.items())
+def test_a_key_that_came_leaves_the_names_of_earlier_runs_alone_and_is_put_into_their_configs(path, value):
+    group, name = path.split(".")
+    config = composed(*["noise=add"] * (group == "noise"), f"{path}={'null' if value is None else value}")[0]
+    earlier = config | {group: {key: kept for key, kept in config[group].items() if key != name}}
+    assert keys.key(earlier, "d") == keys.key(config, "d")
+    assert former.current(earlier) == config == former.current(config)
+
+
+def test_a_key_that_came_is_put_only_where_something_takes_it():
+    config = composed("noise=none")[0]
+    assert former.current(config) == config and "seen" not in config["noise"]
+
+
+@pytest.mark.parametrize("target", former.GONE)
+def test_a_parameter_that_went_still_stands_in_the_name_and_in_no_config(target):
+    now = {"denoiser": {"_target_": target, "rounds": 2}, "seed": 0}
+    made = {"denoiser": now["denoiser"] | former.GONE[target], "seed": 0}
+    assert keys.key(now, "d") == keys.key(made, "d") != keys.key({**now, "denoiser": {"_target_": "x"}}, "d")
+    text = json.dumps([made, "d"], sort_keys=True)
+    assert keys.key(now, "d") == hashlib.sha256(text.encode()).hexdigest()[:16]
+    assert former.current(made) == former.current(now) == now
+    other = {"denoiser": made["denoiser"] | {"restart": False}}
+    assert former.current(other)["denoiser"]["restart"] is False  # which today's constructor refuses
+
+
+def test_a_definition_that_moved_changes_no_name_and_is_found_under_its_old_one(monkeypatch):
+    config = composed("model=bprmf")[0]
+    before, target = keys.key(config, "d"), config["loss"]["_target_"]
+    moved = config | {"loss": config["loss"] | {"_target_": "recot.objectives.losses.bpr"}}
+    assert keys.key(moved, "d") != before
+    monkeypatch.setattr(former, "MOVED", {"recot.objectives.losses.bpr": target})
+    assert keys.key(moved, "d") == before
+    assert former.current(config)["loss"]["_target_"] == "recot.objectives.losses.bpr"
+    monkeypatch.setattr(former, "MOVED", {target: "recot.gone.BPR"})
+    with pytest.raises(RequestError, match=f"loss._target_: recot.gone.BPR is now {target}"):
+        check(config | {"loss": config["loss"] | {"_target_": "recot.gone.BPR"}}, {})
+
+
+def golden():
+    with GOLDEN.open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+@pytest.mark.parametrize("data", ["planted", "gowalla", "office"])
+def test_every_preset_has_the_name_it_always_had(data):
+    """The file may grow and never change: another name hides all records and rows that were made under the old one."""
+    for row in golden():
+        if row["data"] == data:
+            assert keys.key(composed(f"data={data}", f"model={row['model']}", "~tuned")[0], "d") == row["key"], row
+
+
+def test_every_preset_has_a_golden_name():
+    presets = {path.stem for path in (Path(__file__).parents[2] / "conf" / "model").glob("*.yaml")}
+    assert {(row["model"], row["data"]) for row in golden()} == {
+        (model, data) for model in presets for data in ("planted", "gowalla", "office")}
