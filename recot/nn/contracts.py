@@ -147,13 +147,11 @@ class BootstrapEncoder(Encoder, Protocol):
 
 
 class Network(Encoder, Scorer, Protocol):
-    """What training asks of a network: an :class:`Encoder` that is an ``nn.Module``.
+    """What training asks of a network: an :class:`Encoder` that is an ``nn.Module``."""
 
-    Attributes:
-        undecayed: see the table of the module.
-    """
-
-    undecayed: tuple[str, ...]
+    @property
+    def undecayed(self) -> tuple[str, ...]:
+        """See the table of the module."""
 
     def bind(self, train: Interactions) -> None:
         """Meet the training set: before the first step, and again with weights that are put back (a graph)."""
