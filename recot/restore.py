@@ -16,7 +16,7 @@ from torch import Tensor
 from recot.data.dataset import Dataset
 from recot.data.interactions import Interactions
 from recot.data.questions import Query, Split
-from recot.evaluation.contracts import Recommender
+from recot.evaluation.contracts import Recommender, device_of
 from recot.evaluation.evaluate import recommended
 from recot.fit.gradient import Gradient
 from recot.fit.rounds import Relabelled
@@ -93,7 +93,7 @@ class Finished:
             rows = torch.tensor([place[user] for user in asked.tolist()], dtype=torch.int64)
             query, seen = Query(asked, questions.query.history.take(rows)), questions.seen.take(rows)
         k = min(k, self.split.train.n_items)
-        items, scores = recommended(self.model, query.to(getattr(self.model, "device", "cpu")), seen, k)  # (b, k) each
+        items, scores = recommended(self.model, query.to(device_of(self.model)), seen, k)  # (b, k) each
         frame = pd.DataFrame({
             "user": self.dataset.user_ids[query.users.numpy()].repeat(k),
             "place": np.tile(np.arange(1, k + 1), len(query)),

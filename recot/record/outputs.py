@@ -14,9 +14,8 @@ from torch import Tensor
 from recot.data.dataset import Dataset
 from recot.data.interactions import Interactions
 from recot.data.questions import EvalSet, Split
-from recot.evaluation.contracts import History, Recommender
+from recot.evaluation.contracts import History, Recommender, device_of
 from recot.evaluation.evaluate import recommended
-from recot.fit.gradient import Gradient
 from recot.fit.rounds import Relabelled
 from recot.system.files import write_whole
 
@@ -35,9 +34,8 @@ def save(folder: Path, dataset: Dataset, valid: EvalSet, whole: Split, first: Re
         save_history(folder / "epochs.csv", history)
     for questions in (valid, *whole.test):
         save_answers(folder / f"{questions.name}.parquet", dataset, whole.train, questions, values[questions.name])
-    chosen = model.model if isinstance(model, Relabelled) else model
-    if isinstance(chosen, Gradient):
-        chosen.save(folder / "weights.pt")
+    if hasattr(model, "save"):  # one made of closed forms has it too, and writes nothing
+        model.save(folder / "weights.pt")
     if isinstance(model, Relabelled):
         save_pairs(folder / "pairs.parquet", dataset, model)
         save_lists(folder / "lists.parquet", dataset, whole.test[0], whole.train.n_items, model)
@@ -81,8 +79,7 @@ def save_lists(file: Path, dataset: Dataset, questions: EvalSet, n_items: int, m
     length, users = min(LIST, n_items), dataset.user_ids[questions.query.users.numpy()]
     columns = {"user": users.repeat(length), "place": [*range(1, length + 1)] * len(users)}
     for name, one in (("before", model.first), ("after", model.model)):
-        query = questions.query.to(getattr(one, "device", "cpu"))
-        items, _ = recommended(one, query, questions.seen, length)  # (b, length)
+        items, _ = recommended(one, questions.query.to(device_of(one)), questions.seen, length)  # (b, length)
         columns[name] = dataset.item_ids[items.flatten().numpy()]
     write_frame(file, columns)
 
