@@ -23,7 +23,7 @@ def package(tmp_path, monkeypatch):
     (tmp_path / "plug" / "shapes.py").write_text(textwrap.dedent("""
         from dataclasses import dataclass
         from typing import Literal
-        from recot.networks.tables import Tables
+        from recot.networks.factorisation import Tables
         raise RuntimeError("this module was executed")
 
         Kind = Literal["round", "square"]
