@@ -21,7 +21,7 @@ MACHINERY = [
     "recot.system.files.sweep",
     "recot.run.main", "recot.recommend.main", "recot.tables.main", "recot.fit.gradient.Gradient",
     "recot.data.read.table",
-    "recot.data.split.joined", "recot.data.split._dealt", "recot.data.noise._count", "recot.objectives.base.Objective",
+    "recot.data.split.joined", "recot.data.split._dealt", "recot.data.noise._count", "recot.nn.contracts.Objective",
     "recot.record.trackers.Tracker", "recot.request.compose.composed", "recot.system.environment.looked_up",
 ]
 
