@@ -209,7 +209,7 @@ def check_keys(config: Mapping[str, Any]) -> None:
 
 
 def check_combination(config: Mapping[str, Any], choices: Mapping[str, str]) -> None:
-    """Refuse a model, loss and denoiser that cannot work together.
+    """Refuse a model, loss and denoiser that cannot work together by what they claim; see :mod:`recot.nn.contracts`.
 
     Raises:
         RequestError: with a sentence that names what would work.
@@ -240,7 +240,7 @@ def check_combination(config: Mapping[str, Any], choices: Mapping[str, str]) -> 
 
 def check_protocol(config: Mapping[str, Any], choices: Mapping[str, str]) -> None:
     """Refuse a model with a vector for each user where some users do not train, and one that reads histories in order
-    where pairs are joined for a second fit, which have no times.
+    where pairs are joined for a second fit, which have no times; see :mod:`recot.nn.contracts`.
 
     Raises:
         RequestError: with what would work instead.
