@@ -16,7 +16,8 @@ from torch import Tensor
 from recot.data.dataset import Dataset
 from recot.data.interactions import Interactions
 from recot.data.questions import Query, Split
-from recot.evaluation.evaluate import Recommender, recommended
+from recot.evaluation.contracts import Recommender
+from recot.evaluation.evaluate import recommended
 from recot.fit.gradient import Gradient
 from recot.fit.rounds import Relabelled
 from recot.record import build, store

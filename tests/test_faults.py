@@ -18,7 +18,7 @@ from commands import TINY, composed, environment, execute, python, typed
 
 from recot.data.split import ratio
 from recot.evaluation.evaluate import Diverged
-from recot.record import experiment, store, trackers
+from recot.record import experiment, outputs, store, trackers
 from recot.request.compose import CONF
 from recot.request.errors import RequestError
 from recot.system.files import read_sealed
@@ -96,7 +96,7 @@ def test_row_1_listing_does_not_pay_for_torch(words, shown, tmp_path):
 HARMFUL = [
     ["loss._target_=os.system", "+loss.command=touch harm"],
     ["loss._target_=recot.run.os.system", "+loss.command=touch harm"],
-    ["loss._target_=recot.record.experiment.subprocess.run", "+loss.args=[touch,harm]"],
+    ["loss._target_=recot.record.code.subprocess.run", "+loss.args=[touch,harm]"],
     ["loss._target_=builtins.eval", "+loss._args_=[\"open('harm','w')\"]"],
     ["+model.layers=[{_target_:os.system,command:touch harm}]"],
     ["+protocol.split.extra={_target_:os.system,command:touch harm}"],
@@ -312,7 +312,7 @@ def test_row_24_a_failing_tracker_costs_one_warning_and_the_record_is_complete(m
     monkeypatch.setattr(trackers, "PATIENCE", 0.2)
     name = plugin(f"""
         import time
-        from recot.track import Csv
+        from recot.record.trackers import Csv
 
         class Broken:
             start = log = finish = lambda self, *given: None
@@ -369,8 +369,8 @@ def test_a_forced_run_that_is_stopped_leaves_the_epochs_of_the_good_one(tmp_path
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        save = experiment.outputs.save_history
-        patch.setattr(experiment.outputs, "save_history", stop)
+        save = outputs.save_history
+        patch.setattr(outputs, "save_history", stop)
         with pytest.raises(KeyboardInterrupt):
             execute(tmp_path, *words, "force=true")
     assert epochs.read_text() == good and store.Runs(tmp_path).get(first["key"])["seconds"] == first["seconds"]

@@ -6,7 +6,7 @@ import shutil
 import pytest
 from commands import execute
 
-from recot.record import experiment
+from recot.record import experiment, outputs
 from recot.record.store import Runs
 from recot.system import files
 
@@ -88,14 +88,14 @@ class Stopped(BaseException):
 
 def fits(monkeypatch):
     """Counts the epochs that are trained from now on."""
-    seen, save = [], experiment.outputs.save_history
+    seen, save = [], outputs.save_history
 
     def noted(file, history):
         if ".new" not in file.parts:
             seen.append(len(history))
         save(file, history)
 
-    monkeypatch.setattr(experiment.outputs, "save_history", noted)
+    monkeypatch.setattr(outputs, "save_history", noted)
     return seen
 
 
@@ -132,7 +132,7 @@ def test_a_forced_run_never_goes_on_from_what_a_finished_one_left(before, tmp_pa
 def test_a_forced_run_that_was_stopped_goes_on(tmp_path, monkeypatch):
     words = (*SMALL, "model=bprmf", "trainer.max_epochs=4", "trainer.patience=4")
     execute(tmp_path, *words)
-    save = experiment.outputs.save_history
+    save = outputs.save_history
 
     def stop(file, history):
         save(file, history)
@@ -140,7 +140,7 @@ def test_a_forced_run_that_was_stopped_goes_on(tmp_path, monkeypatch):
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(experiment.outputs, "save_history", stop)
+        patch.setattr(outputs, "save_history", stop)
         with pytest.raises(KeyboardInterrupt):
             execute(tmp_path, *words, "force=true")
     trained = fits(monkeypatch)

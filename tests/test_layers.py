@@ -12,7 +12,7 @@ BELOW = {  # room -> rooms it may import besides itself; the order is that of th
     "data": {"system"},
     "request": {"system", "data"},
     "batches": {"data"},
-    "nn": {"batches"},
+    "nn": {"data", "batches"},
     "networks": {"nn", "data", "batches", "request"},
     "closed": {"data", "request"},
     "denoise": {"nn", "ot", "data", "batches", "request"},

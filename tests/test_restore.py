@@ -18,7 +18,7 @@ from hydra.errors import HydraException
 
 from recot import recommend
 from recot.data import fetch
-from recot.record import experiment, store
+from recot.record import build, experiment, store
 from recot.request.compose import composed, explain
 from recot.request.errors import RequestError
 from recot.restore import restore
@@ -156,7 +156,7 @@ def test_files_that_the_run_did_not_write_are_refused_before_data_are_read(runs,
         file.write_bytes(content)
     elif damage == "a link":
         file.symlink_to(runs / folder.name / name)
-    monkeypatch.setattr(experiment, "make", lambda *given: pytest.fail("something was built"))
+    monkeypatch.setattr(build, "make", lambda *given: pytest.fail("something was built"))
     said = "is not what this run wrote|is gone|is a link|is not a record .*; delete it|holds no record.json"
     with pytest.raises(RequestError, match=said):
         restore(folder)
@@ -440,7 +440,7 @@ def test_a_record_that_is_none_is_refused_in_one_sentence_before_anything_is_rea
     if path == "config/plugins":  # only words trust
         assert restore(folder).lists(1).size
         return
-    with pytest.raises((RequestError, experiment.InstantiationException)) as raised:
+    with pytest.raises((RequestError, build.InstantiationException)) as raised:
         restore(folder)
     assert re.search(said, explain(raised.value)) and "\n" not in explain(raised.value)
 

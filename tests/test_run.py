@@ -12,9 +12,10 @@ import pytest
 from commands import TINY, composed, edit, execute, typed
 
 from recot import run
-from recot.record import console, experiment, provenance
+from recot.record import attempt, build, code, console, experiment, outputs, provenance
 from recot.record.store import Runs
 from recot.request.keys import key
+from recot.system import memory
 
 FILES = {".lock", "epochs.csv", "record.json", "test.parquet", "valid.parquet", "weights.pt"}
 
@@ -44,18 +45,16 @@ def test_a_record_says_what_was_run_what_came_out_and_on_what(runs, record):
 
 
 def test_a_record_names_the_device_its_network_was_trained_on_and_not_the_one_at_hand(monkeypatch):
-    from recot.record import experiment
-
-    monkeypatch.setattr(experiment.torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(experiment.torch.cuda, "get_device_name", lambda: "a card")
-    monkeypatch.setattr(experiment.torch.cuda, "max_memory_allocated", lambda: 3 << 20)
+    monkeypatch.setattr(provenance.torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(provenance.torch.cuda, "get_device_name", lambda: "a card")
+    monkeypatch.setattr(provenance.torch.cuda, "max_memory_allocated", lambda: 3 << 20)
 
     def named(*words):
-        found = provenance.provenance(composed(*words)[0], experiment.allocator.Peak())
+        found = provenance.provenance(composed(*words)[0], memory.Peak())
         return found["device"], found["peak_cuda_memory_mb"]
 
     assert named("model=bprmf") == ("a card", 3)
-    assert named("model=bprmf", "trainer.device=cpu") == named("model=svd") == (experiment.platform.machine(), 0)
+    assert named("model=bprmf", "trainer.device=cpu") == named("model=svd") == (provenance.platform.machine(), 0)
 
 
 def test_the_folder_of_a_run_holds_these_files_and_no_rest(runs, record):
@@ -132,7 +131,7 @@ def test_a_run_that_goes_on_by_other_code_names_both(tmp_path, monkeypatch):
             raise Stopped
 
     with monkeypatch.context() as patch:
-        patch.setattr(experiment.outputs, "save_history", stop)
+        patch.setattr(outputs, "save_history", stop)
         patch.setattr(experiment, "source_digest", lambda config: "old")
         with pytest.raises(Stopped):
             execute(tmp_path, *words)
@@ -169,7 +168,7 @@ def test_a_command_with_a_folder_of_its_own_presets_can_be_typed_again(tmp_path)
 
 def test_the_commit_of_a_record_is_the_one_it_was_begun_with(tmp_path, monkeypatch):
     commits = iter(["begun", "later", "later still"])
-    monkeypatch.setattr(experiment.sources, "commit", lambda: next(commits))
+    monkeypatch.setattr(code, "commit", lambda: next(commits))
     assert execute(tmp_path, "model=popularity")["commit"] == "begun"
 
 
@@ -213,16 +212,15 @@ def test_a_closed_form_that_is_relabelled_says_what_the_rounds_did_and_is_refitt
 
 
 def test_a_network_is_refitted_for_as_many_epochs_as_were_best(runs, monkeypatch):
-    from recot.record import experiment
-
-    fits, build = [], experiment.build
+    fits, original = [], build.build
 
     def noted(config, folder=None, *rest):
         if folder:
             fits.append((config["trainer"]["max_epochs"], folder.name))
-        return build(config, folder, *rest)
+        return original(config, folder, *rest)
 
-    monkeypatch.setattr(experiment, "build", noted)
+    for module in (attempt, build):  # the first fit is asked for in one, the second in the other
+        monkeypatch.setattr(module, "build", noted)
     record = execute(runs, "model=bprmf", "trainer.max_epochs=4", "protocol=denoise")
     assert fits == [(4, record["key"]), (record["best_epoch"], "refit")]
     assert {path.name for path in (runs / record["key"]).iterdir()} == FILES  # and nothing of the refit is left

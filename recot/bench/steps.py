@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -42,10 +43,10 @@ from recot.networks.factorisation import Tables
 from recot.networks.lightgcn import LightGCN
 from recot.networks.sasrec import SASRec
 from recot.networks.stosa import Stosa
+from recot.nn.contracts import Objective
 from recot.nn.dropout import Dropout
 from recot.nn.graph import product
 from recot.nn.table import clear_gradients
-from recot.objectives.base import Objective
 from recot.objectives.pairs import BCE, BPR, Bootstrap, DirectAU, InfoNCE
 from recot.objectives.sequences import NextGaussian, NextItem
 from recot.objectives.views import Contrast
@@ -93,7 +94,7 @@ def interleaved(ours: Callable[[], object], other: Callable[[], object], rounds:
 class Trainer:
     """Our parts in a bare loop: sampler, denoiser, objective, table gradients, fused Adam."""
 
-    def __init__(self, train: Interactions, objective: Objective, denoiser: Denoiser,
+    def __init__(self, train: Interactions, objective: Objective[Any, Any], denoiser: Denoiser,
                  network: Callable[[int, int, int], TwoTower] = Tables):
         torch.manual_seed(0)
         self.train, self.objective, self.denoiser = train, objective, denoiser

@@ -28,7 +28,6 @@ class Factors:
     Attributes:
         fitted: (n_users,) bool, who has training pairs.
         user_vectors: (n_users, r) float32. item_vectors: (n_items, r) float32.
-        weighted: pairs count by their weight, so that a denoiser may give some less than one.
     """
 
     inductive = True
@@ -93,7 +92,7 @@ class SVD(Factors):
 
     def fold_in(self, rows: sparse.csr_array) -> np.ndarray:
         """(b, r)."""
-        return rows @ self.directions
+        return rows @ self.directions  # type: ignore[no-any-return]  # scipy is without types
 
 
 class NCE(Factors):
@@ -139,7 +138,7 @@ class NCE(Factors):
 
     def fold_in(self, rows: sparse.csr_array) -> np.ndarray:
         """(b, r)."""
-        return rows @ self.directions
+        return rows @ self.directions  # type: ignore[no-any-return]  # scipy is without types
 
 
 class WRMF(Factors):

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from recot.data.interactions import Interactions
+from recot.nn.contracts import Network, Scorer
 
 
 class Denoiser(nn.Module):
@@ -15,17 +16,16 @@ class Denoiser(nn.Module):
     Subclasses override the moments they need. State that has to survive an interruption lives in buffers or
     parameters, so that checkpoints hold it.
 
-    Attributes:
-        objectives: names of the objectives it works with; empty for any. A config that pairs it with another one is
-            refused before data are read.
+    It keeps the contract :class:`recot.nn.contracts.Supervision` for any kind of batch; a subclass that names its
+    ``objectives`` asks for theirs.
     """
 
     objectives: tuple[str, ...] = ()
 
-    def bind(self, network: nn.Module, train: Interactions) -> None:
+    def bind(self, network: Network, train: Interactions) -> None:
         """Meet the network and the training set, once, before the first step."""
 
-    def before(self, batch: Any, network: nn.Module) -> Any:
+    def before(self, batch: Any, network: Network) -> Any:
         """The batch to compute the loss of: other targets, for example."""
         return batch
 
@@ -33,7 +33,7 @@ class Denoiser(nn.Module):
         """The unreduced loss with other weights, same shape."""
         return loss
 
-    def after_step(self, network: nn.Module) -> None:
+    def after_step(self, network: Network) -> None:
         """Called when the optimiser has moved the network."""
 
     def after_epoch(self) -> None:
@@ -47,8 +47,10 @@ class Denoiser(nn.Module):
 class Relabelling(Denoiser):
     """A denoiser that decides, between two fits, what to train on next; subclasses define :meth:`relabel`.
 
+    It keeps the contract :class:`recot.nn.contracts.Relabeller`.
+
     Args:
-        rounds: how often to relabel; ``staged.Relabelled`` fits a fresh model after each.
+        rounds: how often to relabel; ``fit.rounds.Relabelled`` fits a fresh model after each.
 
     Raises:
         ValueError: ``rounds`` is below 1.
@@ -61,7 +63,7 @@ class Relabelling(Denoiser):
         self.rounds = rounds
         self.told: dict[str, float] = {}
 
-    def relabel(self, original: Interactions, current: Interactions, network: Any) -> Interactions:
+    def relabel(self, original: Interactions, current: Interactions, network: Scorer) -> Interactions:
         """The training set of the next fit.
 
         Args:

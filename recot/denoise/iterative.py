@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from recot.data.interactions import Interactions, Ragged
 from recot.data.questions import Query
 from recot.denoise.base import Relabelling
+from recot.nn.contracts import Network
 from recot.request.limits import check
 
 BLOCK = 256  # users scored at a time; more cost memory and, out of the cache, time
@@ -48,7 +49,9 @@ class IterativeRelabelling(Relabelling):
               ("lam", lam, lam > 0, "is the factor of a distance; give more than 0, for example 1"))
         self.a, self.b, self.plus, self.lam = a, b, plus, lam
 
-    def relabel(self, original: Interactions, current: Interactions, network: nn.Module) -> Interactions:
+    # A closed form, the other thing that scores, is refused with this denoiser: it does not weigh.
+    def relabel(self, original: Interactions, current: Interactions,  # type: ignore[override]
+                network: Network) -> Interactions:
         """The training set of the next round; memory grows with the pairs and a block of users, not users x items.
 
         Args:
@@ -88,7 +91,8 @@ class IterativeRelabelling(Relabelling):
         near, far = ((vectors[items] - mean[rows]).norm(dim=-1) for mean in means)  # (nnz,) each
         n_items = scores.shape[1]
         present = torch.isin(rows * n_items + items, current.rows * n_items + current.values)
-        return top | (~bottom & present & (self.lam * near < far))
+        # torch gives no type to a norm.
+        return top | (~bottom & present & (self.lam * near < far))  # type: ignore[no-any-return]
 
     def best_unobserved(self, users: Tensor, history: Ragged, scores: Tensor) -> Tensor:
         """(2, m): users, and the best items outside their ``history``, at most ``plus`` each; overwrites ``scores``."""

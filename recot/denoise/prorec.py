@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -14,8 +14,9 @@ from torch import Tensor
 from recot.data.interactions import Interactions
 from recot.data.questions import Query
 from recot.denoise.base import Relabelling
+from recot.nn.contracts import Scorer
 from recot.ot.exact import exact_plan
-from recot.ot.relaxed import column_potential, column_sums, relaxed_rows
+from recot.ot.relaxed import Blocks, column_potential, column_sums, relaxed_rows
 from recot.request.limits import check
 
 CELLS = 2**20  # of the plan that are computed at a time; a block of float64 then stays in the cache of a CPU
@@ -118,7 +119,7 @@ class ProRec(Relabelling):
         self.n_iters, self.tolerance, self.exact_users = n_iters, tolerance, exact_users
 
     @torch.no_grad()
-    def relabel(self, original: Interactions, current: Interactions, network: Any) -> Interactions:
+    def relabel(self, original: Interactions, current: Interactions, network: Scorer) -> Interactions:
         """The training pairs with the weights of the next fit.
 
         Args:
@@ -138,7 +139,7 @@ class ProRec(Relabelling):
         self.told = summary(original, current, matching, weights)
         return original.reweighted(weights)
 
-    def matching(self, original: Interactions, network: Any) -> dict[str, Tensor]:
+    def matching(self, original: Interactions, network: Scorer) -> dict[str, Tensor]:
         """How the plan sees each observed pair.
 
         Returns:
@@ -166,19 +167,21 @@ class ProRec(Relabelling):
             gap = own - threshold[history.rows]
             scale = {"none": 1.0, "n": float(rho.shape[1]), "row_max": 1 / ordered[history.rows, 0]}[self.gap_scale]
             pairs = slice(done, done + len(own))
-            found["rho"][pairs], found["gap"][pairs], found["noise"][pairs] = own, gap * scale, gap < 0
+            # A mapping of numbers and tensors holds mere objects to a type checker.
+            found["rho"][pairs], found["gap"][pairs], found["noise"][pairs] = (
+                own, gap * scale, gap < 0)  # type: ignore[operator]
             found["rank"][place] = rank
             done += len(own)
         return found
 
-    def kernels(self, original: Interactions, users: Tensor, network: Any) -> Iterator[tuple[Tensor, Tensor]]:
+    def kernels(self, original: Interactions, users: Tensor, network: Scorer) -> Iterator[tuple[Tensor, Tensor]]:
         """One pass over the ``users`` (m,): places (b,) of some, and their log kernel ``s / gamma``, (b, n) float64."""
         cells = CELLS if users.device.type == "cpu" else CELLS_DEVICE
         size = self.exact_users if self.plan == "exact" else max(1, cells // original.n_items)
         for place in torch.arange(len(users), device=users.device).split(size):
             who = users[place]
             scores = network.score(Query(who, original.by_user.take(who)))  # (b, n)
-            kernel = self.map(scores.double()) / self.gamma
+            kernel = self.map(scores.double()) / self.gamma  # type: ignore[no-untyped-call]  # of three, two are lambdas
             if not bool(kernel.sum().isfinite()) and not bool(kernel.isfinite().all()):
                 cause = f"denoiser.gamma = {self.gamma} is too small to divide by" if bool(
                     scores.isfinite().all()) else f"{type(network).__name__} gave scores that are not finite"
@@ -186,7 +189,7 @@ class ProRec(Relabelling):
                                  "raise gamma, or fit the model with more regularisation")
             yield place, kernel
 
-    def columns(self, kernels: Any, log_q: Tensor, log_p: Tensor) -> Tensor:
+    def columns(self, kernels: Blocks, log_q: Tensor, log_p: Tensor) -> Tensor:
         """What the passes before the last one find out about the columns, (n,)."""
         if self.plan == "relaxed":
             return column_sums(kernels, log_p)

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from recot.denoise.base import Denoiser
+from recot.nn.contracts import Network
 from recot.request.limits import check
+
+
+class Labelled(Protocol):
+    """A batch that says which entries of its loss are of observed pairs, as the objectives below leave it."""
+
+    @property
+    def labels(self) -> Tensor | None:
+        """Of the shape of the loss, one where an entry is of an observed pair, and zero elsewhere."""
 
 
 class TCE(Denoiser):
@@ -48,23 +57,26 @@ class TCE(Denoiser):
         """The share left out of the next step."""
         if self.step >= self.eps_steps:
             return self.eps_max
-        return self.eps_max**self.exponent * self.step / self.eps_steps
+        # A negative number to a fraction would be complex, so that a power has no type.
+        return self.eps_max**self.exponent * self.step / self.eps_steps  # type: ignore[no-any-return]
 
-    def after(self, loss: Tensor, batch: Any) -> Tensor:
+    def after(self, loss: Tensor, batch: Labelled) -> Tensor:
         """``loss`` (n, 1 + k) with zeros where it is left out, scaled so that its mean is that of what is kept."""
-        total, positives = loss.numel(), batch.labels.double().sum()  # counts stay on the device: no step waits for it
+        # Counts stay on the device, so that no step waits for them. The objectives named above give labels.
+        total, positives = loss.numel(), batch.labels.double().sum()  # type: ignore[union-attr]
         if self.rate_of == "batch":
             gone = positives.clamp(max=total - max(int((1 - self.rate()) * total), 1))
         else:
             gone = (self.rate() * positives).floor()
-        key = (loss.detach() * batch.labels).flatten()  # negatives have key 0 and are kept first
+        # Negatives have key 0 and are kept first.
+        key = (loss.detach() * batch.labels).flatten()  # type: ignore[operator]
         place = torch.arange(total, device=loss.device)
         keep = torch.empty_like(key).index_copy_(0, key.argsort(descending=True), (place >= gone).to(key.dtype))
         if self.dropped is None:
             self.dropped = gone / positives
         return loss * keep.view_as(loss) * (total / (total - gone)).to(loss.dtype)
 
-    def after_step(self, network: nn.Module) -> None:
+    def after_step(self, network: Network) -> None:
         """Count the step."""
         self.step += 1
 
@@ -107,11 +119,12 @@ class RCE(Denoiser):
         self.beta = beta
         self.weight: Tensor | None = None
 
-    def after(self, loss: Tensor, batch: Any) -> Tensor:
+    def after(self, loss: Tensor, batch: Labelled) -> Tensor:
         """``loss`` (n, 1 + k), weighted."""
         weights = (-self.beta * loss.detach()).exp()
         if self.weight is None:
-            self.weight = (weights * batch.labels).sum() / batch.labels.sum()
+            # The objectives named above give labels.
+            self.weight = (weights * batch.labels).sum() / batch.labels.sum()  # type: ignore[operator, union-attr]
         return loss * weights
 
     def report(self) -> dict[str, float]:

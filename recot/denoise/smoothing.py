@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from recot.batches.pairs import Pairs
 from recot.data.interactions import Interactions
 from recot.denoise.base import Denoiser
+from recot.nn.contracts import Network
 from recot.request.limits import check
 
 
@@ -35,14 +36,14 @@ class PopularitySmoothing(Denoiser):
         check("denoiser", ("alpha", alpha, 0 <= alpha <= 1, "is a share of the target; give 0 to 1"))
         self.alpha, self.kappa = alpha, kappa
 
-    def bind(self, network: nn.Module, train: Interactions) -> None:
+    def bind(self, network: Network, train: Interactions) -> None:
         """Note the popularity of the items."""
         self.register_buffer("mass", powers(train.popularity.float(), self.kappa), persistent=False)
 
     @torch.no_grad()
-    def before(self, batch: Pairs, network: nn.Module) -> Pairs:
+    def before(self, batch: Pairs, network: Network) -> Pairs:
         """The batch with soft targets, (n, n) float32; a row whose other columns are all taken keeps its own."""
-        mass = self.mass[batch.items]  # (n,)
+        mass = self.mass[batch.items]  # type: ignore[index]  # a buffer; (n,)
         own = torch.eye(len(mass), dtype=torch.bool, device=mass.device)
         taken = own if batch.observed is None else own | batch.observed
         soft = mass.repeat(len(mass), 1).masked_fill_(taken, 0.0)  # (n, n)

@@ -7,12 +7,13 @@ from dataclasses import replace
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from recot.batches.pairs import Pairs
 from recot.data.interactions import Interactions
 from recot.denoise.base import Denoiser
 from recot.denoise.smoothing import powers
+from recot.nn.contracts import Network
 from recot.nn.similarity import unit
 from recot.ot.sinkhorn import SAFE_EXPONENT, scale_kernel, sinkhorn
 from recot.request.limits import check
@@ -111,15 +112,15 @@ class SoftMatching(Denoiser):
         self.step, self.epoch = 0, 0
         self.effect: Tensor | None = None
 
-    def bind(self, network: nn.Module, train: Interactions) -> None:
+    def bind(self, network: Network, train: Interactions) -> None:
         """Copy the network as teacher and note the popularity of the items."""
         self.teacher = copy.deepcopy(network).requires_grad_(False)
         self.register_buffer("counts", train.popularity.float(), persistent=False)
         if self.popularity == "marginal":
-            powers(self.counts, self.kappa)
+            powers(self.counts, self.kappa)  # type: ignore[arg-type]  # a buffer is a tensor
 
     @torch.no_grad()
-    def before(self, batch: Pairs, network: nn.Module) -> Pairs:
+    def before(self, batch: Pairs, network: Network) -> Pairs:
         """The batch with soft targets, (n, n) float32."""
         if self.epoch < self.warmup_epochs:
             return batch
@@ -140,14 +141,15 @@ class SoftMatching(Denoiser):
 
     def item_popularity(self, items: Tensor) -> tuple[Tensor, Tensor]:
         """pi of Eq. 2 and the column masses of a batch; (n,) each, for ``items`` (n,)."""
-        counts = self.counts[items]  # (n,)
+        counts = self.counts[items]  # type: ignore[index]  # a buffer is a tensor; (n,)
         nothing, ones = torch.zeros_like(counts), torch.ones_like(counts)
         if self.popularity == "marginal":
             mass = counts**self.kappa  # (n,)
             return nothing, mass / mass.mean()
         if self.popularity == "log":
-            return counts.log() / self.counts.max().clamp(min=2).log(), ones  # all counts may be one, whose log is 0
-        scale = 1.0 if self.popularity == "softmax_count" else 1 / self.counts.sum()
+            # All counts may be one, whose log is 0.
+            return counts.log() / self.counts.max().clamp(min=2).log(), ones  # type: ignore[operator]
+        scale = 1.0 if self.popularity == "softmax_count" else 1 / self.counts.sum()  # type: ignore[operator]
         return (counts * scale).softmax(0), ones
 
     def popularity_effect(self, plan: Tensor, a: Tensor, c: Tensor, forbidden: Tensor, masses: Tensor) -> Tensor:
@@ -166,7 +168,7 @@ class SoftMatching(Denoiser):
         return plan.add_(hard, alpha=self.alpha)
 
     @torch.no_grad()
-    def after_step(self, network: nn.Module) -> None:
+    def after_step(self, network: Network) -> None:
         """Move the teacher towards the network."""
         momentum = min(self.momentum, (1 + self.step) / (10 + self.step)) if self.ramp else self.momentum
         for slow, fast in zip(self.teacher.parameters(), network.parameters(), strict=True):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Protocol, Self
 
 import torch
 from torch import Tensor
 
 from recot.data.interactions import Ragged
-from recot.data.questions import EvalSet, Query, Split
+from recot.data.questions import EvalSet, Query
+from recot.evaluation.contracts import Recommender, name_of
 from recot.evaluation.metrics import BEYOND, METRICS, Ranks, check_metrics, parse_metric
 
 log = logging.getLogger(__name__)
@@ -23,23 +23,6 @@ ROOM = 8  # times the size of their scores is what scoring and ranking users may
 
 class Diverged(ValueError):
     """A loss, a weight or a score of a model is NaN or infinite; the same request ends so again."""
-
-
-class Recommender(Protocol):
-    """What can be trained and asked; classes fit this protocol by shape alone and do not inherit from it."""
-
-    def fit(self, split: Split) -> Self:
-        """Learns from ``split.train``, may select by ``split.valid``, and forgets any earlier fit."""
-        ...
-
-    def score(self, query: Query) -> Tensor:
-        """(b, n_items) float32, higher first, finite; a fresh tensor that the caller may overwrite."""
-        ...
-
-
-def name_of(recommender: Recommender) -> str:
-    """What messages call a recommender: the network where it has one, else its class."""
-    return getattr(recommender, "name", type(recommender).__name__)
 
 
 def users_at_once(device: torch.device, n_items: int) -> int:

@@ -52,4 +52,4 @@ def holm(p_values: Sequence[float]) -> list[float]:
     order = np.argsort(p, kind="stable")
     corrected = np.empty_like(p)
     corrected[order] = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)).clip(max=1.0)
-    return corrected.tolist()
+    return corrected.tolist()  # type: ignore[no-any-return]  # numpy says so of any list

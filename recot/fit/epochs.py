@@ -15,6 +15,7 @@ import torch
 from lightning.fabric.plugins import CheckpointIO
 from torch import Tensor
 
+from recot.evaluation.contracts import History
 from recot.evaluation.evaluate import Diverged
 from recot.fit import stored
 from recot.fit.settings import Training
@@ -22,8 +23,6 @@ from recot.fit.step import Step
 from recot.system.files import write_sealed
 
 log = logging.getLogger(__name__)
-
-History = list[dict[str, float]]
 
 
 class EpochEnd(lightning.Callback):

@@ -13,15 +13,17 @@ from typing import Any, Self
 
 import lightning.pytorch as lightning
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from recot.data.interactions import Interactions
 from recot.data.questions import Query, Split
+from recot.evaluation.contracts import History
 from recot.evaluation.evaluate import evaluate
 from recot.fit import stored
-from recot.fit.epochs import EpochEnd, History, Sealed
+from recot.fit.epochs import EpochEnd, Sealed
 from recot.fit.settings import Training
 from recot.fit.step import Blocks, Step
+from recot.nn.contracts import Network, Objective, Supervision
 from recot.request.errors import RequestError
 from recot.system.files import write_sealed, write_whole
 
@@ -45,14 +47,14 @@ class Gradient:
         device: where the network is. name: what messages call it: its class, and its epoch once it is fitted.
     """
 
-    def __init__(self, network: Callable[..., nn.Module], objective: Any, denoiser: Any, training: Training,
-                 monitor: str = "ndcg@20", seed: int = 0, folder: Path | None = None,
-                 observe: Callable[[History], None] = lambda history: None):
+    def __init__(self, network: Callable[..., Network], objective: Objective[Any, Any],
+                 denoiser: Supervision[Any], training: Training, monitor: str = "ndcg@20", seed: int = 0,
+                 folder: Path | None = None, observe: Callable[[History], None] = lambda history: None):
         self.make_network, self.objective, self.denoiser = network, objective, denoiser
         self.training, self.monitor, self.seed, self.folder, self.observe = training, monitor, seed, folder, observe
         self.history: History = []
 
-    def build(self, n_users: int, n_items: int) -> nn.Module:
+    def build(self, n_users: int, n_items: int) -> Network:
         """The untrained network, on its device; seeds torch's global generator, which initialisation draws from.
 
         Raises:
@@ -62,7 +64,8 @@ class Gradient:
         if self.device.type == "cuda":  # here and not before training, since weights that were read are only asked
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
             torch.use_deterministic_algorithms(self.training.deterministic)
-            torch.utils.deterministic.fill_uninitialized_memory = False  # a safeguard that costs a pass per tensor
+            # A safeguard that costs a pass per tensor. torch makes this module by hand, so that it has no types.
+            torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         torch.manual_seed(self.seed)
         self.network = self.make_network(n_users=n_users, n_items=n_items).to(self.device)
         self.name = type(self.network).__name__

@@ -8,30 +8,18 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Self
 
 import torch
 from torch import Tensor
 
 from recot.data.interactions import Interactions
 from recot.data.questions import Query, Split
-from recot.evaluation.evaluate import Recommender, evaluate, name_of
+from recot.evaluation.contracts import History, Recommender, device_of, name_of
+from recot.evaluation.evaluate import evaluate
+from recot.nn.contracts import Relabeller
 
 log = logging.getLogger(__name__)
-
-History = list[dict[str, float]]
-
-
-class Relabeller(Protocol):
-    """A denoiser that can say, between two fits, what to train on next."""
-
-    rounds: int
-
-    def relabel(self, original: Interactions, current: Interactions, network: Any) -> Interactions:
-        """The training set of the next round, made from what was observed and what was trained on last."""
-
-    def report(self) -> dict[str, float]:
-        """Scalars about the last relabelling."""
 
 
 class Relabelled:
@@ -69,7 +57,7 @@ class Relabelled:
         Raises:
             Exception: what a round raises.
         """
-        fitted: Any = None
+        fitted: Recommender = None  # type: ignore[assignment]  # round 0 makes it before anything asks for it
         current, best = split.train, -math.inf
         self.history, self.rounds = [], []
         for number in range(self.denoiser.rounds + 1):
@@ -105,7 +93,7 @@ class Relabelled:
         place = device_of(model)
         network = getattr(model, "network", model)
         if network is not model:
-            network.eval()
+            network.eval()  # type: ignore[union-attr]  # a network: what has none is the recommender itself
         return self.denoiser.relabel(original.to(place), current.to(place), network).to(original.users.device)
 
     @property
@@ -131,11 +119,6 @@ class Relabelled:
         """Write the weights of the chosen round, where it has some."""
         if hasattr(self.model, "save"):
             self.model.save(file)
-
-
-def device_of(model: Recommender) -> torch.device | str:
-    """Where a recommender wants its questions."""
-    return getattr(model, "device", "cpu")
 
 
 def numbered(history: History, number: int, told: dict[str, float]) -> History:

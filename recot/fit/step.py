@@ -8,11 +8,12 @@ from typing import Any
 
 import lightning.pytorch as lightning
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from recot.data.interactions import Interactions
 from recot.fit.rmsprop import RMSProp
 from recot.fit.settings import Training
+from recot.nn.contracts import Network, Objective, Supervision
 from recot.nn.table import clear_gradients
 
 
@@ -24,8 +25,8 @@ def in_float32(number: float) -> float:
 class Step(lightning.LightningModule):
     """The order of calls in a step. It sees blocks of mini-batches, since Lightning's own cost is per call."""
 
-    def __init__(self, network: nn.Module, objective: Any, denoiser: Any, training: Training, train: Interactions,
-                 rng: torch.Generator):
+    def __init__(self, network: Network, objective: Objective[Any, Any], denoiser: Supervision[Any],
+                 training: Training, train: Interactions, rng: torch.Generator):
         super().__init__()
         self.automatic_optimization = False
         self.network, self.objective, self.denoiser = network, objective, denoiser
@@ -33,7 +34,7 @@ class Step(lightning.LightningModule):
         self.loss_sum: Tensor | float = 0.0
         self.steps = 0
 
-    def training_step(self, block: Iterator[Any], block_index: int) -> None:
+    def training_step(self, block: Iterator[object], block_index: int) -> None:
         """A block of optimiser steps, with no wait for the device."""
         optimizer = self.optimizers()
         for batch in block:
@@ -42,7 +43,7 @@ class Step(lightning.LightningModule):
             loss = self.denoiser.after(loss, batch).float().mean()  # and the sum below: long ones, also under autocast
             with torch.autocast(self.device.type, enabled=False):  # Lightning's would cast matrix products of gradients
                 self.manual_backward(loss)
-            optimizer.step()
+            optimizer.step()  # type: ignore[union-attr]  # configure_optimizers gives one
             clear_gradients(self.network)
             self.network.after_step()
             self.denoiser.after_step(self.network)
@@ -65,7 +66,7 @@ class Step(lightning.LightningModule):
         mean, self.loss_sum, self.steps = float(self.loss_sum) / max(self.steps, 1), 0.0, 0
         return mean
 
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+    def transfer_batch_to_device(self, batch: object, device: torch.device, dataloader_idx: int) -> object:
         """As it is: batches are drawn where they are used."""
         return batch
 
@@ -103,14 +104,14 @@ class Blocks:
     def __init__(self, step: Step, size: int):
         self.step, self.size = step, size
 
-    def __iter__(self) -> Iterator[Iterator[Any]]:
+    def __iter__(self) -> Iterator[Iterator[object]]:
         step = self.step
         batches = iter(step.objective.batches(step.train_set, step.rng, step.network, step.current_epoch))
         self.ended = False
         while not self.ended:
             yield self.block(batches)
 
-    def block(self, batches: Iterator[Any]) -> Iterator[Any]:
+    def block(self, batches: Iterator[object]) -> Iterator[object]:
         """The next ``size`` of ``batches``, or as many as there are."""
         for _ in range(self.size):
             try:

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from recot.data.interactions import Interactions, sorted_order
 from recot.data.questions import Query
-from recot.networks.base import Code, TwoTower
+from recot.networks.base import TwoTower
 from recot.nn import similarity
+from recot.nn.contracts import Code
 from recot.nn.table import Table
 from recot.request.limits import check
 

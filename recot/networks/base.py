@@ -2,44 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 
 from recot.data.interactions import Interactions
 from recot.data.questions import Query
+from recot.nn.contracts import Code
 from recot.nn.similarity import Similarity
-
-
-@dataclass(frozen=True)
-class Code:
-    """Vectors of b users, and what a loss may have to know about how they came about.
-
-    Attributes:
-        vectors: (b, d).
-        corruption: probability that an item of a history was hidden from the network.
-        kept: (nnz,) what each item of the histories was multiplied by, 0 or ``1 / (1 - corruption)``; None for ones.
-        mean, log_std: (b, r) of the Gaussians that the vectors are drawn from; None where nothing is drawn.
-    """
-
-    vectors: Tensor
-    corruption: float = 0.0
-    kept: Tensor | None = None
-    mean: Tensor | None = None
-    log_std: Tensor | None = None
 
 
 class TwoTower(nn.Module):
     """A network that turns questions and items into vectors and compares them.
 
+    It keeps the contract :class:`recot.nn.contracts.Network`. The class constants are claims, see that module.
+
     Attributes:
-        inductive: a claim, tested for all: the score depends on the history and not on the user id, so that unseen
-            users can be served.
         similarity: (..., m, d), (..., n, d) -> (..., m, n); ranks the items.
-        objectives: names of the objectives it can be trained on; empty for any. A config that pairs it with another one
-            is refused before data are read.
-        undecayed: names of the parameters that ``trainer.weight_decay`` leaves alone.
     """
 
     inductive: bool = False

@@ -41,7 +41,7 @@ class BERT4Rec(SASRec):
     with Adam until validation stops improving. A user without items is asked about with the mask alone.
     """
 
-    objectives = ("Cloze",)
+    objectives = ("Cloze",)  # type: ignore[assignment]  # the base has two, and TwoTower any number
     causal = False
 
     def __init__(self, n_users: int, n_items: int, dim: int = 64, n_layers: int = 2, n_heads: int = 2,

@@ -15,8 +15,9 @@ from recot.request.limits import check
 class Sequential(TwoTower):
     """What is common to networks that read a history in order.
 
+    It keeps the contract :class:`recot.nn.contracts.SequenceEncoder`.
+
     Attributes:
-        ordered: data without times are refused.
         max_length: items of a history that are read, its latest.
     """
 

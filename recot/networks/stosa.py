@@ -130,7 +130,7 @@ class Stosa(Sequential):
     ``embedding`` the mean does not use it, so that the released program never saw this.
     """
 
-    objectives = ("NextGaussian",)
+    objectives = ("NextGaussian",)  # type: ignore[assignment]  # the base has two, and TwoTower any number
 
     def __init__(self, n_users: int, n_items: int, dim: int = 64, n_layers: int = 1, n_heads: int = 4,
                  max_length: int = 50, dropout: float = 0.3, attention_dropout: float = 0.0,

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from recot.nn.contracts import Network
+
 
 class Lookup(torch.autograd.Function):
     """Rows of a table; the backward pass adds to ``weight.grad`` itself, at the rows of the batch only.
@@ -73,7 +75,7 @@ class Table(nn.Module):
         self.touched, self.whole = [], False
 
 
-def clear_gradients(network: nn.Module) -> None:
+def clear_gradients(network: Network) -> None:
     """Make every gradient of ``network`` zero: tables in place, other parameters by dropping the tensor.
 
     To be called between a step and the next look-up, since a table clears the rows looked up so far.

@@ -14,6 +14,11 @@ from torch import Tensor
 from recot.nn.precision import in_float32
 
 
+def weighted(loss: Tensor, weights: Tensor | None) -> Tensor:
+    """``loss`` (n,) times the weights of its pairs, (n,) or None for ones."""
+    return loss if weights is None else loss * weights
+
+
 @in_float32
 def bpr(positive: Tensor, negative: Tensor) -> Tensor:
     """Pairwise ranking loss ``softplus(negative - positive)``, averaged over the negatives of a row.
@@ -189,7 +194,7 @@ def uniformity(z: Tensor) -> Tensor:
     """
     if len(z) < 2:
         return z.sum() * 0.0
-    return Uniformity.apply(z)  # type: ignore[no-untyped-call]  # torch leaves it so
+    return Uniformity.apply(z)  # type: ignore[no-untyped-call, no-any-return]  # torch leaves it so
 
 
 @in_float32

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from recot.batches.pairs import Pairs, pairs
 from recot.data.interactions import Interactions
+from recot.nn.contracts import BootstrapEncoder, Encoder
 from recot.nn.precision import in_float32, single
 from recot.nn.similarity import unit
 from recot.objectives import losses
-from recot.objectives.base import weighted
+from recot.objectives.losses import weighted
 from recot.request.limits import check
 
 LEFT_OUT = -1e30
@@ -46,11 +47,11 @@ class BPR:
         self.batch_size, self.negatives = batch_size, negatives
         self.penalty, self.penalty_form = penalty, penalty_form
 
-    def batches(self, train: Interactions, rng: torch.Generator, network: Any, epoch: int) -> Iterator[Pairs]:
+    def batches(self, train: Interactions, rng: torch.Generator, network: Encoder, epoch: int) -> Iterator[Pairs]:
         """Pairs with sampled negatives."""
         return pairs(train, self.batch_size, rng, negatives=self.negatives, history=network.inductive)
 
-    def __call__(self, network: Any, batch: Pairs) -> tuple[Tensor, Pairs]:
+    def __call__(self, network: Encoder, batch: Pairs) -> tuple[Tensor, Pairs]:
         """(n,) loss."""
         items = torch.cat([batch.items[:, None], batch.negatives], 1)  # (n, 1 + k)
         scores = network.similarity(network.users(batch.query)[:, None], network.items(items)).squeeze(1)  # (n, 1 + k)
@@ -62,7 +63,9 @@ class BPR:
         """The penalty of ``users`` (n, d) and ``items`` (n, 1 + k, d): (n,), or the same for all rows."""
         if self.penalty_form == "squared":
             return self.penalty / 2 * (users.square().sum(-1) + items.square().sum((-1, -2)))
-        return self.penalty / len(users) * (users.norm() + items[:, 0].norm() + items[:, 1:].norm())
+        # torch gives no type to a norm.
+        return self.penalty / len(users) * (  # type: ignore[no-any-return]
+            users.norm() + items[:, 0].norm() + items[:, 1:].norm())
 
 
 class InfoNCE:
@@ -91,14 +94,14 @@ class InfoNCE:
         check("loss", ("tau", tau, tau > 0, "is a temperature, which divides; give more than 0, as 0.05 to 1"))
         self.batch_size, self.tau, self.symmetric, self.duplicates = batch_size, tau, symmetric, duplicates
 
-    def batches(self, train: Interactions, rng: torch.Generator, network: Any, epoch: int) -> Iterator[Pairs]:
+    def batches(self, train: Interactions, rng: torch.Generator, network: Encoder, epoch: int) -> Iterator[Pairs]:
         """Pairs; ``observed`` and ``targets`` filled where ``duplicates`` needs them."""
         drawn = pairs(train, self.batch_size, rng, observed=self.duplicates != "none", history=network.inductive)
         if self.duplicates != "multi_positive":
             return drawn
         return (share_targets(batch) for batch in drawn)
 
-    def __call__(self, network: Any, batch: Pairs) -> tuple[Tensor, Pairs]:
+    def __call__(self, network: Encoder, batch: Pairs) -> tuple[Tensor, Pairs]:
         """(n,) loss."""
         logits = cosines(network.users(batch.query), network.items(batch.items), self.tau)  # (n, n)
         if self.duplicates == "mask" and batch.observed is not None:
@@ -129,11 +132,11 @@ class DirectAU:
         check("loss", ("gamma", gamma, gamma >= 0, "would reward a collapse; give 0 or more, the authors 0.01 to 10"))
         self.batch_size, self.gamma = batch_size, gamma
 
-    def batches(self, train: Interactions, rng: torch.Generator, network: Any, epoch: int) -> Iterator[Pairs]:
+    def batches(self, train: Interactions, rng: torch.Generator, network: Encoder, epoch: int) -> Iterator[Pairs]:
         """Pairs without negatives."""
         return pairs(train, self.batch_size, rng, history=network.inductive)
 
-    def __call__(self, network: Any, batch: Pairs) -> tuple[Tensor, Pairs]:
+    def __call__(self, network: Encoder, batch: Pairs) -> tuple[Tensor, Pairs]:
         """(n,) loss."""
         z, v = unit(single(network.users(batch.query))), unit(single(network.items(batch.items)))  # (n, d) each
         spread = (losses.uniformity(z) + losses.uniformity(v)) / 2
@@ -158,11 +161,11 @@ class BCE:
         check("loss", ("negatives", negatives, negatives >= 0, "is a number of items; give 0 or more"))
         self.batch_size, self.negatives = batch_size, negatives
 
-    def batches(self, train: Interactions, rng: torch.Generator, network: Any, epoch: int) -> Iterator[Pairs]:
+    def batches(self, train: Interactions, rng: torch.Generator, network: Encoder, epoch: int) -> Iterator[Pairs]:
         """Pairs with sampled negatives."""
         return pairs(train, self.batch_size, rng, negatives=self.negatives, history=network.inductive)
 
-    def __call__(self, network: Any, batch: Pairs) -> tuple[Tensor, Pairs]:
+    def __call__(self, network: Encoder, batch: Pairs) -> tuple[Tensor, Pairs]:
         """(n, 1 + k) loss, the observed item first, and the batch with its labels. Weights scale the observed ones."""
         items = torch.cat([batch.items[:, None], batch.negatives], 1)  # (n, 1 + k)
         logits = single(network.similarity(network.users(batch.query)[:, None], network.items(items)).squeeze(1))
@@ -188,11 +191,12 @@ class Bootstrap:
     def __init__(self, batch_size: int = 1024):
         self.batch_size = batch_size
 
-    def batches(self, train: Interactions, rng: torch.Generator, network: Any, epoch: int) -> Iterator[Pairs]:
+    def batches(self, train: Interactions, rng: torch.Generator, network: BootstrapEncoder,
+                epoch: int) -> Iterator[Pairs]:
         """Pairs without negatives."""
         return pairs(train, self.batch_size, rng, history=network.inductive)
 
-    def __call__(self, network: Any, batch: Pairs) -> tuple[Tensor, Pairs]:
+    def __call__(self, network: BootstrapEncoder, batch: Pairs) -> tuple[Tensor, Pairs]:
         """(n,) loss in 0..8."""
         user, item = network.predictions(batch.query, batch.items)
         slow_user, slow_item = network.targets(batch.query, batch.items)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from recot.batches.rows import Rows, rows
 from recot.data.interactions import Interactions
+from recot.nn.contracts import Code, Encoder
 from recot.nn.precision import single
 from recot.objectives import losses
 from recot.request.limits import check
@@ -35,11 +36,11 @@ class RowBCE:
                  shuffle: bool = True):
         self.batch_size, self.weighting, self.shuffle = batch_size, weighting, shuffle
 
-    def batches(self, train: Interactions, rng: torch.Generator, network: Any, epoch: int) -> Iterator[Rows]:
+    def batches(self, train: Interactions, rng: torch.Generator, network: Encoder, epoch: int) -> Iterator[Rows]:
         """Users with their rows; they have them in any case."""
         return rows(train, self.batch_size, rng, shuffle=self.shuffle)
 
-    def __call__(self, network: Any, batch: Rows) -> tuple[Tensor, Rows]:
+    def __call__(self, network: Encoder, batch: Rows) -> tuple[Tensor, Rows]:
         """(b, n_items) loss.
 
         Raises:
@@ -52,7 +53,7 @@ class RowBCE:
             loss = loss * self.entry_weights(code, batch, loss)
         return loss, batch
 
-    def entry_weights(self, code: Any, batch: Rows, like: Tensor) -> Tensor:
+    def entry_weights(self, code: Code, batch: Rows, like: Tensor) -> Tensor:
         """(b, n_items), see ``weighting``; of the shape of ``like``."""
         hidden = code.corruption
         if not 0 < hidden <= 0.5:
@@ -60,7 +61,8 @@ class RowBCE:
                              "corruption, which has to be positive and at most 0.5; use loss.weighting=equal, or "
                              "another model.corruption")
         weights = torch.full_like(like, hidden)
-        seen = code.kept.floor()  # (nnz,): 0, or 1, or 2 at corruption .5
+        # There where anything is hidden. (nnz,): 0, or 1, or 2 at corruption .5
+        seen = code.kept.floor()  # type: ignore[union-attr]
         found = seen * (1 - hidden) + (1 - seen) * hidden  # (nnz,)
         weights[batch.query.history.rows, batch.query.history.values] = found.to(weights.dtype)
         return weights
@@ -84,11 +86,11 @@ class SampledRowBCE:
         check("loss", ("negatives", negatives, negatives >= 0, "is a number of items; give 0 or more"))
         self.batch_size, self.negatives, self.shuffle = batch_size, negatives, shuffle
 
-    def batches(self, train: Interactions, rng: torch.Generator, network: Any, epoch: int) -> Iterator[Rows]:
+    def batches(self, train: Interactions, rng: torch.Generator, network: Encoder, epoch: int) -> Iterator[Rows]:
         """Users with their rows and sampled negatives."""
         return rows(train, self.batch_size, rng, shuffle=self.shuffle, negatives=self.negatives)
 
-    def __call__(self, network: Any, batch: Rows) -> tuple[Tensor, Rows]:
+    def __call__(self, network: Encoder, batch: Rows) -> tuple[Tensor, Rows]:
         """(nnz, 1 + k) loss, the observed item first, and the batch with its labels."""
         own, z = batch.query.history, network.encode(batch.query).vectors  # z (b, d)
         items = torch.cat([own.values[:, None], *([] if batch.negatives is None else [batch.negatives])], 1)
@@ -130,7 +132,7 @@ class Multinomial(nn.Module):
         self.batch_size, self.beta, self.anneal_steps = batch_size, beta, anneal_steps
         self.latents, self.shuffle, self.step = latents, shuffle, 0
 
-    def batches(self, train: Interactions, rng: torch.Generator, network: Any, epoch: int) -> Iterator[Rows]:
+    def batches(self, train: Interactions, rng: torch.Generator, network: Encoder, epoch: int) -> Iterator[Rows]:
         """Users with their rows; they have them in any case."""
         return rows(train, self.batch_size, rng, shuffle=self.shuffle)
 
@@ -138,13 +140,13 @@ class Multinomial(nn.Module):
         """That of the divergence in the next step."""
         return min(self.beta, self.step / self.anneal_steps) if self.anneal_steps else self.beta
 
-    def forward(self, network: Any, batch: Rows) -> tuple[Tensor, Rows]:
+    def forward(self, network: Encoder, batch: Rows) -> tuple[Tensor, Rows]:
         """(b,) loss; counts the step."""
         code = network.encode(batch.query)
         logits = network.similarity(code.vectors, network.items())  # (b, n_items)
         loss = losses.multinomial(logits, batch.targets(logits.shape[1]))
         if code.log_std is not None:
-            divergence = losses.gaussian_kl(code.mean, code.log_std)  # (b, r)
+            divergence = losses.gaussian_kl(code.mean, code.log_std)  # type: ignore[arg-type]  # both or none; (b, r)
             loss = loss + self.weight() * (divergence.sum(-1) if self.latents == "sum" else divergence.mean(-1))
         self.step += 1
         return loss, batch

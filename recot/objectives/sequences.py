@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -13,10 +13,11 @@ from recot.batches.augment import lowest
 from recot.batches.rows import rows
 from recot.batches.sequences import Masked, Prefixes, Sequences, Windows, prefixes, sequences, windows
 from recot.data.interactions import Interactions, Ragged
+from recot.nn.contracts import ClozeEncoder, Encoder, SequenceEncoder
 from recot.nn.gaussian import wasserstein
 from recot.nn.precision import in_float32
 from recot.objectives import losses
-from recot.objectives.base import weighted
+from recot.objectives.losses import weighted
 from recot.objectives.views import Contrast, two_views
 from recot.request.limits import check
 
@@ -50,7 +51,8 @@ class NextItem:
                        if against == "all" else "leaves nothing to compare with; give 1 or more, or loss.against=all"))
         self.batch_size, self.negatives, self.against, self.contrast = batch_size, negatives, against, contrast
 
-    def batches(self, train: Interactions, rng: torch.Generator, network: Any, epoch: int) -> Iterator[Sequences]:
+    def batches(self, train: Interactions, rng: torch.Generator, network: SequenceEncoder,
+                epoch: int) -> Iterator[Sequences]:
         """Histories with what comes next, and their views; they have them in any case."""
         drawn = sequences(train, self.batch_size, rng, negatives=self.negatives)
         if self.contrast is None:
@@ -60,7 +62,7 @@ class NextItem:
         for batch in drawn:
             yield replace(batch, views=self.contrast.views(batch.query.history, similar, train.n_items, rng))
 
-    def __call__(self, network: Any, batch: Sequences) -> tuple[Tensor, Sequences]:
+    def __call__(self, network: SequenceEncoder, batch: Sequences) -> tuple[Tensor, Sequences]:
         """(nnz,) loss, that of an item and those of its negatives added, and the batch as far as it was read.
 
         The second term is the same number in every place, so that the mean holds it once.
@@ -70,7 +72,7 @@ class NextItem:
         loss = weighted(self.predicted(network, states, batch.items, batch.negatives), batch.weights)
         return loss + self.contrast(network, batch.views) if self.contrast and batch.views else loss, batch
 
-    def predicted(self, network: Any, states: Tensor, items: Tensor, negatives: Tensor) -> Tensor:
+    def predicted(self, network: SequenceEncoder, states: Tensor, items: Tensor, negatives: Tensor) -> Tensor:
         """(n,) loss of what is known (n, d), the items that came (n,) and sampled ones (n, k)."""
         if self.against == "all":
             return losses.softmax(network.similarity(states, network.items()), items)
@@ -159,11 +161,12 @@ class DuoRec:
               ("weight", weight, weight >= 0, "would drive views apart; give 0 or more"))
         self.views, self.weight, self.tau, self.prefixes = views, weight, tau, prefixes
 
-    def batches(self, train: Interactions, rng: torch.Generator, network: Any, epoch: int) -> Iterator[Prefixes]:
+    def batches(self, train: Interactions, rng: torch.Generator, network: SequenceEncoder,
+                epoch: int) -> Iterator[Prefixes]:
         """Prefixes with what comes next, and their partners; they have them in any case."""
         return prefixes(train, self.next.batch_size, rng, negatives=self.next.negatives, one=self.prefixes == "one")
 
-    def __call__(self, network: Any, batch: Prefixes) -> tuple[Tensor, Prefixes]:
+    def __call__(self, network: SequenceEncoder, batch: Prefixes) -> tuple[Tensor, Prefixes]:
         """(n,) loss; the comparison is the same number in every place, so that the mean holds it once."""
         once = batch.query.history.latest(network.max_length)
         other = batch.partners.latest(network.max_length)
@@ -202,12 +205,12 @@ class NextItems:
               ("max_length", max_length, max_length >= 1, "leaves nothing to know; give 1 or more"))
         self.batch_size, self.targets, self.negatives, self.max_length = batch_size, targets, negatives, max_length
 
-    def batches(self, train: Interactions, rng: torch.Generator, network: Any, epoch: int) -> Iterator[Windows]:
+    def batches(self, train: Interactions, rng: torch.Generator, network: Encoder, epoch: int) -> Iterator[Windows]:
         """Windows; they have histories in any case."""
         return windows(train, self.batch_size, rng, length=self.max_length, targets=self.targets,
                        negatives=self.negatives)
 
-    def __call__(self, network: Any, batch: Windows) -> tuple[Tensor, Windows]:
+    def __call__(self, network: Encoder, batch: Windows) -> tuple[Tensor, Windows]:
         """(n,) loss of each window: the mean over its targets and that over its negatives, added."""
         items = network.items(torch.cat([batch.targets, batch.negatives], 1))  # (n, t + k, d)
         logits = network.similarity(network.users(batch.query)[:, None], items).squeeze(1)  # (n, t + k)
@@ -245,7 +248,7 @@ class Cloze:
               ("last", last, 0 <= last <= 1, "is a share of users; give 0 to 1"))
         self.batch_size, self.ratio, self.last = batch_size, ratio, last
 
-    def batches(self, train: Interactions, rng: torch.Generator, network: Any, epoch: int) -> Iterator[Masked]:
+    def batches(self, train: Interactions, rng: torch.Generator, network: ClozeEncoder, epoch: int) -> Iterator[Masked]:
         """Histories with what decides on their masks; they have them in any case."""
         for batch in rows(train, self.batch_size, rng):
             known = batch.query.history
@@ -255,7 +258,7 @@ class Cloze:
             yield Masked(batch.query, key.masked_fill(known.is_latest(1) & last[known.rows], 0.0),
                          torch.full_like(coin, self.ratio).masked_fill(last, 0.0), batch.weights)
 
-    def __call__(self, network: Any, batch: Masked) -> tuple[Tensor, Masked]:
+    def __call__(self, network: ClozeEncoder, batch: Masked) -> tuple[Tensor, Masked]:
         """(n_masked,) loss, and the batch as far as it was read."""
         batch = batch.latest(network.max_length)
         known = batch.query.history

@@ -11,6 +11,7 @@ from torch import Tensor
 from recot.batches.augment import Augmentation, similar_by_users, similar_by_vectors
 from recot.batches.layout import Filled, Layout
 from recot.data.interactions import Interactions, Ragged
+from recot.nn.contracts import SequenceEncoder
 from recot.nn.gaussian import deviation
 from recot.nn.precision import in_float32, single
 from recot.nn.similarity import minus_distance, nearest, unit
@@ -139,7 +140,7 @@ class Contrast:
         self.compared: tuple[Interactions, Tensor, Tensor] | None = None
 
     @torch.no_grad()
-    def similar(self, train: Interactions, network: Any, epoch: int) -> Tensor:
+    def similar(self, train: Interactions, network: SequenceEncoder, epoch: int) -> Tensor:
         """(n_items,), what takes the place of an item, or stands before it, in the views of ``epoch``."""
         if not self.augmentation.compares:
             return train.items[:0]
@@ -158,7 +159,7 @@ class Contrast:
         first, second = (self.augmentation(history, rng, n_items, similar) for _ in range(2))
         return first, second
 
-    def __call__(self, network: Any, views: tuple[Ragged, Ragged]) -> Tensor:
+    def __call__(self, network: SequenceEncoder, views: tuple[Ragged, Ragged]) -> Tensor:
         """Scalar."""
         first, second = (view.latest(network.max_length) for view in views)
         layout = network.layout(Ragged.from_lengths(torch.cat([first.lengths, second.lengths]),

@@ -14,9 +14,9 @@ from torch import Tensor
 from recot.closed.popularity import Popularity
 from recot.data.interactions import Interactions
 from recot.data.questions import EvalSet, Split
-from recot.evaluation.evaluate import Recommender, evaluate
+from recot.evaluation.contracts import History, Recommender
+from recot.evaluation.evaluate import evaluate
 from recot.evaluation.known_noise import noise_auc, score_pairs
-from recot.fit.epochs import History
 from recot.fit.rounds import Relabelled
 from recot.record import console, outputs, trackers
 from recot.record.build import ask_again, ask_questions, build, make, refitted

@@ -15,8 +15,7 @@ from recot.data.interactions import Interactions
 from recot.data.questions import Split, validate
 from recot.data.split import in_time_order, joined
 from recot.denoise.base import Denoiser
-from recot.evaluation.evaluate import Recommender
-from recot.fit.epochs import History
+from recot.evaluation.contracts import History, Recommender
 from recot.fit.gradient import Gradient
 from recot.fit.rounds import Relabelled
 from recot.networks.base import TwoTower

@@ -14,8 +14,8 @@ from torch import Tensor
 from recot.data.dataset import Dataset
 from recot.data.interactions import Interactions
 from recot.data.questions import EvalSet, Split
-from recot.evaluation.evaluate import Recommender, recommended
-from recot.fit.epochs import History
+from recot.evaluation.contracts import History, Recommender
+from recot.evaluation.evaluate import recommended
 from recot.fit.gradient import Gradient
 from recot.fit.rounds import Relabelled
 from recot.system.files import write_whole

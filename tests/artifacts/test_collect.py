@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from recot.artifacts import collect, spec
+from recot.artifacts import collect, printed
 from recot.artifacts.collect import Cell, lines, number, paired_tests, run_lines, verdict
 from recot.artifacts.spec import Artifact, Column, Group, Row
 from recot.record.store import Runs
@@ -24,7 +24,7 @@ TABLE = Artifact("toy", "table2", "results", "Methods", "", ROWS, COLUMNS, ("rec
 def paper(monkeypatch):
     """The printed numbers of a toy paper."""
     numbers = {("table2", data, "sclrec", "", "recall@20"): value for data, value in (("gowalla", 0.2), ("ml10m", 0.3))}
-    monkeypatch.setattr(spec, "printed_numbers", lambda name: numbers if name == "toy" else {})
+    monkeypatch.setattr(printed, "printed_numbers", lambda name: numbers if name == "toy" else {})
 
 
 def record(key="k0", split="s", **values):
@@ -231,7 +231,8 @@ def test_as_many_seeds_at_hand_replace_what_was_reported(reported):
 
 
 def test_a_row_that_stays_is_judged_by_the_number_printed_today(reported, monkeypatch):
-    monkeypatch.setattr(spec, "printed_numbers", lambda name: {("table2", "gowalla", "sclrec", "", "recall@20"): 0.15})
+    numbers = {("table2", "gowalla", "sclrec", "", "recall@20"): 0.15}
+    monkeypatch.setattr(printed, "printed_numbers", lambda name: numbers)
     line = only(lines(TABLE, [cell(keys=KEYS)], reported))
     assert (line["paper"], line["verdict"], line["mean"]) == ("0.15", "match", only(reported)["mean"])
 

@@ -41,7 +41,7 @@ def test_the_straight_version_and_ours_have_the_same_loss(train, rng, other, obj
 
 def test_interleaving_alternates_and_reports_the_median_ratio(monkeypatch):
     clock, calls = iter(range(1000)), []
-    monkeypatch.setattr("recot.bench.time.perf_counter", lambda: float(next(clock)))
+    monkeypatch.setattr("recot.bench.steps.time.perf_counter", lambda: float(next(clock)))
     ours, other, ratio = interleaved(lambda: calls.append("ours"), lambda: calls.append("other"), rounds=3)
     assert calls == ["ours", "other"] * 4 and (ours, other, ratio) == (1.0, 1.0, pytest.approx(1.0))
 

@@ -20,7 +20,7 @@ BLOCKS = """
 import ctypes
 import torch
 from recot.denoise.prorec import ProRec
-from recot.scale import Drawn, drawn_pairs
+from recot.bench.prorec_scale import Drawn, drawn_pairs
 
 torch.set_num_threads(1)
 ctypes.CDLL(None).mallopt(-3, 32 << 20)  # M_MMAP_THRESHOLD of malloc.h, which glibc raises by itself to what was freed

@@ -11,6 +11,7 @@ import textwrap
 import weakref
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -167,7 +168,7 @@ sys.path.insert(0, {tests!r})
 from pathlib import Path
 from fitting import QUICK, gradient, small_split, weights
 from dataclasses import replace
-from recot.objectives import InfoNCE
+from recot.objectives.pairs import InfoNCE
 from recot.denoise.soft_matching import SoftMatching
 import os, signal
 
@@ -185,7 +186,7 @@ torch.save([weights(model), [[r["epoch"], r["loss"], r["ndcg@20"]] for r in mode
 def test_a_killed_run_ends_as_if_it_had_never_been_killed(tmp_path):
     """SIGKILL after epoch 3 and again after epoch 5; bit for bit the result of one undisturbed run."""
     script = tmp_path / "program.py"
-    script.write_text(textwrap.dedent(PROGRAM.format(tests=os.path.dirname(__file__), signal="SIGKILL")))
+    script.write_text(textwrap.dedent(PROGRAM.format(tests=str(Path(__file__).parents[1]), signal="SIGKILL")))
     results = []
     for name, kills in (("whole", [99]), ("killed", [3, 5, 99])):
         folder = tmp_path / name

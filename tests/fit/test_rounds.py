@@ -106,7 +106,7 @@ def test_the_preset_is_staged():
 
 PROGRAM = """
     import os, signal, sys
-    from recot import experiment, outputs
+    from recot.record import experiment, outputs
     from commands import composed
     if len(sys.argv) > 2:
         whole = outputs.write_whole

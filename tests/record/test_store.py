@@ -245,7 +245,7 @@ def test_a_working_directory_that_was_deleted_is_named(tmp_path, monkeypatch):
 
 HOLD = textwrap.dedent("""
     import sys, time
-    from recot.cache import Runs
+    from recot.record.store import Runs
     with Runs(sys.argv[1]).lock("k"):
         print("held", flush=True)
         time.sleep(60)

@@ -109,7 +109,7 @@ def test_tensorboard_writes_into_the_folder_of_the_run(tmp_path, caplog):
 
 WANDB = textwrap.dedent("""
     import logging, pathlib, sys
-    from recot import track
+    from recot.record import trackers as track
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     track.PATIENCE = float(sys.argv[2])
     folder = pathlib.Path("run")

@@ -188,7 +188,7 @@ def test_a_signal_ends_each_command_with_one_line_and_its_own_code(place, name, 
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)])
-@pytest.mark.parametrize("moment", ["recot.record.experiment.outputs.save_history", "recot.record.attempt.average",
+@pytest.mark.parametrize("moment", ["recot.record.outputs.save_history", "recot.record.attempt.average",
                                     "recot.data.planted.Planted.load"], ids=["training", "afterwards", "before"])
 def test_a_run_that_is_stopped_at_any_moment_has_a_record_that_says_so(place, tmp_path, moment, number, code,
                                                                        monkeypatch):

@@ -11,6 +11,7 @@ from commands import composed
 from recot.request import former, keys
 from recot.request.errors import RequestError
 from recot.request.schema import check
+from recot.request.signature import describe
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "keys.csv"
 
@@ -42,6 +43,7 @@ def test_a_parameter_that_went_still_stands_in_the_name_and_in_no_config(target)
 
 
 def test_a_definition_that_moved_changes_no_name_and_is_found_under_its_old_one(monkeypatch):
+    monkeypatch.setattr(former, "MOVED", {})
     config = composed("model=bprmf")[0]
     before, target = keys.key(config, "d"), config["loss"]["_target_"]
     moved = config | {"loss": config["loss"] | {"_target_": "recot.objectives.losses.bpr"}}
@@ -71,3 +73,9 @@ def test_every_preset_has_a_golden_name():
     presets = {path.stem for path in (Path(__file__).parents[2] / "conf" / "model").glob("*.yaml")}
     assert {(row["model"], row["data"]) for row in golden()} == {
         (model, data) for model in presets for data in ("planted", "gowalla", "office")}
+
+
+def test_what_is_said_to_have_moved_is_there_and_no_more_where_it_was():
+    for now, before in former.MOVED.items():
+        assert describe(now) is not None and describe(before) is None, now
+    assert len(set(former.MOVED.values())) == len(former.MOVED)

@@ -21,7 +21,7 @@ MACHINERY = [
     "recot.system.files.sweep",
     "recot.run.main", "recot.recommend.main", "recot.tables.main", "recot.fit.gradient.Gradient",
     "recot.data.read.table",
-    "recot.data.split.joined", "recot.data.split._dealt", "recot.data.noise._count", "recot.objectives.base.Objective",
+    "recot.data.split.joined", "recot.data.split._dealt", "recot.data.noise._count", "recot.nn.contracts.Objective",
     "recot.record.trackers.Tracker", "recot.request.compose.composed", "recot.system.environment.looked_up",
 ]
 
@@ -131,7 +131,7 @@ PLUGIN = """
     raise RuntimeError("this module was executed")
     import recot.networks.base
     import recot.denoise.base as denoise
-    from recot.networks import tables
+    from recot.networks import factorisation
     from recot.data.prepare import Files
     from somewhere import Base
 
@@ -139,7 +139,7 @@ PLUGIN = """
         def __init__(self, n_users, n_items, dim=64): ...
 
     class Child(Network): ...
-    class Tables(tables.Tables): ...
+    class Tables(factorisation.Tables): ...
     class Fits:
         def fit(self, split): ...
     class Noise(denoise.Denoiser): ...

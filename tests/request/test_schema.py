@@ -23,7 +23,7 @@ def package(tmp_path, monkeypatch):
     (tmp_path / "plug" / "shapes.py").write_text(textwrap.dedent("""
         from dataclasses import dataclass
         from typing import Literal
-        from recot.networks.tables import Tables
+        from recot.networks.factorisation import Tables
         raise RuntimeError("this module was executed")
 
         Kind = Literal["round", "square"]
@@ -91,7 +91,7 @@ def test_a_function_is_described_by_its_parameters(package):
 
 def test_imports_are_followed_within_the_package_and_into_recot_only(package):
     assert "TwoTower" in describe(f"{package}.Network").bases
-    assert describe("recot.record.experiment.Gradient").module == "recot.fit.gradient"
+    assert describe("recot.record.build.Gradient").module == "recot.fit.gradient"
     assert describe("recot.record.experiment.Path") is None
     assert describe("recot.record.code.subprocess.run") is None
 

@@ -10,7 +10,7 @@ from recot.system import memory
 
 STEPS = """
 import resource, sys, torch
-from recot.allocator import keep_freed
+from recot.system.memory import keep_freed
 sys.argv[1] == "keep" and keep_freed()
 
 def step():
@@ -68,7 +68,7 @@ def test_a_run_asks_for_it(tmp_path, monkeypatch):
 
 GROWN = """
 import torch
-from recot.allocator import GiveBack, keep_freed, resident
+from recot.system.memory import GiveBack, keep_freed, resident
 keep_freed()
 
 def step(parts):
@@ -111,7 +111,7 @@ def test_where_the_system_says_nothing_nothing_is_done(monkeypatch, tmp_path):
 
 PEAKS = """
 import torch
-from recot.allocator import Peak
+from recot.system.memory import Peak
 
 def hold(parts):
     torch.ones(parts << 20, dtype=torch.uint8)
