@@ -1,7 +1,7 @@
 # Two commands are enough: `make run` and `make test`. Each makes .venv on first use; nothing else has to be installed.
 PYTHON ?= python3
 BIN := .venv/bin
-# Threads that spin for long while they wait cost a factor of fifteen on a busy machine; see recot/command.py.
+# Threads that spin for long while they wait cost a factor of fifteen on a busy machine; see recot/request/command.py.
 export GOMP_SPINCOUNT ?= 10000
 
 .DEFAULT_GOAL := help

@@ -238,6 +238,12 @@ def check_combination(config: Mapping[str, Any], choices: Mapping[str, str]) -> 
         raise RequestError(f"loss={named['loss']} trains what only {fitting} has; use {fitting}, or another loss")
 
 
+def is_inductive(config: Mapping[str, Any]) -> bool:
+    """Whether the model of a config serves users who were not in its training set."""
+    model = describe(config["model"].get("_target_", ""))
+    return bool(model and model.constants.get("inductive")) or config["model"].get("user_vector") == "none"
+
+
 def check_protocol(config: Mapping[str, Any], choices: Mapping[str, str]) -> None:
     """Refuse a model with a vector for each user where some users do not train, and one that reads histories in order
     where pairs are joined for a second fit, which have no times; see :mod:`recot.nn.contracts`.
@@ -246,12 +252,10 @@ def check_protocol(config: Mapping[str, Any], choices: Mapping[str, str]) -> Non
         RequestError: with what would work instead.
     """
     portion, model = config["protocol"]["split"].get("portion", 1), describe(config["model"].get("_target_", ""))
-    constants = model.constants if model else {}
-    if config["protocol"]["refit"] and constants.get("ordered"):
+    if config["protocol"]["refit"] and model and model.constants.get("ordered"):
         raise RequestError(f"protocol.refit=true joins pairs without their times, and model={choices.get('model')} "
                            "reads histories in order; use protocol.refit=false")
-    inductive = constants.get("inductive") or config["model"].get("user_vector") == "none"
-    if portion != 1 and model and not inductive:
+    if portion != 1 and model and not is_inductive(config):
         raise RequestError(f"protocol.split.portion = {portion} leaves users without a vector in "
                            f"model={choices.get('model')}; use protocol.split.portion=1, or a model that reads "
                            "histories, such as model=sasrec")
