@@ -45,7 +45,7 @@ def digests(data: Mapping[str, Any]) -> list[str]:
 
 
 def contents(data: Mapping[str, Any]) -> list[str]:
-    """Digests of the raw files that a data set may be read from; one empty text where it is made and not read."""
+    """Digests of the raw files that a data set may be read from; one empty text for data that are drawn."""
     if "path" not in data and "files" not in data:
         return [""]
     own = cache_folder(data.get("cache"))
@@ -63,7 +63,7 @@ def contents(data: Mapping[str, Any]) -> list[str]:
 
 
 def head(file: Path) -> tuple[str, list[str]]:
-    """The digest of the data and the fixed keys that a tuned file names; nothing where it names none."""
+    """The digest of the data and the fixed keys that a tuned file names; empty if the file names none."""
     lines = file.read_text(encoding="utf-8").splitlines()
     data = next((line.removeprefix(DATA).strip() for line in lines if line.startswith(DATA)), "")
     fixed = next((line.removeprefix(FIXED).split() for line in lines if line.startswith(FIXED)), [])

@@ -88,7 +88,7 @@ class Space:
         return found
 
     def edges(self) -> Iterator[dict[str, Any]]:
-        """Combinations to check beforehand: all of groups, and in each of them every listed value and both ends."""
+        """Combinations to check first: every choice of groups; within each, all listed values and both ends."""
         ends: dict[str, Sequence[Any]] = {}
         for key, values in self.values.items():
             word = self.sweeps[key]
@@ -132,7 +132,7 @@ class Space:
                 else str(word.input_line) for word in self.parsed]
 
     def fixed(self) -> list[str]:
-        """The overrides that say nothing of what is tuned."""
+        """The overrides that are not tuned."""
         return [str(word.input_line) for word in self.parsed if word.key_or_group not in self.sweeps]
 
     def fixed_keys(self) -> list[str]:
