@@ -212,9 +212,9 @@ def outcome(config: dict[str, Any], choices: dict[str, str], command: str, key: 
 
     runs = store.Runs(config["paths"]["runs"])
     earlier = runs.get(key)
-    known = told.get(key) if earlier is None else earlier if earlier["status"] == "diverged" else None
-    if known and not config["force"]:
-        return known
+    reported = told.get(key) if earlier is None else earlier if earlier["status"] == "diverged" else None
+    if reported and not config["force"]:
+        return reported
     try:
         return experiment.run(config, choices, command)
     except Exception as error:
