@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 class Estimates:
-    """Of runs that are to start, by the ledgers in ``results`` and the records in ``runs``."""
+    """Estimates for runs that are to start, from the ledgers in ``results`` and the records in ``runs``."""
 
     def __init__(self, results: Path, runs: Runs):
         self.runs = runs
@@ -45,9 +45,9 @@ class Estimates:
         return tuple(str(line[name]) for name in ("data", "model", "loss", "denoiser"))
 
     def seconds(self, job: Job) -> float | None:
-        """Of a run that is to start, or None where none like it was made; what is done already is taken off.
+        """Seconds that a run will take, without what it has done already; None if no run like it was made.
 
-        It is taken to stop where those did that were allowed as many epochs; where there are none, not to stop early.
+        Assumes the median number of epochs of earlier runs with the same cap, or the whole cap where there are none.
         """
         earlier = self.seen.get(self.kind(job.choices))
         if not earlier:

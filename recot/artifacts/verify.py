@@ -16,7 +16,7 @@ from recot.record.ledger import Line
 
 
 def departure(config: Mapping[str, Any], line: Line) -> str:
-    """Where a run that is begun again departs from what was recorded, or an empty text.
+    """The first difference between a fresh start of a run and its record; an empty text if there is none.
 
     A network is trained until it was first validated, and its loss and the value that selects epochs have to be the
     same to the last digit; what is fitted in closed form is fitted again, and every user's answers have to be. Later

@@ -98,7 +98,7 @@ class Worker:
         self.job, self.claim = None, None
 
     def result(self) -> str | None:
-        """None for a finished job, else what went wrong; the pipe must be readable."""
+        """What went wrong with the job that has ended, or None; the pipe must be readable."""
         try:
             return self.connection.recv()
         except (EOFError, ConnectionError):
@@ -166,7 +166,7 @@ class Crew:
             self.waiting.remove(job)
 
     def made(self, job: Job) -> Mapping[str, Any] | None:
-        """The record of a job that need not start: it ended, and by the code that it is to be made again with."""
+        """The record of a job that is already done (a forced job: by today's code); None if the job has to start."""
         try:
             record = self.runs.get(job.key)
         except ValueError:  # it is damaged, which the run itself says

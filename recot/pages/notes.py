@@ -1,4 +1,4 @@
-"""What stands below a table."""
+"""The notes below a table."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from recot.tuning.study import requests, settings
 
 def notes(artifact: Artifact, lines: Sequence[Line], tests: Sequence[Line], ledger: Mapping[str, Line],
           code: Mapping[str, str], studies: Path) -> Iterator[str]:
-    """What stands below a table: where its numbers come from.
+    """The notes below a table: where its numbers come from.
 
     Args:
         lines, tests: of its csv files. ledger: lines of ``runs.csv`` by key.
@@ -69,7 +69,7 @@ def unfinished(artifact: Artifact, lines: Sequence[Line]) -> Iterator[str]:
 
 
 def budgets(artifact: Artifact, lines: Sequence[Line], ledger: Mapping[str, Line], studies: Path) -> Iterator[str]:
-    """How the methods behind these lines were tuned, where they were, and the artifact does not say otherwise.
+    """How the methods behind these lines were tuned; nothing for settings that the artifact itself gives.
 
     Raises:
         ValueError: the table of a study is damaged.

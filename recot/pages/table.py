@@ -1,4 +1,4 @@
-"""What the cells of a table say, and which of them are marked, whatever it is written in. Reads no record."""
+"""The text of the cells of a table and their marks, for markdown and LaTeX alike. Reads no record."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Lines = Mapping[tuple[str, str, str], Line]
 
 
 def indexed(lines: Iterable[Line]) -> Lines:
-    """By row, column and metric."""
+    """The lines by row, column and metric."""
     return {(line["row"], line["column"], line["metric"]): line for line in lines}
 
 
@@ -35,12 +35,12 @@ def ours(line: Line) -> str:
 
 
 def against_paper(line: Line) -> str:
-    """The relative difference and what it is called."""
+    """The relative difference to the paper and its verdict."""
     return f"{percent(float(line['delta']))}, {line['verdict']}" if line["delta"] else ""
 
 
 def percent(share: float) -> str:
-    """With a sign and one digit; nothing is 0.0 %."""
+    """A share in percent, with a sign and one digit; no change is 0.0 %."""
     text = f"{share:+.1%}".replace("%", " %")
     return "0.0 %" if text[1:] == "0.0 %" else text
 
@@ -63,7 +63,7 @@ def stars(tests: Iterable[Line]) -> set[tuple[str, str, str]]:
 
 
 def older(line: Line, runs: Mapping[str, Line], today: Mapping[str, str]) -> bool:
-    """Whether a run of the cell was made by code that has changed since, and that today's was not seen to repeat."""
+    """Whether a run of the cell was made by older code whose number today's code was not seen to repeat."""
     return any(key in runs and key in today and today[key] not in (runs[key]["sources"], runs[key]["repeated"])
                for key in line["key"].split())
 
@@ -74,7 +74,7 @@ def cell_lines(artifact: Artifact, row: Row, column: Column, lines: Lines) -> li
 
 
 def shown_cell(line: Line, runs: Mapping[str, Line], today: Mapping[str, str]) -> str:
-    """Ours, or why there is nothing."""
+    """Our value, or the reason why there is none."""
     return ours(line) + ("†" if older(line, runs, today) else "") if line["mean"] else line["verdict"]
 
 
@@ -87,5 +87,5 @@ def by_data(artifact: Artifact) -> dict[str, list[Column]]:
 
 
 def sorted_by_value(columns: Iterable[Column]) -> list[Column]:
-    """Along the axis."""
+    """The columns in the order of their values on the axis."""
     return sorted(columns, key=lambda column: column.value or 0.0)

@@ -1,4 +1,4 @@
-"""What a user sees of a run: its progress, and what came of it."""
+"""What a user sees of a run: its progress and its summary."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def print_whole(console: Console, table: Table) -> None:
 
 
 def next_commands(record: Mapping[str, Any]) -> list[str]:
-    """Commands worth trying after this one: what was typed, with something else for one group."""
+    """Commands worth trying next: the command that was typed, with another choice for one group."""
     ideas = [["-m", "seed=0,1,2"]]
     if record["denoiser"] not in (None, "none"):
         ideas.append(["denoiser=none"])
@@ -90,7 +90,7 @@ def next_commands(record: Mapping[str, Any]) -> list[str]:
 
 
 def without(command: str, change: str) -> list[str]:
-    """The words of ``command`` but those that set the group of ``change``, or ask for a repetition."""
+    """The words of ``command`` without those that set the group of ``change`` or ask for a repetition."""
     def group(word: str) -> str:
         return re.split(r"[.=]", word.lstrip("+~"))[0]
 

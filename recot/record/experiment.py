@@ -95,7 +95,7 @@ def shown(record: dict[str, Any], folder: Path, today: str) -> dict[str, Any]:
 
 
 def note(runs: store.Runs, key: str, failure: BaseException, record: Mapping[str, Any]) -> None:
-    """Write the record of a failure, which then names it; where that fails as well, the first is what has to be known.
+    """Write the record of a failure. If the writing fails as well, the first failure is the one that is raised.
     """
     try:
         failure.add_note(f"{runs.put(key, record)} holds it too")
@@ -137,10 +137,10 @@ def begin(folder: Path, today: str, force: bool, kept: Mapping[str, Any] | None)
 
 
 REST = ("last.ckpt", "fitted.pt", "code", "again.csv", "round*", "refit")
-"""Patterns of what an attempt leaves where it is stopped, and a finished one does not."""
+"""Patterns of the files that a stopped attempt leaves and a finished attempt does not."""
 
 def places(data: Mapping[str, Any]) -> dict[str, str]:
-    """Where the data lie, absolute, by config key: no part of what was run, but what brings it back from anywhere.
+    """Absolute places of the data by config key. They are no part of what was run; a run is brought back with them.
 
     A place that refers to the environment stays a reference.
     """

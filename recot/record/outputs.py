@@ -24,7 +24,7 @@ LIST = 6  # items of a list in ProRec's case study
 
 def save(folder: Path, dataset: Dataset, valid: EvalSet, whole: Split, first: Recommender, model: Recommender,
          values: Mapping[str, Mapping[str, Tensor]]) -> None:
-    """All files of a run that is fitted and graded, into an empty folder.
+    """Write all files of a fitted and graded run into an empty folder.
 
     Args:
         valid: the validation questions, answered by ``first``. whole: what ``model`` was trained on, and the test
@@ -54,7 +54,7 @@ def save_answers(file: Path, dataset: Dataset, train: Interactions, questions: E
                  values: Mapping[str, Tensor]) -> None:
     """Every user's value of every metric as parquet, beside the user's original id and training pairs (``activity``).
 
-    Where all users have one target, so have its training pairs a column (``popularity``).
+    If every user has exactly one target, a column ``popularity`` holds that target's number of training pairs.
     """
     users, targets = questions.query.users, questions.targets
     columns = {"activity": train.activity[users].numpy()}

@@ -20,7 +20,7 @@ LIBRARIES = ("recot", "torch", "lightning", "hydra-core", "omegaconf", "numpy", 
 HARMLESS = tuple((f"recot.{module}", "") for module in (
     "record.outputs", "record.console", "record.trackers", "record.provenance", "system.memory", "system.files",
     "system.environment"))
-"""What a run calls without an effect on its numbers: what is written, shown and sent, and how memory is kept."""
+"""Modules that a run calls without an effect on its numbers: they write, show, send, or manage memory."""
 
 
 def source_digest(config: Mapping[str, Any]) -> str:
@@ -34,7 +34,7 @@ def source_digest(config: Mapping[str, Any]) -> str:
 
 
 def provenance(config: Mapping[str, Any], peak: memory.Peak) -> dict[str, Any]:
-    """What a result may depend on besides its config and its code, and the memory it took."""
+    """Libraries and machine, on which a result may depend besides config and code, and the peak of memory."""
     cuda = descends(config) and config["trainer"]["device"] != "cpu" and torch.cuda.is_available()
     return {
         **peak.report(cuda),

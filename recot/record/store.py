@@ -82,7 +82,7 @@ def distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def strict(word: str) -> None:
-    """Refuse what Python reads as a number and JSON does not have.
+    """Refuse the numbers that Python reads and JSON does not have (NaN and infinities).
 
     Raises:
         ValueError: always.
@@ -275,7 +275,7 @@ class Runs:
             files.sweep(folder, pattern)
 
     def unsettled(self, key: str) -> bool:
-        """Whether there is something that :meth:`settle` would move or remove."""
+        """Whether :meth:`settle` would move or remove a file."""
         return any(True for pattern in (WHOLE, NEW, *PARTS) for _ in self.folder(key).glob(pattern))
 
     @contextlib.contextmanager
@@ -305,7 +305,7 @@ class Runs:
 
     @contextlib.contextmanager
     def writing(self, key: str) -> Iterator[None]:
-        """Say of an error about a file of a run what moves the folder.
+        """Add to an error about a file of a run how to move the folder.
 
         Raises:
             OSError: in place of one that names the folder, a file in it or a folder above it.

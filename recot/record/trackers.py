@@ -1,4 +1,4 @@
-"""Where the history of a run goes besides its own folder. A tracker that fails costs one warning, never the run."""
+"""Trackers take the history of a run beside its folder. A tracker that fails costs one warning, never the run."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Wandb:
         self.project, self.mode = project, mode
 
     def settled_mode(self) -> Literal["online", "offline", "disabled", "shared"]:
-        """What was typed, else what the environment says, in wandb's words.
+        """The mode that was typed, or else the mode of the environment, in wandb's words.
 
         Raises:
             ValueError: the environment says something that wandb does not know.

@@ -1,4 +1,4 @@
-"""What a user is told who asks for something that cannot be run."""
+"""The error for a request that cannot be run, and the nearest known name."""
 
 from __future__ import annotations
 

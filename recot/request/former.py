@@ -1,4 +1,4 @@
-"""What configs said otherwise once. Names of runs are made of what was said then, so that a run keeps its name.
+"""Former names in configs. The key of a run is made of the former names, so that a run keeps its key.
 
 A key that comes, a parameter that goes and a definition that moves each get a line here. :func:`keyed` brings a config
 of today to what the first records said, and :func:`current` brings the config of a record to what is said today.

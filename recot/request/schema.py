@@ -102,7 +102,7 @@ def check_values(path: str, node: Mapping[str, Any], found: Target, plugins: Seq
             check_seed(f"{path}.{name}", value)
         check_number(f"{path}.{name}", value)
         if name in SIZES and isinstance(value, int) and value < 1:
-            raise RequestError(f"{path}.{name} = {value} holds nothing; give 1 or more")
+            raise RequestError(f"{path}.{name} = {value} is too small; give 1 or more")
         if not fits(value, annotation, found.module):
             raise RequestError(f"{path}.{name} = {value!r} does not fit: {found.name} takes {wanted}")
     missing = found.required - set(given) - supplied
@@ -128,7 +128,7 @@ def check_number(path: str, value: Any) -> None:
         RequestError: with the path of the key.
     """
     if isinstance(value, float) and not math.isfinite(value):
-        raise RequestError(f"{path} = {value} is nothing to compute with; give a finite number")
+        raise RequestError(f"{path} = {value} is not finite; give a finite number")
     if isinstance(value, int) and not -2**63 <= value < 2**63:
         raise RequestError(f"{path} is a number of {value.bit_length()} bits; give one of 64 bits")
     if isinstance(value, Mapping | list):
@@ -235,7 +235,7 @@ def check_combination(config: Mapping[str, Any], choices: Mapping[str, str]) -> 
     networks = loss.constants.get("networks", ()) if loss else ()
     if trained and networks and not model.bases & set(networks):  # type: ignore[union-attr]  # what is trained is there
         fitting = ", ".join(f"model={name.lower()}" for name in networks)
-        raise RequestError(f"loss={named['loss']} trains what only {fitting} has; use {fitting}, or another loss")
+        raise RequestError(f"loss={named['loss']} works only with {fitting}; use {fitting}, or another loss")
 
 
 def is_inductive(config: Mapping[str, Any]) -> bool:

@@ -45,11 +45,11 @@ def digests(data: Mapping[str, Any]) -> list[str]:
 
 
 def contents(data: Mapping[str, Any]) -> list[str]:
-    """Digests of the raw files that a data set may be read from; one empty text where it is made and not read."""
+    """Digests of the raw files that a data set may be read from; one empty text for data that are drawn."""
     if "path" not in data and "files" not in data:
         return [""]
     own = cache_folder(data.get("cache"))
-    found = []
+    raw_digests = []
     for files in ({data["path"]: None},) if "path" in data else (data["files"], data.get("substitute") or {}):
         sums = list(files.values())
         if None in sums:
@@ -58,12 +58,12 @@ def contents(data: Mapping[str, Any]) -> list[str]:
             at_hand = [next((path for place in places if (path := in_folder(place, name))), None) for name in files]
             sums = [content_sha256(path, own) if path else None for path in at_hand]
         if sums and None not in sums:
-            found.append(hashlib.sha256("\n".join(map(str, sums)).encode()).hexdigest())
-    return found
+            raw_digests.append(hashlib.sha256("\n".join(map(str, sums)).encode()).hexdigest())
+    return raw_digests
 
 
 def head(file: Path) -> tuple[str, list[str]]:
-    """The digest of the data and the fixed keys that a tuned file names; nothing where it names none."""
+    """The digest of the data and the fixed keys that a tuned file names; empty if the file names none."""
     lines = file.read_text(encoding="utf-8").splitlines()
     data = next((line.removeprefix(DATA).strip() for line in lines if line.startswith(DATA)), "")
     fixed = next((line.removeprefix(FIXED).split() for line in lines if line.startswith(FIXED)), [])
@@ -72,20 +72,20 @@ def head(file: Path) -> tuple[str, list[str]]:
 
 def settings(file: Path) -> dict[str, Any]:
     """The values in a tuned file by dotted key, those of another one that it takes up included."""
-    found: dict[str, Any] = {}
+    by_key: dict[str, Any] = {}
 
     def collect(node: Mapping[str, Any], prefix: str) -> None:
         for name, value in node.items():
-            found[f"{prefix}{name}"] = value
+            by_key[f"{prefix}{name}"] = value
             if isinstance(value, Mapping):
                 collect(value, f"{prefix}{name}.")
 
     content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
     for default in content.pop("defaults", []):
         for group, name in default.items():
-            found |= settings(file.parents[2] / group.strip("/").partition("@")[0] / f"{name}.yaml")
+            by_key |= settings(file.parents[2] / group.strip("/").partition("@")[0] / f"{name}.yaml")
     collect(content, "")
-    return found
+    return by_key
 
 
 def objection(file: Path, data: Mapping[str, Any], value: Callable[[str], Any]) -> str:
@@ -94,8 +94,8 @@ def objection(file: Path, data: Mapping[str, Any], value: Callable[[str], Any]) 
     Args:
         data: resolved config of the data set. value: what the run's config has under a dotted key, the file included.
     """
-    known, fixed = head(file)
-    if not known:
+    tuned_on, fixed = head(file)
+    if not tuned_on:
         return "it does not say on which data they were found; a study with recot.tune --write does"
     try:
         here = digests(data)
@@ -103,10 +103,10 @@ def objection(file: Path, data: Mapping[str, Any], value: Callable[[str], Any]) 
         return f"these data cannot be read ({error})"
     if not here:
         return "the files of these data are not here, and their sums are not listed"
-    if known not in here:
-        return f"they were found on other data ({known}, these are {' or '.join(here)})"
-    found = settings(file)
+    if tuned_on not in here:
+        return f"they were found on other data ({tuned_on}, these are {' or '.join(here)})"
+    tuned = settings(file)
     for key in fixed:
-        if value(key) != found.get(key):
-            return f"they were found with {key}={found.get(key)}, and this run has {key}={value(key)}"
+        if value(key) != tuned.get(key):
+            return f"they were found with {key}={tuned.get(key)}, and this run has {key}={value(key)}"
     return ""

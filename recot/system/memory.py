@@ -1,4 +1,4 @@
-"""Memory that was freed is kept for the next step, and not for ever; and how much a run had at most."""
+"""Keeps freed memory for the next step, gives it back when it piles up, and measures the peak of a run."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import torch
 TRIM_THRESHOLD, MMAP_MAX = -1, -4
 """Parameters of glibc's ``mallopt``: how much may lie free at the end of the heap, how many blocks may lie outside."""
 ASKED = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_MMAP_MAX_")
-"""What somebody who has an opinion on this sets, besides ``GLIBC_TUNABLES``."""
+"""Variables, besides ``GLIBC_TUNABLES``, by which a user chooses these parameters; recot then leaves them alone."""
 STATM = Path("/proc/self/statm")
 CLEAR, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 GROWTH = 1.5
-"""Of the memory of a process since its first epoch, at which what lies free in it is given back."""
+"""Freed memory is given back once the process is this many times as large as after its first epoch."""
 
 
 def keep_freed() -> bool:

@@ -40,7 +40,7 @@ def configured(words: Sequence[str], epochs: int | None) -> tuple[dict[str, Any]
 
 
 def tuned_file(choices: Mapping[str, str]) -> Path:
-    """Where the settings of a method on a data set are."""
+    """The tuned file of a method on a data set."""
     return compose.CONF / "tuned" / choices["data"] / f"{choices['model']}-{choices['loss']}-{choices['denoiser']}.yaml"
 
 
@@ -176,7 +176,7 @@ def search(space: Space, trials: int, epochs: int | None, seed: int, study: Stud
 
 
 def unrefitted(space: Space, params: Mapping[str, Any]) -> list[str]:
-    """The overrides of a trial, whose model is not fitted again on what validates it."""
+    """The overrides of a trial; its model is not refitted on the validation answers."""
     words = space.words(params)
     return [*words, *["protocol.refit=false"] * compose.composed(*words)[0]["protocol"]["refit"]]
 
@@ -212,9 +212,9 @@ def outcome(config: dict[str, Any], choices: dict[str, str], command: str, key: 
 
     runs = store.Runs(config["paths"]["runs"])
     earlier = runs.get(key)
-    known = told.get(key) if earlier is None else earlier if earlier["status"] == "diverged" else None
-    if known and not config["force"]:
-        return known
+    reported = told.get(key) if earlier is None else earlier if earlier["status"] == "diverged" else None
+    if reported and not config["force"]:
+        return reported
     try:
         return experiment.run(config, choices, command)
     except Exception as error:
@@ -233,7 +233,7 @@ def entry(record: Mapping[str, Any], config: Mapping[str, Any], key: str, start:
 
 
 def best(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """The row of highest final value, or of highest value before finals; the first of equals, None where none ended."""
+    """The row with the highest final value (before finals, value); the first of equals; None if none ended."""
     by = "final" if any(row.get("final") is not None for row in rows) else "value"
     return max((row for row in rows if row[by] is not None), key=lambda row: row[by], default=None)
 

@@ -77,18 +77,18 @@ class Space:
         """What the sampler draws from: listed values, whose order is not used, and intervals with both their ends."""
         from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-        found: dict[str, Any] = {}
+        by_key: dict[str, Any] = {}
         for key, word in self.sweeps.items():
             sweep: Any = word.value()
             if word.is_discrete_sweep():
-                found[key] = CategoricalDistribution(self.values[key] or ())
+                by_key[key] = CategoricalDistribution(self.values[key] or ())
             else:
                 kind = FloatDistribution if self.values[key] is None else IntDistribution
-                found[key] = kind(sweep.start, sweep.end, log="log" in sweep.tags)
-        return found
+                by_key[key] = kind(sweep.start, sweep.end, log="log" in sweep.tags)
+        return by_key
 
     def edges(self) -> Iterator[dict[str, Any]]:
-        """Combinations to check beforehand: all of groups, and in each of them every listed value and both ends."""
+        """Combinations to check first: every choice of groups; within each, all listed values and both ends."""
         ends: dict[str, Sequence[Any]] = {}
         for key, values in self.values.items():
             word = self.sweeps[key]
@@ -109,7 +109,7 @@ class Space:
         Raises:
             RequestError: the config has a value that is not among those which are tried.
         """
-        found: dict[str, Any] = {}
+        values_of_config: dict[str, Any] = {}
         for key, values in self.values.items():
             has = setting(config, key)
             interval: Any = self.sweeps[key].value()
@@ -118,8 +118,8 @@ class Space:
             if not same:
                 raise RequestError(f"{self.sweeps[key].input_line}: the preset has {has}, which is not among these. "
                                    "Add it, or leave out --preset-first")
-            found[key] = same[0]
-        return found
+            values_of_config[key] = same[0]
+        return values_of_config
 
     @staticmethod
     def typed(value: Any) -> Any:
@@ -132,7 +132,7 @@ class Space:
                 else str(word.input_line) for word in self.parsed]
 
     def fixed(self) -> list[str]:
-        """The overrides that say nothing of what is tuned."""
+        """The overrides that are not tuned."""
         return [str(word.input_line) for word in self.parsed if word.key_or_group not in self.sweeps]
 
     def fixed_keys(self) -> list[str]:

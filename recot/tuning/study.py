@@ -14,7 +14,7 @@ from recot.record.ledger import TRIAL_HEADER, Line, read, write
 from recot.system.files import sweep
 
 FINAL = ("final", "final_epochs", "final_best_epoch", "final_seconds", "final_status", "final_key")
-"""Of a row: what a run without the cap on epochs came to."""
+"""Columns of a row: the outcome of its run without the cap on epochs."""
 
 
 class Study:
@@ -88,13 +88,13 @@ def continues(earlier: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, 
 
 
 def merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    """The new row of a trial; where it was not run to the end now, what it came to before stays."""
+    """The new row of a trial. If the trial was not run to the end now, its earlier final outcome stays."""
     kept = {column: old[column] for column in FINAL if column in old} if not new.get("final_key") else {}
     return {**new, **kept}
 
 
 def reported(row: Line) -> Iterator[tuple[str, dict[str, Any]]]:
-    """What a row tells of the records of a trial, with their keys; one that failed is tried again, and is left out."""
+    """The records of a trial that its row stands for, by key. A failed trial is tried again, so it is left out."""
     for kind, value in (("", "value"), ("final_", "final")):
         if row.get(f"{kind}status") in ("done", "diverged"):
             numbers = {name: float(row[f"{kind}{name}"]) if row[f"{kind}{name}"] else None

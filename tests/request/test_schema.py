@@ -185,8 +185,7 @@ INFONCE = "recot.objectives.pairs.InfoNCE"
      "loss.negative is not a parameter of BPR that a config can set. Did you mean 'negatives'?"),
     ({"_target_": "recot.objectives.pairs.BPR", "_args_": [1]}, "loss._args_ is not a parameter"),
     ({"_target_": INFONCE, "tau": "warm"}, "loss.tau = 'warm' does not fit: InfoNCE takes float"),
-    ({"_target_": INFONCE, "tau": float("nan")}, "loss.tau = nan is nothing to compute with; give a "
-                                                                    "finite number"),
+    ({"_target_": INFONCE, "tau": float("nan")}, "loss.tau = nan is not finite; give a finite number"),
     ({"_target_": "recot.objectives.pairs.InfoNCE", "duplicates": "x"},
      "does not fit: InfoNCE takes Literal['none', 'mask', 'multi_positive']"),
     ({"_target_": INFONCE, "tau": 10**400}, "loss.tau is a number of 1329 bits; give one of 64"),
@@ -212,7 +211,7 @@ CHANGES = [
     (lambda c: c.update(force="no"), "force = 'no' does not fit; give it like force=true"),
     (lambda c: c.update(plugins="os"), "plugins = 'os' does not fit; give it like plugins=[my_package]"),
     (lambda c: c.update(metrics="recall@20"), "metrics = 'recall@20' does not fit; give it like metrics=[recall@20"),
-    (lambda c: c["loss"].update(batch_size=0), "loss.batch_size = 0 holds nothing; give 1 or more"),
+    (lambda c: c["loss"].update(batch_size=0), "loss.batch_size = 0 is too small; give 1 or more"),
     (lambda c: c["paths"].update(runs=""), "paths.runs = '' names no folder; leave it out, or unset RECOT_RUNS"),
     (lambda c: c.update(seed=-1), "seed = -1 is out of range; give 0 or more"),
     (lambda c: c.update(seed=2**64), "is out of range; give 0 or more, below 2**32"),
