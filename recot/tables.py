@@ -10,10 +10,11 @@ import argparse
 import logging
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from recot.artifacts import workers
 from recot.artifacts.estimates import Estimates
@@ -73,34 +74,79 @@ def parse_duration(text: str) -> float:
     return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
 
 
+def words(text: str) -> list[str]:
+    """What stands between commas."""
+    return [word for word in text.split(",") if word]
+
+
+COMMANDS = {
+    "run": "make the runs that are missing, and write the tables; what happens without another word",
+    "list": "every artifact and its state; runs nothing",
+    "dry-run": "the runs that would start, with an estimate of time",
+    "render": "write the tables from what is there; runs nothing",
+    "verify": "repeat the first epoch of what was made by code that has changed since, and say whether it is the same; "
+              "runs no table",
+    "tune": "tune the rows on the data sets given, with the budget of the spec, and write conf/tuned; runs no table"}
+
+RUN, READ = "run dry-run", "run dry-run render verify"
+OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
+    "paper": (f"{READ} list tune", {"type": words, "default": [], "help": "papers, separated by commas; all without"}),
+    "table": (f"{READ} list", {"type": words, "default": [], "help": "artifacts, such as table2,fig2"}),
+    "data": (f"{READ} tune", {"type": words, "default": [], "help": "data sets"}),
+    "row": (f"{READ} tune", {"type": words, "default": [], "help": "rows"}),
+    "seeds": (READ, {"type": words, "default": [], "help": "seeds, such as 0,1,2"}),
+    "dry-run": ("dry-run verify tune", {"action": "store_true", "help": "say what would start"}),
+    "budget": (RUN, {"type": parse_duration, "help": "start no run that would not end within 30m, 2h, ..."}),
+    "limit": (RUN, {"type": parse_duration, "help": "give up a run after this long"}),
+    "jobs": (f"{RUN} verify", {"type": int, "default": 1,
+                               "help": "runs at once (set OMP_NUM_THREADS to share the cores)"}),
+    "fresh": (RUN, {"action": "store_true", "help": "run again what was made by code that has changed since"}),
+    "profile": (f"{READ} list", {"help": "smoke: everything on small planted data, into results/smoke"}),
+    "results": (f"{READ} list tune", {"type": Path, "default": Path("results"), "help": "where tables are written"}),
+    "list": ("list", {"action": "store_true", "help": "the same as the word list"}),
+    "render": ("render", {"action": "store_true", "help": "the same as the word render"}),
+    "verify": ("verify", {"action": "store_true", "help": "the same as the word verify"}),
+    "tune": ("tune", {"action": "store_true", "help": "the same as the word tune"})}
+"""The options, each with the sub-commands that take it."""
+
+
 def arguments() -> argparse.ArgumentParser:
     """The command line."""
-    parser = command.Parser("python -m recot.tables", description=(
-        "Regenerates the tables and figures of the papers beside the printed numbers. Finished runs are not repeated; "
-        "after a kill the same command goes on."))
-
-    def words(text: str) -> list[str]:
-        return [word for word in text.split(",") if word]
-
-    parser.add_argument("--paper", type=words, default=[], help="papers, separated by commas; all without it")
-    parser.add_argument("--table", type=words, default=[], help="artifacts, such as table2,fig2")
-    parser.add_argument("--data", type=words, default=[], help="data sets to run")
-    parser.add_argument("--row", type=words, default=[], help="rows to run")
-    parser.add_argument("--seeds", type=words, default=[], help="seeds to run, such as 0,1,2")
-    parser.add_argument("--list", action="store_true", help="every artifact and its state; runs nothing")
-    parser.add_argument("--dry-run", action="store_true", help="the runs that would start, with an estimate of time")
-    parser.add_argument("--render", action="store_true", help="write the tables from what is there; runs nothing")
-    parser.add_argument("--tune", action="store_true", help="tune the rows on the data sets given, with the budget of "
-                        "the spec, and write conf/tuned; runs no table")
-    parser.add_argument("--budget", type=parse_duration, help="start no run that would not end within 30m, 2h, ...")
-    parser.add_argument("--limit", type=parse_duration, help="give up a run after this long")
-    parser.add_argument("--jobs", type=int, default=1, help="runs at once (set OMP_NUM_THREADS to share the cores)")
-    parser.add_argument("--fresh", action="store_true", help="run again what was made by code that has changed since")
-    parser.add_argument("--verify", action="store_true", help="repeat the first epoch of what was made by code that "
-                        "has changed since, and say whether it is the same; runs no table")
-    parser.add_argument("--profile", help="smoke: everything on small planted data, into results/smoke")
-    parser.add_argument("--results", type=Path, default=Path("results"), help="where tables are written")
+    parser = command.Parser(
+        "python -m recot.tables", formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Regenerates the tables and figures of the papers beside the printed numbers.\n"
+                    "Finished runs are not repeated; after a kill the same command goes on.",
+        epilog="\n".join(["sub-commands:", *(f"  {name:8} {what}" for name, what in COMMANDS.items())]))
+    parser.add_argument("command", nargs="?", choices=[*COMMANDS], metavar="SUB-COMMAND", help="one of those below")
+    for name, (takers, settings) in OPTIONS.items():
+        parser.add_argument(f"--{name}", **{**settings, "help": f"{settings['help']} ({takers.replace(' ', ', ')})"})
     return parser
+
+
+def sub_command(options: argparse.Namespace) -> str:
+    """Which sub-command was typed, as the first word or as a flag.
+
+    Raises:
+        RequestError: it does not take an option that was given.
+    """
+    flags = [name for name in ("list", "tune", "verify", "dry-run", "render") if getattr(options, attribute(name))]
+    typed = [] if options.command in (None, "run") else [options.command]
+    found = next(iter((*typed, *flags)), "run")
+    for name, (takers, settings) in OPTIONS.items():
+        if found not in takers.split() and getattr(options, attribute(name)) != default(settings):
+            raise RequestError(f"{found} takes no --{name}; it takes " + ", ".join(
+                f"--{other}" for other, (others, _) in OPTIONS.items() if found in others.split() and other != found))
+    return found
+
+
+def attribute(name: str) -> str:
+    """Where argparse puts an option."""
+    return name.replace("-", "_")
+
+
+def default(settings: Mapping[str, Any]) -> Any:
+    """What an option is where it was not given."""
+    return settings.get("default", False if "action" in settings else None)
 
 
 def selected(options: argparse.Namespace) -> list[Artifact]:
@@ -123,40 +169,70 @@ def selected(options: argparse.Namespace) -> list[Artifact]:
     return [artifact for artifact in found if not options.table or artifact.name in options.table]
 
 
-def regenerate(options: argparse.Namespace) -> int:
-    """Run what is missing and write the artifacts; the exit code."""
-    results = options.results / options.profile if options.profile else options.results
-    artifacts = selected(options)
-    if options.list:
-        faults: list[str] = []
-        for line in listing(artifacts, results, faults):
-            command.tell(f"{line}\n")
-        for fault in faults:
-            log.error("%s", fault)
-        return 1 if faults else 0
-    if options.tune:
-        return tune_rows(options)
-    idle = options.dry_run or options.render
-    request = Request([needed(artifact, reachable) for artifact in artifacts], set(options.row), set(options.data),
-                      tuple(map(int, options.seeds)), results, fetch=not idle)
-    runs = Runs(composed()[0]["paths"]["runs"])
-    board, estimates = Board(request, runs), Estimates(results, runs)
-    jobs = [replace(job, estimate=estimates.seconds(job)) for job in board.jobs(options.fresh)]
-    if options.verify:
-        return verify(board, options.dry_run)
-    if options.dry_run:
-        total, unknown = sum(job.estimate or 0 for job in jobs), sum(job.estimate is None for job in jobs)
-        lines = [*(f"{duration(job.estimate):>8}  {job.command}" for job in jobs),
-                 f"{len(jobs)} runs, {duration(total)}, {unknown} of unknown length", *unlisted(board)]
-        command.tell("\n".join(lines) + "\n")
-        return 1 if complaints(board) else 0
+def list_states(options: argparse.Namespace) -> int:
+    """Print the state of every artifact; 1 where a file of theirs is damaged."""
+    faults: list[str] = []
+    for line in listing(selected(options), folder(options), faults):
+        command.tell(f"{line}\n")
+    for fault in faults:
+        log.error("%s", fault)
+    return 1 if faults else 0
+
+
+def folder(options: argparse.Namespace) -> Path:
+    """Where the artifacts are written."""
+    results: Path = options.results
+    return results / options.profile if options.profile else results
+
+
+def board_of(options: argparse.Namespace, fetch: bool) -> Board:
+    """The state of the artifacts asked for. ``fetch``: may missing data be downloaded?"""
+    request = Request([needed(artifact, reachable) for artifact in selected(options)], set(options.row),
+                      set(options.data), tuple(map(int, options.seeds)), folder(options), fetch)
+    return Board(request, Runs(composed()[0]["paths"]["runs"]))
+
+
+def missing_runs(board: Board, options: argparse.Namespace) -> list[workers.Job]:
+    """The runs to start, each with the seconds that it will take."""
+    estimates = Estimates(folder(options), board.runs)
+    return [replace(job, estimate=estimates.seconds(job)) for job in board.jobs(options.fresh)]
+
+
+def show_plan(options: argparse.Namespace) -> int:
+    """Print the runs that would start; 1 where a file cannot be read."""
+    board = board_of(options, fetch=False)
+    jobs = missing_runs(board, options)
+    total, unknown = sum(job.estimate or 0 for job in jobs), sum(job.estimate is None for job in jobs)
+    lines = [*(f"{duration(job.estimate):>8}  {job.command}" for job in jobs),
+             f"{len(jobs)} runs, {duration(total)}, {unknown} of unknown length", *unlisted(board)]
+    command.tell("\n".join(lines) + "\n")
+    return 1 if complaints(board) else 0
+
+
+def render(options: argparse.Namespace) -> int:
+    """Write the artifacts from what is there; 1 where a file cannot be read."""
+    board = board_of(options, fetch=False)
+    board.write_all()
+    report_written(board)
+    return 1 if complaints(board) else 0
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run what is missing and write the artifacts; 1 where a run failed or a file cannot be read."""
+    board = board_of(options, fetch=True)
+    jobs = missing_runs(board, options)
     board.write_all()  # first: a killed run of this program may have left a record that no table shows yet
-    failures = [] if options.render else execute(board, jobs, options)
-    written = [artifact.label for artifact in request.artifacts if artifact.label not in board.refused]
-    log.info("written to %s: %s", results, ", ".join(written))
+    failures = execute(board, jobs, options)
+    report_written(board)
     for outcome in failures:
         log.error("failed: %s\n  %s", outcome.job.command, outcome.error)
     return 1 if complaints(board) or failures else 0
+
+
+def report_written(board: Board) -> None:
+    """Say which artifacts were written, and where."""
+    labels = [artifact.label for artifact in board.request.artifacts if artifact.label not in board.refused]
+    log.info("written to %s: %s", board.request.results, ", ".join(labels))
 
 
 def complaints(board: Board) -> int:
@@ -179,42 +255,43 @@ def unlisted(board: Board) -> Iterator[str]:
         yield f"not listed: {name}, {cells - told} of {cells} cells without a number; {then}"
 
 
-def verify(board: Board, dry: bool) -> int:
+def verify(options: argparse.Namespace) -> int:
     """Repeat the first epochs of runs that were made by other code than today's, or name them.
+
+    What is seen to be repeated is written down at once, so that it is not asked again after a kill.
 
     Returns:
         1 where one departs, or where what it was cannot be told.
     """
-    from recot.artifacts.verify import departure
+    from recot.artifacts.verify import SAME, TODAYS, Verdict, summary, verdicts
 
-    failed, stale = False, board.stale()
-    if dry:
-        lines = [*(job.command for job, _ in stale),
+    board = board_of(options, fetch=not options.dry_run)
+    behind = board.behind()
+    stale = [found for found in behind if found.outdated]
+    if options.dry_run:
+        lines = [*(found.job.command for found in stale),
                  f"{len(stale)} runs of which the first epoch would be repeated, or all of a closed form",
                  *unlisted(board)]
         command.tell("\n".join(lines) + "\n")
         return 0
-    for name, (told, _) in board.silent().items():
-        if told:
-            log.error("cannot be told: %d cells of %s, whose files were not read", told, name)
-            failed = True
-    if not stale and not failed:
+    told = [(found.artifacts, Verdict(TODAYS)) for found in behind if not found.outdated]
+    unread = {name: cells for name, (cells, _) in board.silent().items() if cells}
+    if not stale and not unread:
         log.info("nothing to verify: what is there was made, or seen to be repeated, by today's code")
-    for job, line in stale:
-        try:
-            found = departure(job.config, line)
-        except LookupError as error:
-            log.error("cannot be told: %s\n  %s", job.command, error)
-            failed = True
-            continue
-        if found:
-            log.error("departs: %s\n  %s", job.command, found)
-            failed = True
+    for place, verdict in verdicts([(found.job.config, found.line) for found in stale], options.jobs):
+        found = stale[place]
+        told.append((found.artifacts, verdict))
+        if verdict.word == SAME:
+            board.confirm(found.line)
+            log.info("%s: %s", SAME, found.job.command)
         else:
-            board.confirm(line)
-            log.info("the same: %s", job.command)
+            log.error("%s: %s\n  %s", verdict.word, found.job.command, verdict.reason)
+    for name, cells in unread.items():
+        log.error("cannot be told: %d cells of %s, whose files were not read", cells, name)
     board.write_all()
-    return int(failed)
+    faults = complaints(board)
+    command.tell("\n".join(summary([artifact.label for artifact in board.request.artifacts], told)) + "\n")
+    return int(bool(unread or faults) or any(verdict.word not in (SAME, TODAYS) for _, verdict in told))
 
 
 def tune_rows(options: argparse.Namespace) -> int:
@@ -224,16 +301,10 @@ def tune_rows(options: argparse.Namespace) -> int:
         RequestError: not one paper, no data set, or a row that its spec does not tune.
     """
     if len(options.paper) != 1 or not options.data:
-        raise RequestError("--tune wants one paper and the data sets to tune on: --paper sclrec --data gowalla --tune")
-    for name in ("table", "seeds", "render", "budget", "limit", "fresh", "verify", "profile"):
-        if getattr(options, name):
-            raise RequestError(f"--tune reads no --{name}; it tunes the rows of the spec, all of them or those of "
-                               "--row")
-    if options.jobs > 1:
-        raise RequestError(f"--tune has no use for --jobs {options.jobs}: a trial waits for the answer of the one "
-                           "before; tune two rows in two shells")
+        raise RequestError("tune wants one paper and the data sets to tune on: --paper sclrec --data gowalla")
     from recot.tuning.search import best, tune
 
+    selected(options)
     plan = tuning(options.paper[0])
     for name in options.row:
         if name not in plan.rows:
@@ -276,9 +347,17 @@ def execute(board: Board, jobs: Sequence[workers.Job], options: argparse.Namespa
     return failures
 
 
+def regenerate() -> int:
+    """Do what was typed; the exit code."""
+    options = arguments().parse_intermixed_args()
+    work = {"list": list_states, "tune": tune_rows, "verify": verify, "dry-run": show_plan, "render": render,
+            "run": run}
+    return work[sub_command(options)](options)
+
+
 def main() -> None:
     """Entry point; see :func:`recot.request.command.carry_out` for exit codes. 1 is that a run failed as well."""
-    command.carry_out(lambda: regenerate(arguments().parse_args()), "recot.tables",
+    command.carry_out(regenerate, "recot.tables",
                       "the same command goes on where it was")
 
 

@@ -146,6 +146,15 @@ def test_what_a_run_would_download_is_no_data_that_cannot_be_had(tmp_path):
     assert "recot.run data=tmallbuy` says where" in tables(tmp_path, "--dry-run", **variables).stdout
 
 
+@pytest.mark.parametrize("flags", [("--list",), ("--dry-run",), ("--verify", "--dry-run"),
+                                   ("--tune", "--dry-run", "--paper", "toy", "--data", "planted")])
+def test_a_sub_command_is_a_word_or_a_flag(tmp_path, flags):
+    variables = spec(tmp_path, **{"artifacts:": "tuning:\n  trials: 2\n  epochs: 1\n  rows:\n"
+                                  "    clrec: model=clrec loss.tau=0.1,0.2\nartifacts:"})
+    by_flag, by_word = (tables(tmp_path, *words, **variables) for words in (flags, (flags[0][2:], *flags[1:])))
+    assert by_flag.returncode == 0 and by_flag.stdout and by_flag.stdout == by_word.stdout
+
+
 def test_list_does_not_pay_for_torch(tmp_path):
     program = "import sys; from recot import tables\ntry:\n tables.main()\nfinally:\n print('torch' in sys.modules)"
     assert python(tmp_path, "-c", program, "--list").stdout.splitlines()[-1] == "False"
@@ -182,8 +191,11 @@ def test_what_older_code_made_is_verified_by_its_first_epoch_and_loses_its_dagge
     assert verified.returncode == 1 and verified.stderr.count("the same: ") == 2
     assert "departs: python -m recot.run data=planted" in verified.stderr
     assert "the answers are others" in verified.stderr
+    assert [line.split() for line in verified.stdout.splitlines()[1:]] == [
+        ["toy/table2", "0", "2", "1", "0"], ["in", "all", "0", "2", "1", "0"]]
     assert page().count("†") == 2 + 1 and "2 runs were made by code that has changed since" in page()
-    assert "the same" not in tables(tmp_path, "--verify", **variables).stderr
+    again = tables(tmp_path, "--verify", **variables)
+    assert "the same" not in again.stderr and again.stdout.splitlines()[-1].split()[2:] == ["2", "0", "1", "0"]
 
 
 def test_a_clone_without_records_repeats_nothing_that_it_reports(tmp_path):
@@ -219,13 +231,15 @@ def test_a_clone_without_records_is_verified_by_its_list_of_runs(tmp_path):
         ledger.write(file, ledger.RUN_HEADER, [line | {"sources": "0" * 16} | values for line in lines])
 
     change()
-    verified = tables(tmp_path, "--verify", "--row", "bprmf,popularity", **variables)
+    verified = tables(tmp_path, "--verify", "--jobs", "2", "--row", "bprmf,popularity", **variables)
     assert verified.returncode == 0 and verified.stderr.count("the same: ") == 2
     assert [bool(line["repeated"]) for line in ledger.read(file, ledger.RUN_HEADER)] == [True, False, True]
     assert (tmp_path / "results" / "toy" / "table2.md").read_text().count("†") == 2 + 1  # CLRec's cells, and the note
     change(first_epoch="", digest="", repeated="")
     untold = tables(tmp_path, "--verify", **variables)
     assert untold.returncode == 1 and untold.stderr.count("cannot be told: ") == 3
+    assert untold.stdout.endswith("cannot be told of 2: its first epoch was not kept\n"
+                                  "cannot be told of 1: the digest of its answers was not kept\n")
     page = (tmp_path / "results" / "toy" / "table2.md").read_text()
     assert "FRESH=1 runs them again." in page.replace("`", "") and "VERIFY" not in page
 
@@ -335,10 +349,13 @@ def test_runs_of_different_splits_leave_their_table_as_it_was_until_they_are_mad
     (["--row", "clrek"], "refused: 'clrek' is in none of these artifacts. Did you mean 'clrec'?"),
     (["--seeds", "one"], "refused: seeds are whole numbers, got one; give them like 0,1,2"),
     (["--profile", "smok"], "refused: no profile is called 'smok'. Known: ."),
-    (["--tune", "--paper", "toy"], "refused: --tune wants one paper and the data sets to tune on: "
-                                   "--paper sclrec --data gowalla --tune"),
-    (["--tune", "--paper", "toy", "--data", "planted", "--budget", "1h"],
-     "refused: --tune reads no --budget; it tunes the rows of the spec, all of them or those of --row"),
+    (["--tune", "--paper", "toy"], "refused: tune wants one paper and the data sets to tune on: "
+                                   "--paper sclrec --data gowalla"),
+    (["tune", "--paper", "toy", "--data", "planted", "--budget", "1h"],
+     "refused: tune takes no --budget; it takes --paper, --data, --row, --dry-run, --results"),
+    (["list", "--verify"], "refused: list takes no --verify; it takes --paper, --table, --profile, --results"),
+    (["--paper", "toy", "list", "--fresh"],
+     "refused: list takes no --fresh; it takes --paper, --table, --profile, --results"),
 ])
 def test_a_wrong_name_is_refused_with_the_nearest_one(tmp_path, words, message):
     done = tables(tmp_path, *words, **spec(tmp_path))

@@ -3,16 +3,71 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from recot.artifacts.collect import run_line
+from recot.artifacts.workers import answers
 from recot.record.attempt import attempt
 from recot.record.build import make, relabels
 from recot.record.ledger import Line
+
+SAME, DEPARTS, UNTOLD = "the same", "departs", "cannot be told"
+TODAYS = "today's"
+"""What is known of a run without a verification: today's code made it, or was seen to repeat it."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What came of the verification of a run: ``SAME``, ``DEPARTS`` or ``UNTOLD``, and the reason of the last two."""
+
+    word: str
+    reason: str = ""
+
+
+def verdicts(questions: Sequence[tuple[Mapping[str, Any], Line]], jobs: int) -> Iterator[tuple[int, Verdict]]:
+    """Verify runs in processes of their own.
+
+    Args:
+        questions: the checked config of each run, and what ``runs.csv`` has of it. jobs: how many processes at once.
+
+    Yields:
+        The place of a run and its verdict, in the order in which they are found.
+    """
+    for place, answer in answers(verdict, questions, jobs):
+        yield place, answer if isinstance(answer, Verdict) else Verdict(UNTOLD, answer)
+
+
+def verdict(question: tuple[Mapping[str, Any], Line]) -> Verdict:
+    """What today's code makes of one run."""
+    try:
+        found = departure(*question)
+    except LookupError as error:
+        return Verdict(UNTOLD, str(error))
+    return Verdict(DEPARTS, found) if found else Verdict(SAME)
+
+
+def summary(artifacts: Sequence[str], runs: Sequence[tuple[Sequence[str], Verdict]]) -> Iterator[str]:
+    """A line for each artifact and one for all: how many of its runs have which verdict; then why some have none.
+
+    Args:
+        artifacts: their labels. runs: for each run, the labels of the artifacts that show it, and its verdict. A run
+            that two artifacts show counts in the line of each, and once in that of all.
+    """
+    words = (TODAYS, SAME, DEPARTS, UNTOLD)
+    wide = max(map(len, (*artifacts, "in all")))
+    yield " ".join([" " * wide, *(f"{word:>14}" for word in words)])
+    for label in (*artifacts, "in all"):
+        counts = Counter(verdict.word for labels, verdict in runs if label == "in all" or label in labels)
+        if counts or label == "in all":
+            yield " ".join([f"{label:{wide}}", *(f"{counts[word]:14}" for word in words)])
+    for reason, count in Counter(verdict.reason for _, verdict in runs if verdict.word == UNTOLD).most_common():
+        yield f"{UNTOLD} of {count}: {reason}"
 
 
 def departure(config: Mapping[str, Any], line: Line) -> str:
@@ -31,7 +86,7 @@ def departure(config: Mapping[str, Any], line: Line) -> str:
     """
     trained, threads = line["epochs"] != "0", torch.get_num_threads()
     if not line["first_epoch" if trained else "digest"]:
-        raise LookupError("what its first epoch was, or the digest of a closed form, was not kept")
+        raise LookupError(f"{'its first epoch' if trained else 'the digest of its answers'} was not kept")
     then = dict(part.split("=") for part in line["first_epoch"].split())
     if trained and (config["protocol"]["refit"] or relabels(config)):
         raise LookupError("its numbers come from a later fit, of which the first epoch says nothing")

@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
@@ -46,8 +46,18 @@ def leave_to_parent(number: int, frame: object) -> None:
     """Answer to a signal. No SIG_IGN, which programs that a run starts would inherit and Lightning would call."""
 
 
-def serve(connection: Connection) -> None:
-    """What a worker does: run the jobs it is sent until the pipe closes, and end at once when the parent is gone."""
+def perform(job: Job) -> None:
+    """The work of a worker that runs jobs."""
+    from recot.record import experiment
+
+    experiment.run(job.config, job.choices, job.command)
+
+
+def serve(connection: Connection, work: Callable[[Any], Any]) -> None:
+    """What a worker does: work on what it is sent until the pipe closes, and end at once when the parent is gone.
+
+    It answers with what ``work`` returns, or with a text that says what it raised.
+    """
     parent = multiprocessing.parent_process()
 
     def follow() -> None:
@@ -59,27 +69,28 @@ def serve(connection: Connection) -> None:
         signal.signal(number, leave_to_parent)
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     logging.getLogger("recot").setLevel(logging.WARNING)
-    from recot.record import experiment
-
     while True:
         try:
-            job = connection.recv()
+            asked = connection.recv()
         except EOFError:
             return
         try:
-            experiment.run(job.config, job.choices, job.command)
-            connection.send(None)
-        except Exception as error:  # its record holds the traceback
+            connection.send(work(asked))
+        except Exception as error:  # the record of a run holds the traceback
             connection.send(f"{type(error).__name__}: {error}")
 
 
 class Worker:
-    """A process that runs one job at a time."""
+    """A process that works on one thing at a time.
 
-    def __init__(self) -> None:
+    Args:
+        work: what it does; a function that a new process can import.
+    """
+
+    def __init__(self, work: Callable[[Any], Any] = perform) -> None:
         context = multiprocessing.get_context("spawn")
         self.connection, other = context.Pipe()
-        self.process = context.Process(target=serve, args=(other,), daemon=True)
+        self.process = context.Process(target=serve, args=(other, work), daemon=True)
         self.process.start()
         other.close()
         self.job: Job | None = None
@@ -97,8 +108,8 @@ class Worker:
             self.claim.release()
         self.job, self.claim = None, None
 
-    def result(self) -> str | None:
-        """What went wrong with the job that has ended, or None; the pipe must be readable."""
+    def result(self) -> Any:
+        """What the work returned, or a text that says what went wrong; the pipe must be readable."""
         try:
             return self.connection.recv()
         except (EOFError, ConnectionError):
@@ -242,6 +253,38 @@ def carry_out(jobs: Sequence[Job], runs: Runs, *, workers: int = 1, keep: bool =
     finally:
         crew.stop()
     return [*crew.left, *crew.waiting]
+
+
+def answers(work: Callable[[Any], Any], questions: Sequence[Any], workers: int) -> Iterator[tuple[int, Any]]:
+    """Work on all questions, several at a time.
+
+    Args:
+        work: a function of one question that a new process can import. workers: how many processes at once.
+
+    Yields:
+        The place of a question and its answer, in the order in which the answers come; where the work raised an error,
+        or its process died, a text that says so.
+    """
+    waiting = list(reversed(list(enumerate(questions))))
+    busy: dict[Worker, int] = {}
+    idle: list[Worker] = []
+    try:
+        while waiting or busy:
+            while waiting and len(busy) < workers:
+                worker = idle.pop() if idle else Worker(work)
+                busy[worker], question = waiting.pop()
+                worker.connection.send(question)
+            ready = wait([worker.connection for worker in busy])
+            for worker in [worker for worker in busy if worker.connection in ready]:
+                answer, place = worker.result(), busy.pop(worker)
+                if worker.process.is_alive():
+                    idle.append(worker)
+                else:
+                    worker.stop()
+                yield place, answer
+    finally:
+        for worker in (*busy, *idle):
+            worker.stop()
 
 
 def note_failure(runs: Runs, job: Job, error: str, begun: float) -> None:

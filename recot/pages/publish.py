@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,22 @@ from recot.pages.notes import notes
 from recot.record.ledger import HEADER, RUN_HEADER, TEST_HEADER, Line, read, write
 from recot.record.store import Runs
 from recot.system.files import sweep, write_whole
+
+
+@dataclass(frozen=True)
+class Behind:
+    """A run behind a number.
+
+    Attributes:
+        job: how it is made. line: what the list of runs says of it.
+        outdated: other code than today's made it, and today's was not seen to repeat it.
+        artifacts: labels of those that show it.
+    """
+
+    job: workers.Job
+    line: Line
+    outdated: bool
+    artifacts: tuple[str, ...]
 
 
 class Board:
@@ -113,12 +129,9 @@ class Board:
         """Whether a finished run was made by code that has changed since, and that today's was not seen to repeat."""
         return self.planner.code[key] not in (made.get("sources"), made.get("repeated"))
 
-    def stale(self) -> list[tuple[workers.Job, Line]]:
-        """Runs behind the numbers that were asked for which are :meth:`outdated`, with what the list of runs says.
-
-        Their records need not be at hand.
-        """
-        found = {}
+    def behind(self) -> list[Behind]:
+        """The runs behind the numbers that were asked for. Their records need not be at hand."""
+        found: dict[str, Behind] = {}
         for artifact, lines, runs in self.told():
             for column, row in artifact.cells():
                 seeds = self.planner.seeds(artifact, lines)
@@ -127,8 +140,10 @@ class Board:
                     record = self.record(artifact, key)
                     done = record is not None and record["status"] == "done"
                     line = collect.run_line(record) if record and done else runs.get(key)
-                    if line and self.outdated(key, line):
-                        found[key] = self.planner.job(column, row, seed, key), line
+                    if line:
+                        shown = found[key].artifacts if key in found else ()
+                        found[key] = Behind(self.planner.job(column, row, seed, key), line, self.outdated(key, line),
+                                            tuple(dict.fromkeys((*shown, artifact.label))))
         return list(found.values())
 
     def silent(self) -> dict[str, tuple[int, int]]:

@@ -11,7 +11,7 @@ import pytest
 from commands import TINY, composed
 from processes import alive, child_processes, wait_for
 
-from recot.artifacts.workers import Crew, Job, carry_out, note_failure
+from recot.artifacts.workers import Crew, Job, answers, carry_out, note_failure
 from recot.record.store import Runs
 from recot.request.keys import key
 
@@ -195,3 +195,16 @@ def test_no_worker_outlives_its_parent(jobs, runs, tmp_path):
     assert not runs.busy(jobs("Hangs").key)
 
 
+
+
+def test_questions_are_answered_by_as_many_processes_as_are_wanted_and_one_that_dies_costs_its_own():
+    orders = ["os.getpid()", "1 / 0", "os._exit(3)", "os.kill(os.getpid(), 9)", "os.getpid()", "os.getpid()"]
+    found = dict(answers(eval_in_worker, orders, 2))
+    assert sorted(found) == list(range(6))
+    assert found[1] == "ZeroDivisionError: division by zero"
+    assert "ended with exit code 3" in found[2] and "ended by SIGKILL" in found[3]
+    assert os.getpid() not in {found[0], found[4], found[5]} and not any(map(alive, {found[0], found[4], found[5]}))
+
+
+def eval_in_worker(text):
+    return eval(text, {"os": os})
