@@ -180,7 +180,7 @@ def test_what_is_not_refused_together_makes_a_step(network, objective):
 @pytest.mark.parametrize(("network", "objective"), [(network, objective) for objective, able in ABLE.items()
                                                     for network in contracts.NETWORKS if network not in able])
 def test_an_objective_is_refused_with_networks_that_lack_what_it_asks_for(network, objective):
-    with pytest.raises(RequestError, match="needs loss=|trains what only"):
+    with pytest.raises(RequestError, match="needs loss=|works only with"):
         composed(*words(network, objective))
     with pytest.raises(AttributeError, match="has no attribute"):
         step(ready(FIRST[network]), objective())

@@ -233,7 +233,7 @@ def test_a_worker_leaves_signals_to_its_parent(number, monkeypatch):
     monkeypatch.setattr(workers.multiprocessing, "parent_process", Parent)
     before = {each: signal.getsignal(each) for each in command.SIGNALS}
     try:
-        assert workers.serve(Closed()) is None
+        assert workers.serve(Closed(), print) is None
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)
