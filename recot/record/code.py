@@ -129,7 +129,7 @@ def local_names(part: ast.AST) -> frozenset[ast.AST]:
             body = node.body if isinstance(node, ast.FunctionDef) else [node.body]
             outside = [*node.args.defaults, *filter(None, node.args.kw_defaults)]
             waiting += [(value, around) for value in outside]
-            around |= set(stored(node.args, *body))
+            around = (around | set(stored(node.args, *body))) - set(of_module(*body))
             waiting += [(below, around) for below in body]
         else:
             waiting += [(below, around) for below in ast.iter_child_nodes(node)]
@@ -147,9 +147,19 @@ def stored(*parts: ast.AST) -> Iterator[str]:
             yield from stored(*ast.iter_child_nodes(node))
 
 
+def of_module(*parts: ast.AST) -> Iterator[str]:
+    """The names that a function declares ``global``: those of the module, although it assigns to them."""
+    return (name for part in parts for node in ast.walk(part) if isinstance(node, ast.Global) for name in node.names)
+
+
 def is_protocol(node: ast.stmt) -> bool:
-    """Whether a definition is a ``Protocol``, which says what others have and does nothing."""
-    return isinstance(node, ast.ClassDef) and any(getattr(base, "id", "") == "Protocol" for base in node.bases)
+    """Whether a definition is a ``Protocol`` that only says what others have; one with code in its methods counts."""
+    if not isinstance(node, ast.ClassDef):
+        return False
+    bases = [base.value if isinstance(base, ast.Subscript) else base for base in node.bases]
+    return any(getattr(base, "id", "") == "Protocol" for base in bases) and all(
+        isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant)
+        for method in node.body if isinstance(method, ast.FunctionDef) for line in method.body)
 
 
 def reached(roots: Iterable[Name], without: frozenset[Name] = frozenset()) -> dict[Name, list[ast.AST]]:

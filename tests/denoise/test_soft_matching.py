@@ -7,6 +7,7 @@ import ot
 import pytest
 import torch
 import torch.nn.functional as F
+from observed import interactions
 
 from recot.batches.pairs import pairs
 from recot.data.interactions import Interactions
@@ -30,8 +31,7 @@ def plan(similarity, lam=0.1, n_iters=6, masses=None, fast=False):
 
 @pytest.fixture
 def train(rng):
-    users, items = (torch.rand(40, 50, generator=rng) < 0.2).nonzero(as_tuple=True)
-    return Interactions.from_pairs(users, items, 40, 50)
+    return interactions(rng, 40, 50)
 
 
 @pytest.fixture

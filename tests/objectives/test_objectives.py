@@ -6,10 +6,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.nn.functional as F
+from observed import interactions
 
 from recot.batches.pairs import pairs
 from recot.batches.rows import rows
-from recot.data.interactions import Interactions
 from recot.denoise.reweight import RCE, TCE
 from recot.networks.autoencoder import Autoencoder
 from recot.networks.buir import BUIR
@@ -22,8 +22,7 @@ KNOWN = SimpleNamespace(inductive=False)  # a network that needs no history
 
 @pytest.fixture
 def train(rng):
-    users, items = (torch.rand(12, 15, generator=rng) < 0.3).nonzero(as_tuple=True)
-    return Interactions.from_pairs(users, items, 12, 15)
+    return interactions(rng, 12, 15, share=0.3)
 
 
 @pytest.fixture

@@ -207,11 +207,22 @@ def test_names_of_modules_and_types_that_a_function_declares_do_not_count(packag
 @pytest.mark.parametrize(("old", "new", "seen"), [
     ("helper(x):\n", "helper(x, unused=3):\n    x = unused\n", False),
     ("helper(x):\n", "helper(x):\n    for unused in x:\n        x = (lambda: unused)()\n", False),
-    ("helper(x):\n", "helper(x, y=unused):\n", True), ("helper(x):\n", "helper(x):\n    x = unused\n", True)])
+    ("helper(x):\n", "helper(x, y=unused):\n", True), ("helper(x):\n", "helper(x):\n    x = unused\n", True),
+    ("helper(x):\n", "helper(x):\n    global unused\n    unused = x\n", True)])
 def test_a_local_name_is_none_of_the_module(package, old, new, seen):
     package(("recot.toy.model", "unused as other", "unused"), ("recot.toy.model", "return other", "return unused"),
             ("recot.toy.model", old, new))
     assert (("recot.toy.base", "unused") in reached([("recot.toy.model", "helper")])) is seen
+
+
+@pytest.mark.parametrize(("base", "body", "counts"), [
+    ("Protocol", "'''A scalar.'''", False), ("Protocol[T]", "...", False), ("Protocol", "return FLOOR", True),
+    ("Base", "'''A scalar.'''", True)])
+def test_a_protocol_counts_where_its_methods_do_something(package, base, body, counts):
+    encoder = f"class Encoder({base}):\n    def size(self):\n        {body}\n\n"
+    package(("recot.toy.model", "helper(x):", "helper(x: Encoder):"),
+            ("recot.toy.model", "SCALE, SHIFT", f"{encoder}SCALE, SHIFT"))
+    assert (("recot.toy.model", "Encoder") in reached([("recot.toy.model", "helper")])) is counts
 
 
 def test_the_methods_of_a_class_that_a_function_declares_count(package):
