@@ -74,6 +74,31 @@ def command(words: Sequence[str], choices: Mapping[str, str]) -> str:
     return shlex.join(["python", "-m", "recot.run", *words, *["~tuned"] * tuned_file(choices).exists()])
 
 
+def space_of(overrides: Sequence[str], trials: int, epochs: int | None, seed: int, write: bool, preset_first: bool,
+             finals: int) -> Space:
+    """The search space of a study; the arguments are those of :func:`tune`.
+
+    Raises:
+        RequestError, HydraException: the space or an option is wrong, or the two do not go together.
+    """
+    for name, number in (("--trials", trials), ("--epochs", 1 if epochs is None else epochs)):
+        if number < 1:
+            raise RequestError(f"{name} {number} leaves nothing to run; give 1 or more")
+    if finals < 0 or (finals and epochs is None):
+        raise RequestError(f"--finals {finals} has trials run again without their cap on epochs; give --epochs "
+                           "as well, and 0 or more")
+    check_seed("--sampler-seed", seed)
+    space = Space(overrides)
+    groups = [key for key in space.sweeps if "." not in key]
+    if write and groups:
+        raise RequestError(f"--write cannot keep a choice of {groups[0]}: a tuned file belongs to one model, loss and "
+                           "denoiser, and holds their values. Compare without --write, then tune the winner")
+    if preset_first and groups:
+        raise RequestError(f"--preset-first: where {groups[0]} is chosen there is no single preset to begin with. Tune "
+                           "them one by one, or leave it out")
+    return space
+
+
 def tune(overrides: Sequence[str], trials: int, epochs: int | None = None, seed: int = 0,
          results: Path = Path("results"), write: bool = False, preset_first: bool = False,
          finals: int = 0) -> list[dict[str, Any]]:
@@ -96,21 +121,7 @@ def tune(overrides: Sequence[str], trials: int, epochs: int | None = None, seed:
     Raises:
         RequestError, HydraException: the request is wrong; nothing was run.
     """
-    for name, number in (("--trials", trials), ("--epochs", 1 if epochs is None else epochs)):
-        if number < 1:
-            raise RequestError(f"{name} {number} leaves nothing to run; give 1 or more")
-    if finals < 0 or (finals and epochs is None):
-        raise RequestError(f"--finals {finals} has trials run again without their cap on epochs; give --epochs "
-                           "as well, and 0 or more")
-    check_seed("--sampler-seed", seed)
-    space = Space(overrides)
-    groups = [key for key in space.sweeps if "." not in key]
-    if write and groups:
-        raise RequestError(f"--write cannot keep a choice of {groups[0]}: a tuned file belongs to one model, loss and "
-                           "denoiser, and holds their values. Compare without --write, then tune the winner")
-    if preset_first and groups:
-        raise RequestError(f"--preset-first: where {groups[0]} is chosen there is no single preset to begin with. Tune "
-                           "them one by one, or leave it out")
+    space = space_of(overrides, trials, epochs, seed, write, preset_first, finals)
     found = checked(space, epochs)
     names = ["+".join(dict.fromkeys(choices[group] for _, choices in found)) for group in METHOD[:3]]
     config, choices = found[0]
@@ -131,11 +142,11 @@ def tune(overrides: Sequence[str], trials: int, epochs: int | None = None, seed:
         finish(space, rows, finals, preset_first, study, data)
     log.info("written to %s", file)
     if write and (winner := best(rows)):
-        config, choices = configured(space.words(winner), epochs)
-        title = (f"Best of {len(rows)} configurations by validation {winner['metric']}, at most {winner['max_epochs']} "
-                 f"epochs each{', then the first of them to the end' if finals else ''}; see {file.as_posix()}.")
         options = ["--trials", trials, *([] if epochs is None else ["--epochs", epochs]), "--sampler-seed", seed,
                    *["--preset-first"] * preset_first, *["--finals", finals] * bool(finals)]
+        title = (f"Best of {len(rows)} configurations by validation {winner['metric']}, at most {winner['max_epochs']} "
+                 f"epochs each{', then the first of them to the end' if finals else ''}; see {file.as_posix()}.")
+        config, choices = configured(space.words(winner), epochs)
         keep(space, config, tuned_file(choices), title, [str(option) for option in options])
     return rows
 
