@@ -19,11 +19,21 @@ def child_processes(pid):
 
 
 def alive(pid):
+    """Whether one of its threads is; the first may be over while another still holds the files and their locks."""
     try:
-        with open(f"/proc/{pid}/stat") as stat:
-            return stat.read().rsplit(")", 1)[1].split()[0] != "Z"
+        threads = [f"/proc/{pid}/task/{thread}/stat" for thread in os.listdir(f"/proc/{pid}/task")]
     except OSError:
         return False
+    return any(state(thread) not in ("", "Z", "X") for thread in threads)
+
+
+def state(stat):
+    """The letter of a process or thread in a file ``stat`` of proc(5); empty where it is gone."""
+    try:
+        with open(stat) as stream:
+            return stream.read().rsplit(")", 1)[1].split()[0]
+    except OSError:
+        return ""
 
 
 def wait_for(condition, seconds=60):
