@@ -158,8 +158,8 @@ class Sinkhorn(Multinomial):
             return self.moved(batch.query.history, batch.weights, torch.arange(n, device=log_p.device).expand(b, n),
                               log_p)
         if self.square is None:
-            self.square = ragged.Shared(self.cost.whole(), self.eps)
-        cost = ragged.transport(self.square, batch.targets(n).log(), log_p, self.n_iters)
+            self.square = ragged.Shared(self.cost.whole().to(log_p.dtype), self.eps)
+        cost = ragged.transport(self.square, batch.targets(n).to(log_p.dtype).log(), log_p, self.n_iters)
         return cost if self.debias == "none" else 2 * cost - ragged.transport(self.square, log_p, log_p, self.n_iters)
 
     def moved(self, history: Ragged, weights: Tensor | None, columns: Tensor, log_p: Tensor,
@@ -175,9 +175,9 @@ class Sinkhorn(Multinomial):
         for start, stop in blocks(history, columns.shape[1], own):
             part, log_nu, items = history.slice(start, stop), log_p[start:stop], columns[start:stop]
             rows = ragged.Rows(part.offsets, part.rows, part.sizes.tolist())
-            kernel = ragged.ragged(self.cost.gather(part.values, items, part.rows), rows, self.eps)
+            kernel = ragged.ragged(self.cost.gather(part.values, items, part.rows).to(log_p.dtype), rows, self.eps)
             log_mu = (torch.zeros_like(part.values, dtype=log_p.dtype) if weights is None else
-                      weights[int(history.bounds[start]):int(history.bounds[stop])].log())
+                      weights[int(history.bounds[start]):int(history.bounds[stop])].to(log_p.dtype).log())
             cost = ragged.transport(kernel, log_mu, log_nu, self.n_iters, gradient)
             found.append(cost if not own else 2 * cost - self.within(items, log_nu, gradient))
         return torch.cat(found)
@@ -185,7 +185,8 @@ class Sinkhorn(Multinomial):
     def within(self, columns: Tensor, log_p: Tensor, gradient: ragged.Gradient) -> Tensor:
         """(b,): the cost of transport from the columns (b, k) to themselves."""
         rows = ragged.Rows.even(len(columns), columns.shape[1], columns.device)
-        kernel = ragged.ragged(self.cost.gather(columns.flatten(), columns, rows.owners), rows, self.eps)
+        cost = self.cost.gather(columns.flatten(), columns, rows.owners).to(log_p.dtype)  # (b k, k)
+        kernel = ragged.ragged(cost, rows, self.eps)
         return ragged.transport(kernel, log_p.flatten(), log_p, self.n_iters, gradient)
 
 
@@ -262,7 +263,7 @@ class SinkhornCF(Sinkhorn):
         logits = single(network.similarity(code.vectors, network.items()))  # (b, n_items)
         log_p = logits.log_softmax(1)
         targets = batch.targets(logits.shape[1]).mul_(1 - self.concentration).add_(self.concentration)
-        loss = losses.likelihood(log_p, targets)
+        loss = losses.likelihood(log_p, targets.to(log_p.dtype))
         if self.share and self.epoch >= self.start_epoch and self.step % self.every == 0:
             cost = self.to_top(batch, log_p)
             loss = loss + cost * (self.share if self.scale == "none" else self.share * quotient(loss, cost, logits))
