@@ -48,7 +48,7 @@ class Dense:
         places = columns.to(self.index).index_select(0, owners)  # (e, k)
         places += (items.to(self.index) * self.similarity.shape[1])[:, None]
         found = self.similarity.view(-1).index_select(0, places.view(-1)).view(places.shape)  # (e, k)
-        return found.float().neg_().add_(1)
+        return 1 - found.float()
 
     def whole(self) -> Tensor:
         """See :class:`Cost`."""

@@ -89,7 +89,7 @@ class Linear:
     """
 
     def __init__(self, cost: Tensor, eps: float):
-        self.cost, self.cells = cost, torch.exp(cost / -eps)
+        self.cost, self.cells = cost, (cost / -eps).exp_()
         self.priced = self.cells * cost
 
     def masses(self, log_mass: Tensor) -> Tensor:
@@ -144,7 +144,7 @@ class Kernel(Linear):
 
     def over_columns(self, cells: Tensor, b: Tensor) -> Tensor:
         """(e,)."""
-        return (b.index_select(0, self.rows.owners) * cells).sum(1)
+        return b.index_select(0, self.rows.owners).mul_(cells).sum(1)
 
     def over_rows(self, cells: Tensor, a: Tensor) -> Tensor:
         """See :class:`Linear`."""
@@ -301,11 +301,14 @@ def rounds(kernel: Scalings, log_rows: Tensor, log_columns: Tensor, n_iters: int
     return found
 
 
-def slopes(kernel: Scalings, done: list[Round]) -> tuple[Tensor, Tensor]:
+def slopes(kernel: Scalings, done: list[Round], of_first: bool = True) -> tuple[Tensor, Tensor]:
     """Derivatives of the cost after the rounds ``done`` by the masses of the rows and of the columns, without autograd.
 
     The plan is of degree one in the column masses and of degree zero in the row masses. By Euler's theorem the column
     masses times their derivatives sum to the cost itself, and the row masses times theirs to zero.
+
+    Args:
+        of_first: False leaves out the rows of the first round, which nothing but their own derivatives needs.
 
     Returns:
         As many as there are rows, and (b, k).
@@ -316,6 +319,8 @@ def slopes(kernel: Scalings, done: list[Round]) -> tuple[Tensor, Tensor]:
     of_columns, of_rows = torch.zeros_like(by_column), torch.zeros_like(by_row)
     for at in reversed(range(len(done))):
         of_columns += by_column
+        if not (at or of_first):
+            break
         by_row = by_row - kernel.row_means(done[at].b, done[at].row_totals, by_column)
         of_rows += by_row
         if at:
@@ -358,7 +363,7 @@ def transport(kernel: Scalings, log_rows: Tensor, log_columns: Tensor, n_iters: 
             return (log_columns.exp() * kernel.column_means(last.a, last.column_totals, None)).sum(1)
         with torch.no_grad():
             done = rounds(kernel, log_rows, log_columns, n_iters)
-            of_rows, of_columns = (slopes(kernel, done) if gradient == "exact" else
+            of_rows, of_columns = (slopes(kernel, done, log_rows.requires_grad) if gradient == "exact" else
                                    implicit_slopes(kernel, done, log_rows))
         # Linear in the masses with the right slopes, and by Euler's theorem of the right value.
         cost = (log_columns.exp() * of_columns).sum(1)
