@@ -284,16 +284,14 @@ class SinkhornCF(Sinkhorn):
 
 
 def largest(values: Tensor, k: int) -> Tensor:
-    """(b, k) int64: where the largest of ``values`` (b, n) are, in rising order, in which look-ups are faster.
+    """(b, k) int64: where the largest of ``values`` (b, n) are, in any order.
 
     numpy finds 200 of 10,000 eight times faster than torch on a CPU, hence the detour.
     """
     n = values.shape[1]
     if values.device.type == "cpu":
-        found = torch.from_numpy(np.argpartition(values.numpy(), n - k, axis=1)[:, n - k:])  # (b, k)
-    else:
-        found = values.topk(k, 1, sorted=False).indices  # (b, k)
-    return found.sort(1).values
+        return torch.from_numpy(np.argpartition(values.numpy(), n - k, axis=1)[:, n - k:])  # (b, k)
+    return values.topk(k, 1, sorted=False).indices  # (b, k)
 
 
 def quotient(loss: Tensor, cost: Tensor, logits: Tensor) -> Tensor:
