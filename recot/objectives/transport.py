@@ -157,7 +157,7 @@ class Sinkhorn(Multinomial):
         if not ragged.is_linear(self.eps):
             return self.moved(batch.query.history, batch.weights, torch.arange(n, device=log_p.device).expand(b, n),
                               log_p)
-        if self.square is None:
+        if self.square is None or self.square.cells.dtype != log_p.dtype:
             self.square = ragged.Shared(self.cost.whole().to(log_p.dtype), self.eps)
         cost = ragged.transport(self.square, batch.targets(n).to(log_p.dtype).log(), log_p, self.n_iters)
         return cost if self.debias == "none" else 2 * cost - ragged.transport(self.square, log_p, log_p, self.n_iters)
