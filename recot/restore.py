@@ -16,10 +16,9 @@ from torch import Tensor
 from recot.data.dataset import Dataset
 from recot.data.interactions import Interactions
 from recot.data.questions import Query, Split
-from recot.evaluation.contracts import Recommender, device_of
+from recot.denoise.base import Denoiser
 from recot.evaluation.evaluate import recommended
-from recot.fit.gradient import Gradient
-from recot.fit.rounds import Relabelled
+from recot.evaluation.recommender import Recommender
 from recot.record import build, store
 from recot.request import former, keys
 from recot.request.compose import composed, values
@@ -93,7 +92,7 @@ class Finished:
             rows = torch.tensor([place[user] for user in asked.tolist()], dtype=torch.int64)
             query, seen = Query(asked, questions.query.history.take(rows)), questions.seen.take(rows)
         k = min(k, self.split.train.n_items)
-        items, scores = recommended(self.model, query.to(device_of(self.model)), seen, k)  # (b, k) each
+        items, scores = recommended(self.model, query.to(self.model.device), seen, k)  # (b, k) each
         frame = pd.DataFrame({
             "user": self.dataset.user_ids[query.users.numpy()].repeat(k),
             "place": np.tile(np.arange(1, k + 1), len(query)),
@@ -233,14 +232,12 @@ def fitted(config: dict[str, Any], record: Mapping[str, Any], dataset: Dataset, 
     """
     if config["protocol"].get("refit") and "rounds" in record:
         config["denoiser"]["rounds"] = record["rounds"][-1]["round"]  # chosen by questions that now train as well
-    model = build.build(config)
-    inner = model.make(None, lambda history: None) if isinstance(model, Relabelled) else model
-    if isinstance(inner, Gradient):
-        if weights is None:
-            raise RequestError(f"run {record['key']} left no weights.pt; make it again: {store.again(record)}")
-        return inner.load(weights, trained_on(dataset, split.train, pairs))
-    log.info("fitting %s again", record["model"])
-    return model.fit(split.for_training())
+    if not build.descends(config):
+        log.info("fitting %s again", record["model"])
+        return build.build(config).fit(split.for_training())
+    if weights is None:
+        raise RequestError(f"run {record['key']} left no weights.pt; make it again: {store.again(record)}")
+    return build.network(config, Denoiser()).load(weights, trained_on(dataset, split.train, pairs))
 
 
 def trained_on(dataset: Dataset, train: Interactions, file: Path | None) -> Interactions:

@@ -13,9 +13,7 @@ from recot.denoise.prorec import ProRec
 from recot.denoise.reweight import RCE, TCE
 from recot.denoise.smoothing import PopularitySmoothing
 from recot.denoise.soft_matching import SoftMatching
-from recot.evaluation.contracts import Fitted, Recommender
-from recot.fit.gradient import Gradient
-from recot.fit.rounds import Relabelled
+from recot.evaluation.recommender import Recommender
 from recot.networks.autoencoder import Autoencoder
 from recot.networks.bert4rec import BERT4Rec
 from recot.networks.buir import BUIR
@@ -58,4 +56,3 @@ RELABELLERS: list[type[Relabeller]] = [ProRec]
 RELABELLERS_OF_NETWORKS = [IterativeRelabelling]  # no Relabeller to the type checker: it asks for vectors of items
 
 CLOSED_FORMS: list[type[Recommender]] = [Popularity, Markov, ItemKNN, SVD, NCE, WRMF]
-FITTED: list[type[Fitted]] = [Gradient, Relabelled]
