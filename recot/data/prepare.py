@@ -73,7 +73,7 @@ class Files:
         name: what messages and the cache call it.
         folder: folder of the raw files below the data root.
         files: file name -> sha256 of its uncompressed content, null when unknown. NAME may be stored as NAME.gz.
-        read: the format, a function of ``recot.data.read``; a file called *.parquet or *.csv is read as such in any case.
+        read: the format, a function of ``recot.data.read``; a file *.parquet or *.csv is read as such in any case.
         substitute: the same pairs in other files, taken when they lie in the data root and none of ``files`` does.
         url: a .zip that holds the files, or the folder on a server they lie in; null when they cannot be downloaded.
         archive_sha256: of the .zip, null when unknown.
@@ -176,7 +176,8 @@ class Files:
             ValueError: the raw files are malformed or changed meanwhile, a filter leaves nothing, or ``expect`` is not
                 met.
         """
-        settings: list[Any] = [VERSION, self.read, self.columns, self.delimiter, self._least(), self.core, self.digest()]
+        settings: list[Any] = [VERSION, self.read, self.columns, self.delimiter, self._least(), self.core]
+        settings.append(self.digest())
         settings += [] if self.user_share is None else [self.user_share, self.sample_seed]
         settings += [] if self.reduction == Reduction() else [*astuple(self.reduction)]
         key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
