@@ -35,6 +35,7 @@ from recot.nn.contracts import (
 from recot.objectives.pairs import BCE, BPR, Bootstrap, DirectAU, InfoNCE
 from recot.objectives.rows import Multinomial, RowBCE, SampledRowBCE
 from recot.objectives.sequences import Cloze, DuoRec, NextGaussian, NextItem, NextItems
+from recot.objectives.transport import Sinkhorn, SinkhornCF
 
 NETWORKS: list[type[Network]] = [Tables, LightGCN, BUIR, Autoencoder, Caser, SASRec, BERT4Rec, Stosa]
 SEQUENCE_ENCODERS: list[type[SequenceEncoder]] = [SASRec, BERT4Rec, Stosa]
@@ -42,7 +43,7 @@ CLOZE_ENCODERS: list[type[ClozeEncoder]] = [BERT4Rec]
 BOOTSTRAP_ENCODERS: list[type[BootstrapEncoder]] = [BUIR]
 
 ON_PAIRS: list[type[Objective[Encoder, Pairs]]] = [BPR, InfoNCE, DirectAU, BCE]
-ON_ROWS: list[type[Objective[Encoder, Rows]]] = [RowBCE, SampledRowBCE, Multinomial]
+ON_ROWS: list[type[Objective[Encoder, Rows]]] = [RowBCE, SampledRowBCE, Multinomial, Sinkhorn, SinkhornCF]
 ON_WINDOWS: list[type[Objective[Encoder, Windows]]] = [NextItems]
 ON_SEQUENCES: list[type[Objective[SequenceEncoder, Sequences]]] = [NextItem, NextGaussian]
 ON_PREFIXES: list[type[Objective[SequenceEncoder, Prefixes]]] = [DuoRec]
