@@ -7,6 +7,7 @@ from recot.closed.factors import NCE, SVD, WRMF
 from recot.closed.markov import Markov
 from recot.closed.neighbours import ItemKNN
 from recot.closed.popularity import Popularity
+from recot.closed.walks import P3alpha, RP3beta
 from recot.denoise.base import Denoiser
 from recot.denoise.iterative import IterativeRelabelling
 from recot.denoise.prorec import ProRec
@@ -55,4 +56,4 @@ OF_ROWS: list[type[Supervision[Rows]]] = [Denoiser, TCE, RCE]
 RELABELLERS: list[type[Relabeller]] = [ProRec]
 RELABELLERS_OF_NETWORKS = [IterativeRelabelling]  # no Relabeller to the type checker: it asks for vectors of items
 
-CLOSED_FORMS: list[type[Recommender]] = [Popularity, Markov, ItemKNN, SVD, NCE, WRMF]
+CLOSED_FORMS: list[type[Recommender]] = [Popularity, Markov, ItemKNN, P3alpha, RP3beta, SVD, NCE, WRMF]
