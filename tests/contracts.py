@@ -4,6 +4,7 @@ from recot.batches.pairs import Pairs
 from recot.batches.rows import Rows
 from recot.batches.sequences import Masked, Prefixes, Sequences, Windows
 from recot.closed.factors import NCE, SVD, WRMF
+from recot.closed.linear import EASE
 from recot.closed.markov import Markov
 from recot.closed.neighbours import ItemKNN
 from recot.closed.popularity import Popularity
@@ -56,4 +57,4 @@ OF_ROWS: list[type[Supervision[Rows]]] = [Denoiser, TCE, RCE]
 RELABELLERS: list[type[Relabeller]] = [ProRec]
 RELABELLERS_OF_NETWORKS = [IterativeRelabelling]  # no Relabeller to the type checker: it asks for vectors of items
 
-CLOSED_FORMS: list[type[Recommender]] = [Popularity, Markov, ItemKNN, P3alpha, RP3beta, SVD, NCE, WRMF]
+CLOSED_FORMS: list[type[Recommender]] = [Popularity, Markov, ItemKNN, P3alpha, RP3beta, EASE, SVD, NCE, WRMF]
