@@ -22,6 +22,8 @@ from recot.networks.buir import BUIR
 from recot.networks.caser import Caser
 from recot.networks.factorisation import Tables
 from recot.networks.lightgcn import LightGCN
+from recot.networks.mf import MF
+from recot.networks.neumf import NeuMF
 from recot.networks.sasrec import SASRec
 from recot.networks.stosa import Stosa
 from recot.nn.contracts import (
@@ -35,16 +37,16 @@ from recot.nn.contracts import (
     Supervision,
 )
 from recot.objectives.pairs import BCE, BPR, Bootstrap, DirectAU, InfoNCE
-from recot.objectives.rows import Multinomial, RowBCE, SampledRowBCE
+from recot.objectives.rows import Multinomial, RowBCE, SampledRowBCE, Squared
 from recot.objectives.sequences import Cloze, DuoRec, NextGaussian, NextItem, NextItems
 
-NETWORKS: list[type[Network]] = [Tables, LightGCN, BUIR, Autoencoder, Caser, SASRec, BERT4Rec, Stosa]
+NETWORKS: list[type[Network]] = [Tables, MF, NeuMF, LightGCN, BUIR, Autoencoder, Caser, SASRec, BERT4Rec, Stosa]
 SEQUENCE_ENCODERS: list[type[SequenceEncoder]] = [SASRec, BERT4Rec, Stosa]
 CLOZE_ENCODERS: list[type[ClozeEncoder]] = [BERT4Rec]
 BOOTSTRAP_ENCODERS: list[type[BootstrapEncoder]] = [BUIR]
 
 ON_PAIRS: list[type[Objective[Encoder, Pairs]]] = [BPR, InfoNCE, DirectAU, BCE]
-ON_ROWS: list[type[Objective[Encoder, Rows]]] = [RowBCE, SampledRowBCE, Multinomial]
+ON_ROWS: list[type[Objective[Encoder, Rows]]] = [RowBCE, SampledRowBCE, Squared, Multinomial]
 ON_WINDOWS: list[type[Objective[Encoder, Windows]]] = [NextItems]
 ON_SEQUENCES: list[type[Objective[SequenceEncoder, Sequences]]] = [NextItem, NextGaussian]
 ON_PREFIXES: list[type[Objective[SequenceEncoder, Prefixes]]] = [DuoRec]
