@@ -8,12 +8,13 @@ from scipy import sparse
 from torch import Tensor
 
 from recot.data.questions import Query
+from recot.evaluation.recommender import Recommender
 
 ENTRIES = 2**22
 """Numbers of a block of items x items that are held at a time."""
 
 
-class ItemToItem:
+class ItemToItem(Recommender):
     """The score of an item is the sum of the weights with which the items of the history speak for it.
 
     Inductive: a history is all it needs, and every item in it counts as one.

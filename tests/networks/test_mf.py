@@ -2,12 +2,14 @@
 
 import pytest
 import torch
+from commands import composed
 
 from recot.batches.rows import Rows
 from recot.data.interactions import Ragged
 from recot.data.questions import Query
 from recot.networks.mf import MF, regressed
 from recot.objectives.rows import Squared
+from recot.request.errors import RequestError
 
 
 def asked(*rows, users=None):
@@ -44,6 +46,17 @@ def test_tables_train_and_histories_answer_where_users_are_folded_in():
     network.eval()
     assert network.users(query).equal(network.users(asked([3, 7], [1])))
     assert network.inductive and not MF(2, 30, 5, fold_in="transductive").inductive
+
+
+@pytest.mark.parametrize("words", ["model=mf model.fold_in=als", "model=mf model.fold_in=transductive",
+                                   "model=neumf model.fold_in=transductive", "model=neumf_table4"])
+def test_a_protocol_that_asks_about_unseen_users_wants_a_way_to_serve_them(words):
+    asked = ("protocol=strong", *words.split())
+    if "fold_in" in words:
+        composed(*asked)
+    else:
+        with pytest.raises(RequestError, match="use model.fold_in=transductive"):
+            composed(*asked)
 
 
 @pytest.mark.parametrize("fold_in", ["none", "transductive"])
