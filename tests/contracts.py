@@ -4,24 +4,26 @@ from recot.batches.pairs import Pairs
 from recot.batches.rows import Rows
 from recot.batches.sequences import Masked, Prefixes, Sequences, Windows
 from recot.closed.factors import NCE, SVD, WRMF
+from recot.closed.linear import EASE
 from recot.closed.markov import Markov
 from recot.closed.neighbours import ItemKNN
 from recot.closed.popularity import Popularity
+from recot.closed.walks import P3alpha, RP3beta
 from recot.denoise.base import Denoiser
 from recot.denoise.iterative import IterativeRelabelling
 from recot.denoise.prorec import ProRec
 from recot.denoise.reweight import RCE, TCE
 from recot.denoise.smoothing import PopularitySmoothing
 from recot.denoise.soft_matching import SoftMatching
-from recot.evaluation.contracts import Fitted, Recommender
-from recot.fit.gradient import Gradient
-from recot.fit.rounds import Relabelled
+from recot.evaluation.recommender import Recommender
 from recot.networks.autoencoder import Autoencoder
 from recot.networks.bert4rec import BERT4Rec
 from recot.networks.buir import BUIR
 from recot.networks.caser import Caser
 from recot.networks.factorisation import Tables
 from recot.networks.lightgcn import LightGCN
+from recot.networks.mf import MF
+from recot.networks.neumf import NeuMF
 from recot.networks.sasrec import SASRec
 from recot.networks.stosa import Stosa
 from recot.nn.contracts import (
@@ -35,17 +37,17 @@ from recot.nn.contracts import (
     Supervision,
 )
 from recot.objectives.pairs import BCE, BPR, Bootstrap, DirectAU, InfoNCE
-from recot.objectives.rows import Multinomial, RowBCE, SampledRowBCE
+from recot.objectives.rows import Multinomial, RowBCE, SampledRowBCE, Squared
 from recot.objectives.sequences import Cloze, DuoRec, NextGaussian, NextItem, NextItems
 from recot.objectives.transport import Sinkhorn, SinkhornCF
 
-NETWORKS: list[type[Network]] = [Tables, LightGCN, BUIR, Autoencoder, Caser, SASRec, BERT4Rec, Stosa]
+NETWORKS: list[type[Network]] = [Tables, MF, NeuMF, LightGCN, BUIR, Autoencoder, Caser, SASRec, BERT4Rec, Stosa]
 SEQUENCE_ENCODERS: list[type[SequenceEncoder]] = [SASRec, BERT4Rec, Stosa]
 CLOZE_ENCODERS: list[type[ClozeEncoder]] = [BERT4Rec]
 BOOTSTRAP_ENCODERS: list[type[BootstrapEncoder]] = [BUIR]
 
 ON_PAIRS: list[type[Objective[Encoder, Pairs]]] = [BPR, InfoNCE, DirectAU, BCE]
-ON_ROWS: list[type[Objective[Encoder, Rows]]] = [RowBCE, SampledRowBCE, Multinomial, Sinkhorn, SinkhornCF]
+ON_ROWS: list[type[Objective[Encoder, Rows]]] = [RowBCE, SampledRowBCE, Squared, Multinomial, Sinkhorn, SinkhornCF]
 ON_WINDOWS: list[type[Objective[Encoder, Windows]]] = [NextItems]
 ON_SEQUENCES: list[type[Objective[SequenceEncoder, Sequences]]] = [NextItem, NextGaussian]
 ON_PREFIXES: list[type[Objective[SequenceEncoder, Prefixes]]] = [DuoRec]
@@ -58,5 +60,4 @@ OF_ROWS: list[type[Supervision[Rows]]] = [Denoiser, TCE, RCE]
 RELABELLERS: list[type[Relabeller]] = [ProRec]
 RELABELLERS_OF_NETWORKS = [IterativeRelabelling]  # no Relabeller to the type checker: it asks for vectors of items
 
-CLOSED_FORMS: list[type[Recommender]] = [Popularity, Markov, ItemKNN, SVD, NCE, WRMF]
-FITTED: list[type[Fitted]] = [Gradient, Relabelled]
+CLOSED_FORMS: list[type[Recommender]] = [Popularity, Markov, ItemKNN, P3alpha, RP3beta, EASE, SVD, NCE, WRMF]

@@ -31,6 +31,8 @@ LEARNS_WITH = {  # what a preset is given where its own values are known to teac
     "mstein_released": ("loss.contrast.tau=1e-3",),
     # Of a network this narrow and half dropped out, some hundred steps teach a mask nothing but what is popular.
     "bert4rec": ("model.dim=32", "model.dropout=0.2", "trainer.learning_rate=3e-3", "trainer.max_epochs=30"),
+    # All items of two batches an epoch: what is popular comes first, and communities some hundred steps later.
+    "neumf_table4": ("trainer.learning_rate=1e-2", "trainer.patience=99", "trainer.eval_every=10"),
 }
 PRESETS = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
 SMALL = ("model.dim=16", "model.max_length=20", "loss.batch_size=32", "trainer.max_epochs=12", "trainer.eval_every=4")

@@ -22,7 +22,8 @@ from recot.request.kinds import KINDS
 
 KEPT = {"loss": contracts.OBJECTIVES, "model": [*contracts.NETWORKS, *contracts.CLOSED_FORMS],
         "denoiser": [*contracts.OF_PAIRS, *contracts.RELABELLERS, *contracts.RELABELLERS_OF_NETWORKS]}
-BASES = {"recot.networks.base.TwoTower", "recot.networks.sequential.Sequential", "recot.denoise.base.Relabelling"}
+BASES = {"recot.networks.base.TwoTower", "recot.networks.sequential.Sequential", "recot.denoise.base.Relabelling",
+         "recot.closed.factors.Factors", "recot.closed.items.ItemToItem"}
 """What a config may name although its methods are left to subclasses."""
 
 PRESETS = sorted(file.stem for file in (CONF / "model").glob("*.yaml"))

@@ -13,12 +13,13 @@ from torch import Tensor
 
 from recot.data.interactions import Interactions
 from recot.data.questions import Query, Split
+from recot.evaluation.recommender import Recommender
 from recot.request.limits import check
 
 ENTRIES = 2**22  # of the gathered vectors of a batch of least-squares problems: 32 MB in float64
 
 
-class Factors:
+class Factors(Recommender):
     """Scores by the inner product of a user's and an item's vector.
 
     A user with training pairs is scored by the vector fitted to them with their weights, every other one (-1 too) by

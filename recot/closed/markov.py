@@ -10,9 +10,10 @@ from scipy import sparse
 from torch import Tensor
 
 from recot.data.questions import Query, Split
+from recot.evaluation.recommender import Recommender
 
 
-class Markov:
+class Markov(Recommender):
     """Ranks items by how often they came right after the last item of the history, equal ones by popularity.
 
     The floor of sequential models: one that stays below it has not learnt to look further back. Weights of the training

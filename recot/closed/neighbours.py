@@ -10,12 +10,13 @@ from scipy import sparse
 from torch import Tensor
 
 from recot.data.questions import Query, Split
+from recot.evaluation.recommender import Recommender
 from recot.request.limits import check
 
 ENTRIES = 2**22  # similarities computed at a time
 
 
-class ItemKNN:
+class ItemKNN(Recommender):
     """Scores an item by its similarity to those of its nearest neighbours that the user took.
 
     The similarity of two items is the cosine of their columns of training weights, shrunk where little stands behind

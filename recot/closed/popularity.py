@@ -7,9 +7,10 @@ from typing import Self
 from torch import Tensor
 
 from recot.data.questions import Query, Split
+from recot.evaluation.recommender import Recommender
 
 
-class Popularity:
+class Popularity(Recommender):
     """Ranks items by the number of training users who took them. Inductive: it never looks at the user.
 
     Departures: none; of no paper. Weights of pairs do not count.

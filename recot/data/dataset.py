@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -30,6 +30,16 @@ class Dataset:
     user_ids: np.ndarray[Any, Any]
     item_ids: np.ndarray[Any, Any]
     dropped: dict[str, int]
+
+    def of(self, items: torch.Tensor | None) -> Dataset:
+        """The same data with the items of a split alone, renumbered; all where ``items``, see ``Split``, is None."""
+        if items is None:
+            return self
+        pairs, number = self.interactions, torch.full((self.interactions.n_items,), -1)
+        number[items] = torch.arange(len(items))
+        kept = pairs.select(number[pairs.items] >= 0)
+        return replace(self, interactions=replace(kept, items=number[kept.items], n_items=len(items)),
+                       item_ids=self.item_ids[items.numpy()])
 
 
 def write(dataset: Dataset, file: Path) -> None:

@@ -44,6 +44,48 @@ def one_per_pair(pairs: Array, times: Array | None) -> Array:
     return earliest
 
 
+def among_top(items: Array, count: int) -> Array:
+    """Which pairs are of the ``count`` items that occur most, equal ones in rising order; (n,) bool."""
+    popularity = np.bincount(items)
+    top = np.argsort(-popularity, kind="stable")[:count]
+    kept: Array = np.isin(items, top)
+    return kept
+
+
+def active(users: Array, least: int) -> Array:
+    """Which pairs are of users with ``least`` or more; (n,) bool."""
+    kept: Array = (np.bincount(users) >= least)[users]
+    return kept
+
+
+def dense(users: Array, count: int, total: int, seed: int) -> tuple[Array, int]:
+    """Which pairs are of ``count`` random users so active that they have ``total`` pairs, (n,) bool, and that activity.
+
+    The least number of pairs of a user is found by bisection: the larger it is, the more pairs the users have.
+
+    Raises:
+        ValueError: no least number gives so many users with ``total`` pairs, within 1 %.
+
+    Source: the small set of SinkhornCF, whose density a uniform sample of users and items does not have.
+    """
+    activity = np.bincount(users)
+    low, high = 1, int(np.sort(activity)[-count]) if count <= len(activity) else 0
+
+    def drawn(least: int) -> Array:
+        able = np.flatnonzero(activity >= least)
+        return np.random.RandomState(seed).permutation(able)[:count]
+
+    while low < high:
+        least = (low + high) // 2
+        low, high = (low, least) if activity[drawn(least)].sum() >= total else (least + 1, high)
+    chosen = drawn(low) if high else users[:0]
+    if abs(int(activity[chosen].sum()) - total) > total / 100:
+        raise ValueError(f"no {count:,} users have {total:,} interactions together: those with {low} or more have "
+                         f"{int(activity[chosen].sum()):,}; change data.sample_users or data.sample_interactions")
+    kept: Array = np.isin(users, chosen)
+    return kept, low
+
+
 def in_core(users: Array, items: Array, core: int) -> Array:
     """The largest set of pairs in which every user and every item that occurs has at least ``core``; (n,) bool.
 

@@ -189,6 +189,8 @@ class Interactions:
         n_users, n_items: sizes of the two id spaces.
         times: (n,) int64 seconds, or None.
         noisy: (n,) bool, true where the pair is known to be noise, or None where nothing is known.
+        folded: (n,) bool, true where the pair is known of a user who is only asked about and trains for want of another
+            way to be served, so that what describes the training users alone leaves it out; None where there is none.
         domains: item id ranges; empty for one domain.
         ties: seed of the order of pairs of one user at one time, or None for the order of their items.
     """
@@ -202,11 +204,13 @@ class Interactions:
     noisy: Tensor | None = None
     domains: tuple[slice, ...] = ()
     ties: int | None = None
+    folded: Tensor | None = None
 
     @classmethod
     def from_pairs(cls, users: Tensor, items: Tensor, n_users: int, n_items: int, *,
                    times: Tensor | None = None, noisy: Tensor | None = None,
-                   domains: tuple[slice, ...] = (), ties: int | None = None) -> Interactions:
+                   domains: tuple[slice, ...] = (), ties: int | None = None,
+                   folded: Tensor | None = None) -> Interactions:
         """Interactions of pairs in any order, all of weight one.
 
         Raises:
@@ -227,7 +231,8 @@ class Interactions:
             order = order[sorted_order(times[order])]
             order = order[sorted_order(users[order])]
         return cls(users[order], items[order], torch.ones(len(users), device=users.device), n_users, n_items,
-                   None if times is None else times[order], None if noisy is None else noisy[order], domains, ties)
+                   None if times is None else times[order], None if noisy is None else noisy[order], domains, ties,
+                   None if folded is None else folded[order])
 
     def __len__(self) -> int:
         return len(self.users)
@@ -265,7 +270,7 @@ class Interactions:
         The order of ``index`` is kept, so it has to be rising, or to sort by user and time.
         """
         picked = {f.name: getattr(self, f.name)[index] for f in fields(self)
-                  if f.name in ("users", "items", "weights", "times", "noisy") and getattr(self, f.name) is not None}
+                  if isinstance(getattr(self, f.name), Tensor)}
         return replace(self, **picked)
 
     @property
@@ -289,6 +294,10 @@ class Interactions:
     def clean(self) -> Interactions:
         """The pairs that are not known to be noise."""
         return self if self.noisy is None else self.select(~self.noisy)
+
+    def unfolded(self) -> Interactions:
+        """The pairs of users who train for their own sake, see ``folded``."""
+        return self if self.folded is None else self.select(~self.folded)
 
     def reweighted(self, weights: Tensor) -> Interactions:
         """The same pairs with other weights, (n,) float32 in [0, 1]."""

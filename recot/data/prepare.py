@@ -9,15 +9,16 @@ import logging
 import math
 import re
 from collections.abc import Iterator
+from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import filelock
 import numpy as np
 import pandas as pd
 import torch
 
-from recot.data import fetch, filters, read
+from recot.data import fetch, filters, netflix, read
 from recot.data.dataset import Dataset, load, write
 from recot.data.interactions import Interactions
 from recot.system import files
@@ -27,6 +28,38 @@ logger = logging.getLogger(__name__)
 PARQUET = b"PAR1"                 # how such a file begins
 PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip")
 VERSION = 2                       # of the preparation: raise it whenever the same files and settings give other data
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """What makes a data set smaller after its core; see :class:`Files`."""
+
+    top_items: int | None = None
+    user_core: int = 0
+    sample_users: int | None = None
+    sample_interactions: int | None = None
+    sample_seed: int = 0
+
+    def kept(self, users: filters.Array, items: filters.Array, dropped: dict[str, int]) -> filters.Array:
+        """Indices of the pairs that stay, of (n,) each; says in ``dropped`` how many go for which reason.
+
+        Raises:
+            ValueError: nothing is left, or see :func:`recot.data.filters.dense`.
+        """
+        left = np.arange(len(users))
+        if self.top_items is not None:
+            left = left[filters.among_top(items, self.top_items)]
+            dropped[f"outside the top {self.top_items} items"] = len(users) - len(left)
+        if self.user_core > 1:
+            before, left = len(left), left[filters.active(users[left], self.user_core)]
+            dropped[f"users with fewer than {self.user_core}"] = before - len(left)
+        if self.sample_users is not None and self.sample_interactions is not None:
+            inside, least = filters.dense(users[left], self.sample_users, self.sample_interactions, self.sample_seed)
+            dropped[f"outside {self.sample_users} users with {least} or more"] = int((~inside).sum())
+            left = left[inside]
+        if not len(left):
+            raise ValueError(f"no user has {self.user_core} interactions; lower data.user_core")
+        return left
 
 
 class Files:
@@ -40,7 +73,8 @@ class Files:
         name: what messages and the cache call it.
         folder: folder of the raw files below the data root.
         files: file name -> sha256 of its uncompressed content, null when unknown. NAME may be stored as NAME.gz.
-        read: the format, a function of ``recot.data.read``; a file called *.parquet is read as such in any case.
+        read: the format, a function of ``recot.data.read`` or ``netflix``; a file *.parquet or *.csv is read as such in
+            any case.
         substitute: the same pairs in other files, taken when they lie in the data root and none of ``files`` does.
         url: a .zip that holds the files, or the folder on a server they lie in; null when they cannot be downloaded.
         archive_sha256: of the .zip, null when unknown.
@@ -49,8 +83,13 @@ class Files:
         delimiter: for csv.
         threshold: smallest rating of a positive; null keeps all.
         core: least number of interactions of a user and of an item; 0 and 1 drop nobody.
+        top_items: keep so many items, those with the most interactions, of equal ones the first by id; null keeps all.
+        user_core: least number of interactions of a user, asked after all that is above and of no item; 0 drops nobody.
+        sample_users, sample_interactions: keep so many random users, of those so active that their interactions are so
+            many, within 1 %; null keeps all.
         user_share: keep a random share of the users, before ``core``; null keeps all. Nothing is expected of a sample.
-        sample_seed: of that choice, which depends on the raw ids.
+        sample_seed: of these choices, which depend on the raw ids.
+        substitute_threshold: ``threshold`` of the substitute, where its ratings are others; null is the same.
         expect: "users", "items", "interactions" -> number that must come out: an integer, or a text like "69.9k" that
             is compared after rounding as printed. Null expects nothing.
         root: the data root; null is the environment variable RECOT_DATA, and without it ``<cache>/raw``.
@@ -61,29 +100,41 @@ class Files:
     """
 
     def __init__(self, name: str, folder: str, files: dict[str, str | None],
-                 read: Literal["adjacency_list", "sequences", "tab_ratings", "double_colon_ratings", "csv", "parquet"],
+                 read: Literal["adjacency_list", "sequences", "tab_ratings", "double_colon_ratings", "film_blocks",
+                               "rated_lists", "csv", "parquet"],
                  substitute: dict[str, str | None] | None = None, url: str | None = None,
                  archive_sha256: str | None = None, manual: str | None = None, columns: dict[str, str] | None = None,
                  delimiter: str = ",", threshold: float | None = None, core: int = 0,
                  expect: dict[str, int | str] | None = None, root: str | None = None,
-                 cache: str | None = None, user_share: float | None = None, sample_seed: int = 0) -> None:
+                 cache: str | None = None, user_share: float | None = None, sample_seed: int = 0,
+                 top_items: int | None = None, user_core: int = 0, sample_users: int | None = None,
+                 sample_interactions: int | None = None, substitute_threshold: float | None = None) -> None:
         if user_share is not None and not 0 < user_share <= 1:
             raise ValueError(f"data.user_share is the share of the users to keep, got {user_share}; use more than 0 "
                              "and at most 1, or null for all")
         if threshold is not None and not math.isfinite(threshold):
             raise ValueError(f"data.threshold is the smallest rating kept, got {threshold}; use a finite number "
                              "or null")
-        if core < 0:
-            raise ValueError(f"data.core is a number of interactions, got {core}; use 0 to keep everybody")
+        for key, least in (("core", core), ("user_core", user_core)):
+            if least < 0:
+                raise ValueError(f"data.{key} is a number of interactions, got {least}; use 0 to keep everybody")
+        for key, count in (("top_items", top_items), ("sample_users", sample_users),
+                           ("sample_interactions", sample_interactions)):
+            if count is not None and count < 1:
+                raise ValueError(f"data.{key} is a number to keep, got {count}; use 1 or more, or null for all")
+        if (sample_users is None) != (sample_interactions is None):
+            raise ValueError("data.sample_users and data.sample_interactions belong together; give both or none")
         for key, value in (expect or {}).items():
-            if key not in ("users", "items", "interactions") or not re.fullmatch(r"\d+|\d+(\.\d+)?k", str(value)):
+            if key not in ("users", "items", "interactions") or not re.fullmatch(r"\d+|\d+(\.\d+)?[kM]", str(value)):
                 raise ValueError(f"data.expect has {key}: {value}; give users, items and interactions as an integer "
-                                 "or as a text like '69.9k'")
+                                 "or as a text like '69.9k' or '56.9M'")
         fetch.check_name("data.name", name)
         self.name, self.read, self.root = name, read, root
         self.columns, self.delimiter = dict(columns or {}), delimiter
         self.threshold = None if threshold is None else float(threshold)
         self.core, self.expect = core, dict(expect or {}) if user_share is None else {}
+        self.substitute_threshold = substitute_threshold
+        self.reduction = Reduction(top_items, user_core, sample_users, sample_interactions, sample_seed)
         self.user_share, self.sample_seed = user_share, sample_seed
         self.raw = fetch.RawFiles(folder, dict(files), url, archive_sha256, manual)
         self.substitute = fetch.RawFiles(folder, dict(substitute), manual=manual) if substitute else None
@@ -102,6 +153,11 @@ class Files:
                     and all(fetch.in_folder(place, name) for name in self.substitute.files)):
                 return self.substitute
         return self.raw
+
+    def _least(self) -> float | None:
+        """The smallest rating of a positive in the files that are there."""
+        other = self.substitute_threshold is not None and self._wanted() is self.substitute
+        return self.substitute_threshold if other else self.threshold
 
     def digest(self) -> str:
         """sha256 of the raw content, 64 hexadecimal digits, the same for NAME and NAME.gz and in any folder.
@@ -122,8 +178,10 @@ class Files:
             ValueError: the raw files are malformed or changed meanwhile, a filter leaves nothing, or ``expect`` is not
                 met.
         """
-        settings = [VERSION, self.read, self.columns, self.delimiter, self.threshold, self.core, self.digest()]
+        settings: list[Any] = [VERSION, self.read, self.columns, self.delimiter, self._least(), self.core]
+        settings.append(self.digest())
         settings += [] if self.user_share is None else [self.user_share, self.sample_seed]
+        settings += [] if self.reduction == Reduction() else [*astuple(self.reduction)]
         key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
         file = self.cache / "prepared" / f"{self.name}-{key}"
         dataset = kept(file)
@@ -139,7 +197,7 @@ class Files:
         frame = filters.joined([self._table(path, sha256) for path, sha256 in (self._sums or {}).items()])
         if self.user_share is not None:
             frame = filters.sampled(frame, self.user_share, self.sample_seed)
-        dataset = prepare(frame, self.threshold, self.core, self.name)
+        dataset = prepare(frame, self._least(), self.core, self.name, self.reduction)
         write(dataset, file)
         return dataset
 
@@ -150,7 +208,7 @@ class Files:
             raise ValueError(f"{path} changed while it was read; run the same command again when it is whole")
         if content.startswith(PARQUET) or unpacked(path.name).endswith(".parquet"):
             return read.parquet(path, self.columns, content)
-        match self.read:
+        match "csv" if unpacked(path.name).endswith((".csv", ".tsv")) else self.read:
             case "adjacency_list":
                 return read.adjacency_list(path, content)
             case "sequences":
@@ -159,6 +217,10 @@ class Files:
                 return read.ratings(path, "\t", content)
             case "double_colon_ratings":
                 return read.ratings(path, "::", content)
+            case "film_blocks":
+                return netflix.film_blocks(path, content)
+            case "rated_lists":
+                return netflix.rated_lists(path, content)
             case _:
                 return read.table(path, self.columns, self.delimiter, content)
 
@@ -167,9 +229,9 @@ class Files:
                  "interactions": len(dataset.interactions)}
         wrong = []
         for kind, printed in self.expect.items():
-            if str(printed).endswith("k"):
+            if (unit := str(printed)[-1]) in ("k", "M"):
                 digits = len(str(printed).partition(".")[2][:-1])
-                same = f"{found[kind] / 1000:.{digits}f}k" == printed
+                same = f"{found[kind] / (1000 if unit == 'k' else 1_000_000):.{digits}f}{unit}" == printed
             else:
                 same = found[kind] == int(printed)
             if not same:
@@ -188,7 +250,7 @@ class Csv(Files):
         user, item: names of the columns. Ids are strings or integers, see ``recot.data.read``.
         rating, time: names of the columns; null when there is none. Times are whole seconds or dates.
         delimiter: null takes a comma for .csv and a tab for .tsv; parquet has none. Names count in any case (.CSV).
-        threshold, core, cache: as in :class:`Files`.
+        threshold, core, user_core, cache: as in :class:`Files`.
 
     Raises:
         ValueError: the delimiter cannot be one or be told from the name, or a threshold has no rating column.
@@ -196,7 +258,7 @@ class Csv(Files):
 
     def __init__(self, path: str, user: str = "user", item: str = "item", rating: str | None = None,
                  time: str | None = None, delimiter: str | None = None, threshold: float | None = None, core: int = 0,
-                 cache: str | None = None) -> None:
+                 cache: str | None = None, user_core: int = 0) -> None:
         separator = delimiter or {".csv": ",", ".tsv": "\t", ".parquet": ","}.get(Path(unpacked(path)).suffix)
         if separator is None and is_parquet(Path(path)):
             separator = ","
@@ -213,7 +275,7 @@ class Csv(Files):
                    (("user", user), ("item", item), ("rating", rating), ("time", time)) if column is not None}
         self.path = Path(path)
         super().__init__("csv", "csv", {"csv": None}, "csv", columns=columns, delimiter=separator,
-                         threshold=threshold, core=core, cache=cache)
+                         threshold=threshold, core=core, cache=cache, user_core=user_core)
 
     def paths(self) -> list[Path]:
         """The file.
@@ -274,7 +336,8 @@ def _locked(file: Path) -> Iterator[None]:
         lock.release()
 
 
-def prepare(frame: pd.DataFrame, threshold: float | None, core: int, name: str) -> Dataset:
+def prepare(frame: pd.DataFrame, threshold: float | None, core: int, name: str,
+            reduction: Reduction | None = None) -> Dataset:
     """Filter and number the rows of a table with the columns user, item and, if known, rating and time.
 
     Raises:
@@ -303,6 +366,8 @@ def prepare(frame: pd.DataFrame, threshold: float | None, core: int, name: str) 
     if not inside.any():
         raise ValueError(f"no user and item of {name} has {core} interactions with the others; lower data.core")
     chosen = chosen[inside]
+    if reduction is not None:
+        chosen = chosen[reduction.kept(users[chosen], items[chosen], dropped)]
     users, user_ids = filters.renumbered(users[chosen], user_ids)
     items, item_ids = filters.renumbered(items[chosen], item_ids)
     interactions = Interactions.from_pairs(

@@ -45,6 +45,8 @@ class EvalSet:
         seen: b rows of items that are left out of the ranking (training items, and validation items at test time).
         candidates: (b, c) int64, the items to rank (targets included), or None for all of them.
         name: "valid", "test", ...
+        owners: (b,) int64, whose questions these are, where ``query.users`` does not say so; None where it does.
+        left_out: users who were to be asked about and have no target.
     """
 
     query: Query
@@ -52,14 +54,22 @@ class EvalSet:
     seen: Ragged
     candidates: Tensor | None
     name: str
+    owners: Tensor | None = None
+    left_out: int = 0
 
     def __len__(self) -> int:
         return len(self.query)
 
+    @property
+    def asked(self) -> Tensor:
+        """(b,) int64, the users of the data who are asked about, those that no model may look up as well."""
+        return self.query.users if self.owners is None else self.owners
+
     def to(self, device: torch.device | str) -> EvalSet:
         """The same questions on ``device``."""
         return replace(self, query=self.query.to(device), targets=self.targets.to(device), seen=self.seen.to(device),
-                       candidates=None if self.candidates is None else self.candidates.to(device))
+                       candidates=None if self.candidates is None else self.candidates.to(device),
+                       owners=None if self.owners is None else self.owners.to(device))
 
 
 @dataclass(frozen=True)
@@ -70,11 +80,13 @@ class Split:
         train: the training pairs; ``train.noisy`` marks those known to be noise.
         valid: questions for early stopping and tuning.
         test: questions for the report; empty in the split a model is given to fit.
+        items: (train.n_items,) int64, which items of the data the items of the split are; None where they are the same.
     """
 
     train: Interactions
     valid: EvalSet
     test: tuple[EvalSet, ...]
+    items: Tensor | None = None
 
     def for_training(self) -> Split:
         """The same split without its test answers: what ``Recommender.fit`` is given, so that no model can peek."""
@@ -82,21 +94,26 @@ class Split:
 
     def to(self, device: torch.device | str) -> Split:
         """The same split on ``device``."""
-        return Split(self.train.to(device), self.valid.to(device), tuple(test.to(device) for test in self.test))
+        return replace(self, train=self.train.to(device), valid=self.valid.to(device),
+                       test=tuple(test.to(device) for test in self.test))
 
     @property
     def fingerprint(self) -> str:
         """16 hexadecimal digits that change with any training pair, history, target, masked item or candidate."""
         digest = hashlib.sha256(f"{self.train.n_users},{self.train.n_items}".encode())
-        tensors = [self.train.users, self.train.items]
+        tensors = [self.train.users, self.train.items, *([] if self.items is None else [self.items])]
         for part in (self.valid, *self.test):
             tensors.append(part.query.users)
             tensors += [tensor for rows in (part.query.history, part.targets, part.seen)
                         for tensor in (rows.offsets, rows.values)]
-            tensors += [] if part.candidates is None else [part.candidates]
+            tensors += [extra for extra in (part.candidates, part.owners) if extra is not None]
         for tensor in tensors:
             digest.update(tensor.cpu().numpy().tobytes())
         return digest.hexdigest()[:16]
+
+
+Strangers = Split
+"""A split whose questions are about users who did not train, -1 each. A request is checked by this annotation."""
 
 
 def validate(split: Split) -> None:

@@ -154,7 +154,7 @@ def joined(split: Split) -> Split:
 
     empty = replace(valid, query=valid.query.slice(0, 0), targets=valid.targets.slice(0, 0),
                     seen=valid.seen.slice(0, 0))
-    return Split(whole, empty, tuple(asked(part) for part in split.test))
+    return replace(split, train=whole, valid=empty, test=tuple(asked(part) for part in split.test))
 
 
 def _dealt(interactions: Interactions, n_valid: Tensor, n_test: Tensor, split_seed: int) -> Split:
@@ -227,4 +227,4 @@ def with_train(split: Split, train: Interactions, seen: Literal["clean", "all"] 
         return replace(part, query=Query(users, renewed(part.query.history, users)),
                        seen=part.seen if seen == "clean" else renewed(part.seen, users))
 
-    return Split(train, asked(split.valid), tuple(asked(part) for part in split.test))
+    return replace(split, train=train, valid=asked(split.valid), test=tuple(asked(part) for part in split.test))

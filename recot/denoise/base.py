@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ class Denoiser(nn.Module):
     """
 
     objectives: tuple[str, ...] = ()
+    relabels: bool = False
 
     def bind(self, network: Network, train: Interactions) -> None:
         """Meet the network and the training set, once, before the first step."""
@@ -52,9 +54,14 @@ class Relabelling(Denoiser):
     Args:
         rounds: how often to relabel; ``fit.rounds.Relabelled`` fits a fresh model after each.
 
+    Attributes:
+        marks: what the last relabelling says of each pair that it left, (n,) each, by name.
+
     Raises:
         ValueError: ``rounds`` is below 1.
     """
+
+    relabels = True
 
     def __init__(self, rounds: int):
         super().__init__()
@@ -62,6 +69,7 @@ class Relabelling(Denoiser):
             raise ValueError(f"denoiser.rounds = {rounds} is out of range; it has to be 1 or more")
         self.rounds = rounds
         self.told: dict[str, float] = {}
+        self.marks: Mapping[str, Tensor] = {}
 
     def relabel(self, original: Interactions, current: Interactions, network: Scorer) -> Interactions:
         """The training set of the next fit.

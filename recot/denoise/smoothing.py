@@ -30,6 +30,7 @@ class PopularitySmoothing(Denoiser):
     """
 
     objectives = ("InfoNCE",)
+    mass: Tensor
 
     def __init__(self, alpha: float = 0.9, kappa: float = 0.5):
         super().__init__()
@@ -43,7 +44,7 @@ class PopularitySmoothing(Denoiser):
     @torch.no_grad()
     def before(self, batch: Pairs, network: Network) -> Pairs:
         """The batch with soft targets, (n, n) float32; a row whose other columns are all taken keeps its own."""
-        mass = self.mass[batch.items]  # type: ignore[index]  # a buffer; (n,)
+        mass = self.mass[batch.items]  # (n,)
         own = torch.eye(len(mass), dtype=torch.bool, device=mass.device)
         taken = own if batch.observed is None else own | batch.observed
         soft = mass.repeat(len(mass), 1).masked_fill_(taken, 0.0)  # (n, n)

@@ -94,6 +94,7 @@ class SoftMatching(Denoiser):
     """
 
     objectives = ("InfoNCE",)
+    counts: Tensor
 
     def __init__(self, alpha: float = 0.9, gamma_u: float = 1.0, gamma_v: float = 1.0, gamma_p: float = 0.1,
                  lam: float = 0.1, n_iters: int = 6, popularity: Popularity = "softmax_count", kappa: float = 0.5,
@@ -117,7 +118,7 @@ class SoftMatching(Denoiser):
         self.teacher = copy.deepcopy(network).requires_grad_(False)
         self.register_buffer("counts", train.popularity.float(), persistent=False)
         if self.popularity == "marginal":
-            powers(self.counts, self.kappa)  # type: ignore[arg-type]  # a buffer is a tensor
+            powers(self.counts, self.kappa)
 
     @torch.no_grad()
     def before(self, batch: Pairs, network: Network) -> Pairs:
@@ -141,15 +142,15 @@ class SoftMatching(Denoiser):
 
     def item_popularity(self, items: Tensor) -> tuple[Tensor, Tensor]:
         """pi of Eq. 2 and the column masses of a batch; (n,) each, for ``items`` (n,)."""
-        counts = self.counts[items]  # type: ignore[index]  # a buffer is a tensor; (n,)
+        counts = self.counts[items]  # (n,)
         nothing, ones = torch.zeros_like(counts), torch.ones_like(counts)
         if self.popularity == "marginal":
             mass = counts**self.kappa  # (n,)
             return nothing, mass / mass.mean()
         if self.popularity == "log":
             # All counts may be one, whose log is 0.
-            return counts.log() / self.counts.max().clamp(min=2).log(), ones  # type: ignore[operator]
-        scale = 1.0 if self.popularity == "softmax_count" else 1 / self.counts.sum()  # type: ignore[operator]
+            return counts.log() / self.counts.max().clamp(min=2).log(), ones
+        scale = 1.0 if self.popularity == "softmax_count" else 1 / self.counts.sum()
         return (counts * scale).softmax(0), ones
 
     def popularity_effect(self, plan: Tensor, a: Tensor, c: Tensor, forbidden: Tensor, masses: Tensor) -> Tensor:

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from recot.data.interactions import Ragged
 from recot.data.questions import EvalSet, Query
-from recot.evaluation.contracts import Recommender, name_of
 from recot.evaluation.metrics import BEYOND, METRICS, Ranks, check_metrics, parse_metric
+from recot.evaluation.recommender import Recommender
 
 log = logging.getLogger(__name__)
 
@@ -158,7 +158,7 @@ def ask(recommender: Recommender, questions: EvalSet, part: slice, cutoff: int |
     """
     query = questions.query.slice(part.start, part.stop)
     scores = recommender.score(query)
-    check_scores(scores, name_of(recommender), len(query), largest)
+    check_scores(scores, recommender.name, len(query), largest)
     targets = questions.targets.slice(part.start, part.stop).to(scores.device)
     seen = questions.seen.slice(part.start, part.stop).to(scores.device)
     candidates = None if questions.candidates is None else questions.candidates[part].to(scores.device)
@@ -227,7 +227,7 @@ def recommended(recommender: Recommender, query: Query, seen: Ragged, k: int,
     for start in range(0, len(query), chunk):
         stop = min(start + chunk, len(query))
         found = recommender.score(query.slice(start, stop))
-        check_scores(found, name_of(recommender), stop - start, largest)
+        check_scores(found, recommender.name, stop - start, largest)
         known = seen.slice(start, stop).to(found.device)
         found[known.rows, known.values] = -torch.inf
         best = found.topk(k, 1)  # (chunk, k)

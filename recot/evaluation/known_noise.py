@@ -10,7 +10,7 @@ from torch import Tensor
 
 from recot.data.interactions import Interactions
 from recot.data.questions import Query
-from recot.evaluation.contracts import Recommender
+from recot.evaluation.recommender import Recommender
 
 
 @torch.no_grad()

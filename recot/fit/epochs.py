@@ -15,8 +15,8 @@ import torch
 from lightning.fabric.plugins import CheckpointIO
 from torch import Tensor
 
-from recot.evaluation.contracts import History
 from recot.evaluation.evaluate import Diverged
+from recot.evaluation.recommender import History
 from recot.fit import stored
 from recot.fit.settings import Training
 from recot.fit.step import Step

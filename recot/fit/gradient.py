@@ -6,7 +6,7 @@ import copy
 import logging
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -17,8 +17,8 @@ from torch import Tensor
 
 from recot.data.interactions import Interactions
 from recot.data.questions import Query, Split
-from recot.evaluation.contracts import History
 from recot.evaluation.evaluate import evaluate
+from recot.evaluation.recommender import History, Recommender
 from recot.fit import stored
 from recot.fit.epochs import EpochEnd, Sealed
 from recot.fit.settings import Training
@@ -30,7 +30,7 @@ from recot.system.files import write_sealed, write_whole
 log = logging.getLogger(__name__)
 
 
-class Gradient:
+class Gradient(Recommender):
     """A Recommender that trains a network by gradient descent.
 
     Args:
@@ -44,7 +44,7 @@ class Gradient:
         observe: called after each epoch with the history so far: one row of scalars per epoch.
 
     Attributes:
-        device: where the network is. name: what messages call it: its class, and its epoch once it is fitted.
+        device: where the network is.
     """
 
     def __init__(self, network: Callable[..., Network], objective: Objective[Any, Any],
@@ -53,6 +53,7 @@ class Gradient:
         self.make_network, self.objective, self.denoiser = network, objective, denoiser
         self.training, self.monitor, self.seed, self.folder, self.observe = training, monitor, seed, folder, observe
         self.history: History = []
+        self.called = "Gradient"
 
     def build(self, n_users: int, n_items: int) -> Network:
         """The untrained network, on its device; seeds torch's global generator, which initialisation draws from.
@@ -68,7 +69,7 @@ class Gradient:
             torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         torch.manual_seed(self.seed)
         self.network = self.make_network(n_users=n_users, n_items=n_items).to(self.device)
-        self.name = type(self.network).__name__
+        self.called = type(self.network).__name__
         return self.network
 
     def fit(self, split: Split) -> Self:
@@ -106,7 +107,7 @@ class Gradient:
         network.load_state_dict(self.selection.best_weights, assign=True)
         network.to(self.device)
         network.bind(split.train)
-        self.history, self.name = self.selection.history, f"{self.name} of epoch {self.best_epoch}"
+        self.history, self.called = self.selection.history, f"{self.called} of epoch {self.best_epoch}"
         return self
 
     def resumable(self, step: Step, file: Path) -> bool:
@@ -137,9 +138,25 @@ class Gradient:
             raise KeyboardInterrupt from stop
 
     @property
+    def name(self) -> str:
+        """What messages call it: the class of its network, and the epoch once it is fitted."""
+        return self.called
+
+    @property
     def best_epoch(self) -> int:
         """The epoch whose weights are kept."""
         return self.selection.best_epoch
+
+    @property
+    def chosen(self) -> Mapping[str, Mapping[str, Any]]:
+        """As many epochs as were best."""
+        return {"trainer": {"max_epochs": self.best_epoch}}
+
+    @property
+    def scorer(self) -> Network:
+        """The network, in evaluation mode."""
+        self.network.eval()
+        return self.network
 
     def validation(self, split: Split) -> float:
         """Mean of the monitored metric."""

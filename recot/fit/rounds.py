@@ -5,24 +5,24 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 from recot.data.interactions import Interactions
 from recot.data.questions import Query, Split
-from recot.evaluation.contracts import History, Recommender, device_of, name_of
 from recot.evaluation.evaluate import evaluate
+from recot.evaluation.recommender import History, Recommender
 from recot.nn.contracts import Relabeller
 
 log = logging.getLogger(__name__)
 
 
-class Relabelled:
+class Relabelled(Recommender):
     """Fits, relabels, and fits afresh, for a number of rounds; keeps the best round after the first relabelling.
 
     Validation and the items left out of a ranking stay those of the original split: relabelling changes what is trained
@@ -39,7 +39,7 @@ class Relabelled:
     Attributes:
         rounds: a row of scalars for each round: its number, seconds of the fit and of the relabelling before it, pairs,
             the monitored value where there is one, and what the relabelling reported.
-        model, first: the recommenders of the chosen round, and of the one before any relabelling.
+        model, before: the recommenders of the chosen round, and of the one before any relabelling.
         trained_on: the training set of the chosen round. marks: what the denoiser says of each of its pairs, by name.
 
     Source: the outer loop of IR (Wang et al., 2021), which reports the best round from the first relabelling on.
@@ -57,7 +57,7 @@ class Relabelled:
         Raises:
             Exception: what a round raises.
         """
-        fitted: Recommender = None  # type: ignore[assignment]  # round 0 makes it before anything asks for it
+        fitted = Recommender()  # of round 0 once that is fitted, before anything asks for it
         current, best = split.train, -math.inf
         self.history, self.rounds = [], []
         for number in range(self.denoiser.rounds + 1):
@@ -72,44 +72,46 @@ class Relabelled:
             fitted = self.make(folder, lambda history, told=told, number=number: self.observe(  # type: ignore[misc]
                 self.history + numbered(history, number, told)))
             fitted.fit(replace(split, train=current))
-            self.history += numbered(getattr(fitted, "history", []), number, told)
+            self.history += numbered(fitted.history, number, told)
             row = {"round": number, "seconds": round(time.monotonic() - start, 3), "pairs": len(current), **told}
             if len(split.valid):
-                questions = split.valid.to(device_of(fitted))
+                questions = split.valid.to(fitted.device)
                 row[self.monitor] = float(evaluate(fitted, questions, [self.monitor])[self.monitor].mean())
             value = row.get(self.monitor, math.inf)
             if number == 0:
-                self.first = fitted
+                self.before = fitted
             log.info("round %d: %s", number, ", ".join(f"{name} {found:.4g}" for name, found in row.items()))
             self.rounds.append(row)
             if number <= 1 or value > best or not len(split.valid):  # round 0 counts only where nothing is relabelled
                 best, self.model, self.best_round, self.trained_on = value, fitted, number, current
-                self.marks = dict(getattr(self.denoiser, "marks", {}))
+                self.marks = dict(self.denoiser.marks)
         return self
 
     @torch.no_grad()
     def relabelled(self, model: Recommender, original: Interactions, current: Interactions) -> Interactions:
         """The training set of the next round."""
-        place = device_of(model)
-        network = getattr(model, "network", model)
-        if network is not model:
-            network.eval()  # type: ignore[union-attr]  # a network: what has none is the recommender itself
-        return self.denoiser.relabel(original.to(place), current.to(place), network).to(original.users.device)
+        where, scorer = model.device, model.scorer
+        return self.denoiser.relabel(original.to(where), current.to(where), scorer).to(original.users.device)
 
     @property
-    def device(self) -> torch.device | str:
+    def device(self) -> torch.device:  # type: ignore[override]  # read only, as its rounds have it
         """Where the chosen recommender scores."""
-        return device_of(self.model)
+        return self.model.device
 
     @property
     def name(self) -> str:
         """What messages call it: as its chosen round."""
-        return name_of(self.model)
+        return self.model.name
 
     @property
     def best_epoch(self) -> int:
         """Of the chosen round."""
-        return int(getattr(self.model, "best_epoch", 0))
+        return self.model.best_epoch
+
+    @property
+    def chosen(self) -> Mapping[str, Mapping[str, Any]]:
+        """As many rounds as were best, and what the chosen one says."""
+        return {**self.model.chosen, "denoiser": {"rounds": self.best_round}}
 
     def score(self, query: Query) -> Tensor:
         """(b, n_items) float32, of the chosen round."""
@@ -117,10 +119,9 @@ class Relabelled:
 
     def save(self, file: Path) -> None:
         """Write the weights of the chosen round, where it has some."""
-        if hasattr(self.model, "save"):
-            self.model.save(file)
+        self.model.save(file)
 
 
-def numbered(history: History, number: int, told: dict[str, float]) -> History:
+def numbered(history: Sequence[dict[str, float]], number: int, told: dict[str, float]) -> History:
     """The history of a round, with its number and what the relabelling before it reported."""
     return [{"round": number, **row, **told} for row in history]

@@ -30,15 +30,18 @@ class Autoencoder(TwoTower):
     Args:
         n_users, n_items: sizes.
         dim: width r of the code.
-        hidden: width of a tanh layer on either side of the code; 0 for none.
+        hidden: width of a layer on either side of the code; 0 for none.
+        hidden_activation: of these layers.
         activation: of the code, or of its mean where it is drawn.
         user_vector: added to the first layer: ``none``, ``trained``, or ``frozen`` at its random start.
         variational: draw the code from a Gaussian while training; the score takes the mean.
+        spread: what the second half of the encoder's output is: ``log_std`` or ``log_variance``.
         corruption: probability with which an item of the row is hidden in training; the others grow by
             ``1 / (1 - corruption)``.
         normalize: scale rows to length one first.
         start: ``truncated`` draws all weights from a normal of deviation 1/500 cut at two deviations, biases zero;
-            ``xavier`` has Xavier-normal weights and biases of deviation 1/1000.
+            ``xavier`` has Xavier-normal weights and biases of deviation 1/1000, ``xavier_uniform`` Xavier-uniform
+            weights and no biases.
         input: where a denoiser has given weights to the training pairs, a row of a known user is made of these, both in
             training and when scoring (``weighted``), or of ones (``binary``). A pair outside the training set and any
             pair of user -1 counts one.
@@ -54,19 +57,23 @@ class Autoencoder(TwoTower):
     Autoencoders for Collaborative Filtering; and the code ProRec takes its baselines from (NCE-PLRec's), whose variants
     differ from both papers.
 
-    Departures: the second half of the variational encoder is the log deviation, as in that code; Liang et al. have the
-    log variance. CDAE's paper penalises biases as well; no bias is decayed here. That a denoiser's weights enter the
-    row that is scored is our reading of ProRec, which has them in the row that trains.
+    Departures: the second half of the variational encoder is the log deviation unless ``spread`` says otherwise, as in
+    that code; Liang et al. have the log variance. CDAE's paper penalises biases as well; no bias is decayed here. That
+    a denoiser's weights enter the row that is scored is our reading of ProRec, which has them in the row that trains.
     """
 
-    objectives = ("RowBCE", "SampledRowBCE", "Multinomial")
+    inductive_if = {"user_vector": ("none",)}
+    objectives = ("RowBCE", "SampledRowBCE", "Multinomial", "Sinkhorn", "SinkhornCF")
     undecayed = ("first_bias", "item_bias", "inward.bias", "outward.bias")
 
     def __init__(self, n_users: int, n_items: int, dim: int = 50, hidden: int = 0,
                  activation: Literal["identity", "relu", "sigmoid", "tanh"] = "relu",
                  user_vector: Literal["none", "trained", "frozen"] = "none", variational: bool = False,
-                 corruption: float = 0.5, normalize: bool = False, start: Literal["truncated", "xavier"] = "xavier",
-                 input: Literal["weighted", "binary"] = "weighted"):
+                 corruption: float = 0.5, normalize: bool = False,
+                 start: Literal["truncated", "xavier", "xavier_uniform"] = "xavier",
+                 input: Literal["weighted", "binary"] = "weighted",
+                 hidden_activation: Literal["relu", "tanh"] = "tanh",
+                 spread: Literal["log_std", "log_variance"] = "log_std"):
         super().__init__()
         check("model", ("dim", dim, dim >= 1, "is the width of the code; give 1 or more"),
               ("hidden", hidden, hidden >= 0, "is the width of a layer; give 1 or more, or 0 for no hidden layer"),
@@ -75,6 +82,7 @@ class Autoencoder(TwoTower):
         self.similarity, self.inductive = similarity.dot, user_vector == "none"
         self.dim, self.variational, self.corruption, self.normalize = dim, variational, corruption, normalize
         self.activation, self.weighted_input = activation, input == "weighted"
+        self.hidden_activation, self.halved = hidden_activation, spread == "log_variance"
         coded = 2 * dim if variational else dim
         first = hidden or coded
         self.encoder, self.decoder = Table(n_items, first), Table(n_items, hidden or dim)
@@ -93,7 +101,9 @@ class Autoencoder(TwoTower):
             bias = parameter.dim() == 1
             if start == "xavier" and not bias:
                 nn.init.xavier_normal_(parameter)
-            elif start == "truncated" and bias:
+            elif start == "xavier_uniform" and not bias:
+                nn.init.xavier_uniform_(parameter)
+            elif start != "xavier" and bias:
                 nn.init.zeros_(parameter)
             else:
                 deviation = 1e-3 if bias else SMALL
@@ -133,15 +143,25 @@ class Autoencoder(TwoTower):
         if self.user_table is not None:
             z = z + self.user_table(query.users)
         if self.inward is not None:
-            z = self.inward(z.tanh())  # (b, r) or (b, 2r)
+            z = self.inward(self.bent(z))  # (b, r) or (b, 2r)
         log_std = z[:, self.dim:] if self.variational else None
+        log_std = log_std / 2 if log_std is not None and self.halved else log_std
         mean = z[:, : self.dim]
         mean = mean if self.activation == "identity" else getattr(torch, self.activation)(mean)
-        z = mean if log_std is None or not self.training else mean + log_std.exp() * torch.randn_like(mean)
+        z, log_ratio = (mean, None) if log_std is None else self.drawn(mean, log_std)
         if self.outward is not None:
-            z = self.outward(z).tanh()  # (b, hidden)
+            z = self.bent(self.outward(z))  # (b, hidden)
         vectors = torch.cat([z, z.new_ones(len(z), 1)], 1)  # (b, d + 1)
-        return Code(vectors, self.corruption if hides else 0.0, kept, None if log_std is None else mean, log_std)
+        return Code(vectors, self.corruption if hides else 0.0, kept, None if log_std is None else mean, log_std,
+                    log_ratio)
+
+    def drawn(self, mean: Tensor, log_std: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Codes (b, r), drawn while training and expected otherwise, and their ``log_ratio``, see :class:`Code`."""
+        return (mean + log_std.exp() * torch.randn_like(mean) if self.training else mean), None
+
+    def bent(self, z: Tensor) -> Tensor:
+        """What leaves a hidden layer, of the shape of ``z``."""
+        return z.relu() if self.hidden_activation == "relu" else z.tanh()
 
     def users(self, query: Query) -> Tensor:
         """(b, d + 1), the last coordinate one."""

@@ -21,6 +21,7 @@ class TwoTower(nn.Module):
     """
 
     inductive: bool = False
+    ordered: bool = False
     objectives: tuple[str, ...] = ()
     undecayed: tuple[str, ...] = ()
     similarity: Similarity

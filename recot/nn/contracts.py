@@ -1,4 +1,4 @@
-"""The contracts: what a part has to offer so that the others can use it. Classes keep them by shape alone.
+"""The contracts: what a part has to offer so that the others can use it. Classes keep these by shape alone.
 
 =============  ==================================================  ==============================
 contract       kept by                                             relied on by
@@ -8,11 +8,10 @@ Network        ``networks.base.TwoTower``                          ``fit``, deno
 Objective      the classes of ``objectives`` that draw batches     ``fit``
 Supervision    ``denoise.base.Denoiser``                           ``fit``
 Relabeller     ``denoise.base.Relabelling``                        ``fit.rounds``
-Recommender    ``closed``, ``fit.gradient``, ``fit.rounds``        ``evaluation``, ``record``
-Fitted         ``fit.gradient``, ``fit.rounds``                    ``record``
 =============  ==================================================  ==============================
 
-``Recommender`` and ``Fitted`` stand in :mod:`recot.evaluation.contracts`, the others here.
+What is fitted and asked inherits from :class:`recot.evaluation.recommender.Recommender`: closed forms, and in ``fit``
+what trains a network and what relabels. It has neutral values for all that only some of them say.
 
 A class also makes claims about itself, as class constants with literal values. ``recot.request.schema`` reads them from
 the source, before torch is imported, and refuses what cannot work together. A class that does not define a constant
@@ -23,6 +22,7 @@ constant       of                              without  claim
 =============  ==============================  =======  ==========================================================
 inductive      networks, closed forms          False    the score depends on the history and not on the user id,
                                                         so that unseen users can be served
+inductive_if   networks                        {}       parameter -> values of it that make the network inductive
 ordered        networks, closed forms          False    the order of a history counts; data without times are
                                                         refused, and so is a refit
 weighted       closed forms                    False    pairs are fitted by their weights, so that a denoiser
@@ -31,12 +31,14 @@ objectives     networks, denoisers             ()       class names of the objec
                                                         where it is empty
 networks       objectives                      ()       class names of the networks that it can train, or of bases
                                                         of them; all where it is empty
+relabels       denoisers                       False    it says between two fits what is trained on next, and acts at no
+                                                        other time; ``denoise.base.Relabelling`` claims it
 weighs         relabelling denoisers           False    it changes the weights of the pairs and never the pairs
 undecayed      networks                        ()       names of the parameters that ``trainer.weight_decay``
                                                         leaves alone; read by ``fit``, not by the schema
 =============  ==============================  =======  ==========================================================
 
-One network decides on ``inductive`` in its constructor: ``networks.autoencoder.Autoencoder``, by ``user_vector``.
+A network that decides on ``inductive`` in its constructor claims ``inductive_if``.
 """
 
 from __future__ import annotations
@@ -67,6 +69,8 @@ class Code:
         corruption: probability that an item of a history was hidden from the network.
         kept: (nnz,) what each item of the histories was multiplied by, 0 or ``1 / (1 - corruption)``; None for ones.
         mean, log_std: (b, r) of the Gaussians that the vectors are drawn from; None where nothing is drawn.
+        log_ratio: (b,) log of the density that the codes were drawn with over that of a unit Gaussian, at the codes
+            drawn; None where the divergence follows from ``mean`` and ``log_std``.
     """
 
     vectors: Tensor
@@ -74,6 +78,7 @@ class Code:
     kept: Tensor | None = None
     mean: Tensor | None = None
     log_std: Tensor | None = None
+    log_ratio: Tensor | None = None
 
 
 class Scorer(Protocol):
@@ -232,9 +237,11 @@ class Relabeller(Protocol):
 
     Attributes:
         rounds: how often to relabel, 1 or more.
+        marks: what the last relabelling says of each pair that it left, (n,) each, by name.
     """
 
     rounds: int
+    marks: Mapping[str, Tensor]
 
     def relabel(self, original: Interactions, current: Interactions, network: Scorer) -> Interactions:
         """The training set of the next fit.

@@ -126,6 +126,15 @@ def bce(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 @in_float32
+def squared(scores: Tensor, targets: Tensor) -> Tensor:
+    """``(scores - targets)^2`` of each entry, of the shape of both.
+
+    Source: Koren et al. (2009), Matrix Factorization Techniques for Recommender Systems.
+    """
+    return (scores - targets).square()
+
+
+@in_float32
 def multinomial(logits: Tensor, targets: Tensor) -> Tensor:
     """Negative log likelihood ``-sum_j targets_j log softmax(logits)_j`` of each row, up to a constant of the targets.
 

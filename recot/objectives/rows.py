@@ -103,6 +103,33 @@ class SampledRowBCE:
         return losses.bce(logits, targets), replace(batch, labels=labels)
 
 
+class Squared:
+    """Every item of a user's row by its squared error, and their mean (SinkhornCF, Table 3).
+
+    Args:
+        batch_size: users per step.
+        shuffle: draw users in another order each epoch.
+
+    Source: Koren et al. (2009), Matrix Factorization Techniques for Recommender Systems, over all entries of a row.
+
+    Departures: SinkhornCF's Eq. 2 is the sum over a user's items and its code the mean, as here. They differ by a
+    factor, which Adam takes out but for a weight decay. The target of a pair that a denoiser trusts in part is its
+    weight.
+    """
+
+    def __init__(self, batch_size: int = 200, shuffle: bool = True):
+        self.batch_size, self.shuffle = batch_size, shuffle
+
+    def batches(self, train: Interactions, rng: torch.Generator, network: Encoder, epoch: int) -> Iterator[Rows]:
+        """Users with their rows; they have them in any case."""
+        return rows(train, self.batch_size, rng, shuffle=self.shuffle)
+
+    def __call__(self, network: Encoder, batch: Rows) -> tuple[Tensor, Rows]:
+        """(b,) loss."""
+        scores = network.similarity(network.users(batch.query), network.items())  # (b, n_items)
+        return losses.squared(scores, batch.targets(scores.shape[1])).mean(-1), batch
+
+
 class Multinomial(nn.Module):
     """A user's row as draws from one distribution over all items, and its code near a Gaussian (Mult-VAE).
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal
 
 import numpy as np
 import torch
@@ -54,23 +54,12 @@ class Cosine:
         return listed(users, items, n_users, n_items, self.shrink, kept, self.topn)
 
 
-@runtime_checkable
-class Sampled(Protocol):
-    """A code whose divergence has no formula.
-
-    Attributes:
-        log_ratio: (b,), ``log q(z | x) - log p(z)`` of the vectors that were drawn.
-    """
-
-    log_ratio: Tensor
-
-
 def divergence(code: Code) -> Tensor | None:
     """(b,): how far the distribution of each code is from a standard Gaussian, or one draw's estimate of that.
 
     None where nothing is drawn.
     """
-    if isinstance(code, Sampled):
+    if code.log_ratio is not None:
         return single(code.log_ratio)
     if code.mean is None or code.log_std is None:
         return None
@@ -132,7 +121,8 @@ class Sinkhorn(Multinomial):
     def meet(self, train: Interactions) -> None:
         """Compute what follows from the training set: costs, and how many steps there will be."""
         self.train_set = train
-        self.cost = self.settings.of(train.users, train.items, train.n_users, train.n_items)
+        own = train.unfolded()
+        self.cost = self.settings.of(own.users, own.items, own.n_users, own.n_items)
         self.square = None
         users = int((train.activity > 0).sum())
         self.divisor = len(train) / users if self.kl_scale == "activity" else 1.0

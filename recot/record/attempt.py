@@ -14,10 +14,9 @@ from torch import Tensor
 from recot.closed.popularity import Popularity
 from recot.data.interactions import Interactions
 from recot.data.questions import EvalSet, Split
-from recot.evaluation.contracts import History, Recommender
 from recot.evaluation.evaluate import evaluate
 from recot.evaluation.known_noise import noise_auc, score_pairs
-from recot.fit.rounds import Relabelled
+from recot.evaluation.recommender import History, Recommender
 from recot.record import console, outputs, trackers
 from recot.record.build import ask_again, ask_questions, build, make, refitted
 from recot.request import keys
@@ -37,6 +36,7 @@ def attempt(config: dict[str, Any], source: Any, key: str, folder: Path, epochs:
     start = time.monotonic()
     dataset = source.load()
     split = whole = ask_questions(config, dataset)
+    dataset = dataset.of(split.items)
     bar, give_back = console.Bar(config["trainer"], config["protocol"]["monitor"]), memory.GiveBack()
     with trackers.Guarded(make(config["logger"])) as tracker:
         tracker.start(key, keys.relevant(config), folder)
@@ -64,30 +64,28 @@ def attempt(config: dict[str, Any], source: Any, key: str, folder: Path, epochs:
     floor = answers(Popularity().fit(split), split.valid, config) | answers(Popularity().fit(whole), whole.test, config)
     if left is not None:
         outputs.save(left, dataset, split.valid, whole, first, model, values)
-    history: History = getattr(first, "history", [])
-    told = next((row for row in history if config["protocol"]["monitor"] in row), {})  # see repeat.departure
+    told = next((row for row in first.history if config["protocol"]["monitor"] in row), {})  # see artifacts.verify
     spent = elapsed(first) or fitted - start
     return {
         "status": "done", **means, **about_noise(model, whole.train),
-        **({"rounds": model.rounds} if isinstance(model, Relabelled) else {}),
+        **({"rounds": model.rounds} if model.rounds else {}),
         "floor": {name: average(found) for name, found in floor.items()}, "digest": digest(values),
-        "split": split.fingerprint, "sizes": sizes(split), "dropped": dataset.dropped, "epochs": len(history),
+        "split": split.fingerprint, "sizes": sizes(split), "dropped": dataset.dropped, "epochs": len(first.history),
         "first_epoch": {name: value for name, value in told.items() if name != "seconds"},
-        "best_epoch": getattr(first, "best_epoch", 0), "fit_seconds": round(fit_seconds, 3),
+        "best_epoch": first.best_epoch, "fit_seconds": round(fit_seconds, 3),
         "seconds": round(spent + time.monotonic() - fitted, 3), "wall_seconds": round(time.monotonic() - start, 3)}
 
 
 def elapsed(model: Recommender) -> float:
     """Seconds that the epochs of a fit have taken, those before an interruption too; 0 where it has none."""
-    return sum(row["seconds"] for row in getattr(model, "history", []))
+    return sum(row["seconds"] for row in model.history)
 
 
 def answers(model: Recommender, questions: EvalSet | tuple[EvalSet, ...],
             config: Mapping[str, Any]) -> dict[str, dict[str, Tensor]]:
     """Every user's value of every metric of the config, by set."""
     parts = questions if isinstance(questions, tuple) else (questions,)
-    where = getattr(model, "device", "cpu")
-    return {part.name: evaluate(model, part.to(where), config["metrics"]) for part in parts}
+    return {part.name: evaluate(model, part.to(model.device), config["metrics"]) for part in parts}
 
 
 def about_noise(model: Recommender, train: Interactions) -> dict[str, Any]:
@@ -95,13 +93,13 @@ def about_noise(model: Recommender, train: Interactions) -> dict[str, Any]:
 
     Nothing where no noise is known.
     """
+    train = train.unfolded()
     if train.noisy is None or not 0 < int(train.noisy.sum()) < len(train):
         return {}
-    place = getattr(model, "device", "cpu")
-    found = {"noise_auc": noise_auc(score_pairs(model, train.to(place)), train.noisy, train.users)}
-    if isinstance(model, Relabelled) and torch.equal(model.trained_on.keys, train.keys):
-        found["weight_auc"] = noise_auc(model.trained_on.weights, train.noisy, train.users)
-    return found
+    areas = {"noise_auc": noise_auc(score_pairs(model, train.to(model.device)), train.noisy, train.users)}
+    if model.trained_on is not None and torch.equal(model.trained_on.keys, train.keys):
+        areas["weight_auc"] = noise_auc(model.trained_on.weights, train.noisy, train.users)
+    return areas
 
 
 def question_sets(split: Split) -> dict[str, EvalSet]:
@@ -129,6 +127,10 @@ def sizes(split: Split) -> dict[str, int]:
     counts = {"users": split.train.n_users, "items": split.train.n_items, "train": len(split.train)}
     if split.train.noisy is not None:
         counts["train_noisy"] = int(split.train.noisy.sum())
+    if split.items is not None:
+        counts["train_users"] = int((split.train.unfolded().activity > 0).sum())
     for name, questions in question_sets(split).items():
         counts |= {f"{name}_users": len(questions), f"{name}_targets": len(questions.targets.values)}
+        if questions.left_out:
+            counts[f"{name}_left_out"] = questions.left_out
     return counts

@@ -14,11 +14,11 @@ from recot.data.dataset import Dataset
 from recot.data.interactions import Interactions
 from recot.data.questions import Split, validate
 from recot.data.split import in_time_order, joined
+from recot.data.strong import transductive
 from recot.denoise.base import Denoiser
-from recot.evaluation.contracts import History, Recommender
+from recot.evaluation.recommender import History, Recommender
 from recot.fit.gradient import Gradient
 from recot.fit.rounds import Relabelled
-from recot.networks.base import TwoTower
 from recot.system.environment import looked_up
 
 
@@ -48,6 +48,8 @@ def ask_questions(config: Mapping[str, Any], dataset: Dataset) -> Split:
         ValueError: the model reads histories in order, and the data have no times.
     """
     split = make(config["noise"])(make(config["protocol"]["split"])(in_order(config, dataset)))
+    if config["model"].get("fold_in") == "transductive":
+        split = transductive(split)
     validate(split)
     return split
 
@@ -59,7 +61,7 @@ def in_order(config: Mapping[str, Any], dataset: Dataset) -> Interactions:
         ValueError: the model reads histories in order, and the data have no times.
     """
     pairs = dataset.interactions
-    if not getattr(hydra.utils.get_class(config["model"]["_target_"]), "ordered", False):
+    if not hydra.utils.get_object(config["model"]["_target_"]).ordered:
         return pairs
     if pairs.times is None:
         raise ValueError("the model reads histories in order, and these data have no times; name their column, as in "
@@ -80,18 +82,20 @@ def build(config: Mapping[str, Any], folder: Path | None = None,
         folder: where a network keeps its checkpoint, or None to keep none. observe: see :class:`Gradient`.
     """
     denoiser, monitor = make(config["denoiser"]), config["protocol"]["monitor"]
-    if not issubclass(hydra.utils.get_class(config["model"]["_target_"]), TwoTower):
-        if not hasattr(denoiser, "relabel"):
-            return make(config["model"])
-        return Relabelled(lambda folder, observe: make(config["model"]), denoiser, monitor)
+    if not descends(config):
+        if denoiser.relabels:
+            return Relabelled(lambda *_: make(config["model"]), denoiser, monitor)
+        return make(config["model"])
+    if denoiser.relabels:
+        return Relabelled(partial(network, config, Denoiser()), denoiser, monitor, folder, observe)
+    return network(config, denoiser, folder, observe)
 
-    def network(denoiser: Denoiser, folder: Path | None, observe: Callable[[History], None]) -> Gradient:
-        return Gradient(make(config["model"], _partial_=True), make(config["loss"]), denoiser, make(config["trainer"]),
-                        monitor, config["seed"], folder, observe)
 
-    if hasattr(denoiser, "relabel"):
-        return Relabelled(partial(network, Denoiser()), denoiser, monitor, folder, observe)
-    return network(denoiser, folder, observe)
+def network(config: Mapping[str, Any], denoiser: Denoiser, folder: Path | None = None,
+            observe: Callable[[History], None] = lambda history: None) -> Gradient:
+    """The untrained network of a config; see :func:`build`."""
+    return Gradient(make(config["model"], _partial_=True), make(config["loss"]), denoiser, make(config["trainer"]),
+                    config["protocol"]["monitor"], config["seed"], folder, observe)
 
 
 def rehearse(config: Mapping[str, Any]) -> None:
@@ -115,10 +119,8 @@ def refitted(config: Mapping[str, Any], model: Recommender, split: Split, folder
         folder: where a network keeps its checkpoint.
     """
     chosen = dict(config)
-    if epochs := getattr(model, "best_epoch", 0):
-        chosen["trainer"] = {**config["trainer"], "max_epochs": epochs}
-    if isinstance(model, Relabelled):
-        chosen["denoiser"] = {**config["denoiser"], "rounds": model.best_round}
+    for group, values in model.chosen.items():
+        chosen[group] = {**config[group], **values}
     folder.mkdir(exist_ok=True)
     return build(chosen, folder).fit(split.for_training())
 
@@ -130,4 +132,4 @@ def descends(config: Mapping[str, Any]) -> bool:
 
 def relabels(config: Mapping[str, Any]) -> bool:
     """Whether the denoiser says between two fits what is trained on next."""
-    return hasattr(hydra.utils.get_class(config["denoiser"]["_target_"]), "relabel")
+    return bool(hydra.utils.get_object(config["denoiser"]["_target_"]).relabels)

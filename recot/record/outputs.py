@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 from torch import Tensor
 
 from recot.data.dataset import Dataset
 from recot.data.interactions import Interactions
 from recot.data.questions import EvalSet, Split
-from recot.evaluation.contracts import History, Recommender, device_of
 from recot.evaluation.evaluate import recommended
-from recot.fit.rounds import Relabelled
+from recot.evaluation.recommender import Recommender
 from recot.system.files import write_whole
 
 LIST = 6  # items of a list in ProRec's case study
@@ -30,18 +30,18 @@ def save(folder: Path, dataset: Dataset, valid: EvalSet, whole: Split, first: Re
         valid: the validation questions, answered by ``first``. whole: what ``model`` was trained on, and the test
             questions. values: every user's value of every metric, by set.
     """
-    if history := getattr(first, "history", []):
-        save_history(folder / "epochs.csv", history)
+    if first.history:
+        save_history(folder / "epochs.csv", first.history)
     for questions in (valid, *whole.test):
         save_answers(folder / f"{questions.name}.parquet", dataset, whole.train, questions, values[questions.name])
-    if hasattr(model, "save"):  # one made of closed forms has it too, and writes nothing
-        model.save(folder / "weights.pt")
-    if isinstance(model, Relabelled):
-        save_pairs(folder / "pairs.parquet", dataset, model)
-        save_lists(folder / "lists.parquet", dataset, whole.test[0], whole.train.n_items, model)
+    model.save(folder / "weights.pt")
+    if model.trained_on is not None:
+        save_pairs(folder / "pairs.parquet", dataset, model.trained_on, model.marks)
+    if model.before is not None:
+        save_lists(folder / "lists.parquet", dataset, whole.test[0], whole.train.n_items, model.before, model)
 
 
-def save_history(file: Path, history: History) -> None:
+def save_history(file: Path, history: Sequence[dict[str, float]]) -> None:
     """One line per epoch as csv."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(dict.fromkeys(name for row in history for name in row)), lineterminator="\n")
@@ -52,34 +52,37 @@ def save_history(file: Path, history: History) -> None:
 
 def save_answers(file: Path, dataset: Dataset, train: Interactions, questions: EvalSet,
                  values: Mapping[str, Tensor]) -> None:
-    """Every user's value of every metric as parquet, beside the user's original id and training pairs (``activity``).
+    """Every user's value of every metric as parquet, beside the user's original id and the number of pairs that the
+    model knows of (``activity``): in training, or in the history of a user who did not train.
 
     If every user has exactly one target, a column ``popularity`` holds that target's number of training pairs.
     """
-    users, targets = questions.query.users, questions.targets
-    columns = {"activity": train.activity[users].numpy()}
+    users, targets, strange = questions.asked, questions.targets, questions.query.users < 0
+    activity = torch.where(strange, questions.query.history.lengths, train.activity[users])  # (b,)
+    columns = {"activity": activity.numpy()}
     if bool((targets.lengths == 1).all()):
         columns["popularity"] = train.popularity[targets.values].numpy()
     columns |= {metric: value.numpy() for metric, value in values.items()}
     write_frame(file, {"user": dataset.user_ids[users.numpy()], **columns})
 
 
-def save_pairs(file: Path, dataset: Dataset, model: Relabelled) -> None:
-    """The pairs that a model was trained on, with their weights, as parquet."""
-    pairs = model.trained_on.to("cpu")
+def save_pairs(file: Path, dataset: Dataset, pairs: Interactions, marks: Mapping[str, Tensor]) -> None:
+    """The pairs that a model was trained on, with their weights and ``marks``, (n,) each, as parquet."""
+    pairs = pairs.to("cpu")
     columns = {"user": dataset.user_ids[pairs.users.numpy()], "item": dataset.item_ids[pairs.items.numpy()],
-               "weight": pairs.weights.numpy(), **{name: value.cpu().numpy() for name, value in model.marks.items()}}
+               "weight": pairs.weights.numpy(), **{name: value.cpu().numpy() for name, value in marks.items()}}
     if pairs.noisy is not None:
         columns["noisy"] = pairs.noisy.numpy()
     write_frame(file, columns)
 
 
-def save_lists(file: Path, dataset: Dataset, questions: EvalSet, n_items: int, model: Relabelled) -> None:
+def save_lists(file: Path, dataset: Dataset, questions: EvalSet, n_items: int, before: Recommender,
+               after: Recommender) -> None:
     """The first ``LIST`` items that users are shown without and with the relabelling, as parquet."""
-    length, users = min(LIST, n_items), dataset.user_ids[questions.query.users.numpy()]
+    length, users = min(LIST, n_items), dataset.user_ids[questions.asked.numpy()]
     columns = {"user": users.repeat(length), "place": [*range(1, length + 1)] * len(users)}
-    for name, one in (("before", model.first), ("after", model.model)):
-        items, _ = recommended(one, questions.query.to(device_of(one)), questions.seen, length)  # (b, length)
+    for name, one in (("before", before), ("after", after)):
+        items, _ = recommended(one, questions.query.to(one.device), questions.seen, length)  # (b, length)
         columns[name] = dataset.item_ids[items.flatten().numpy()]
     write_frame(file, columns)
 

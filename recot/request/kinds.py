@@ -19,14 +19,14 @@ class Kind:
     Attributes:
         what: it is, in words.
         packages: modules of recot, or folders of them, that define it.
-        base: name of the class that it inherits from; empty where ``methods`` say it all.
-        methods: that it has instead, if it does not inherit from ``base``; empty where it has to.
+        base: names of classes, of which it inherits from one; empty where ``methods`` say it all.
+        methods: that it has, where there is no ``base``.
         takes: the argument that the run hands to it later; empty for a class.
     """
 
     what: str
     packages: tuple[str, ...]
-    base: str = ""
+    base: tuple[str, ...] = ()
     methods: frozenset[str] = frozenset()
     takes: str = ""
 
@@ -37,10 +37,10 @@ class Kind:
                 found.module == package or found.module.startswith(f"{package}.") for package in self.packages)):
             return False
         if self.takes:
-            return self.takes in found.parameters and (not own or found.returns == "Split")
+            return self.takes in found.parameters and (not own or found.returns in ("Split", "Strangers"))
         if not own and (found.opaque or not found.bases):  # a base, or what a function gives, that is not read
             return True
-        return self.base in found.bases or (bool(self.methods) and self.methods <= found.methods)
+        return bool(found.bases & set(self.base)) if self.base else self.methods <= found.methods
 
     def known(self) -> list[str]:
         """Full paths of everything of this kind in recot."""
@@ -53,12 +53,13 @@ class Kind:
 
 KINDS = {
     "data": Kind("source of data", ("recot.data.prepare", "recot.data.planted"), methods=frozenset({"digest", "load"})),
-    "protocol.split": Kind("function that splits interactions", ("recot.data.split",), takes="interactions"),
+    "protocol.split": Kind("function that splits interactions", ("recot.data.split", "recot.data.strong"),
+                           takes="interactions"),
     "noise": Kind("function that changes a split", ("recot.data.noise",), takes="split"),
-    "trainer": Kind("Training", ("recot.fit.settings",), base="Training"),
+    "trainer": Kind("Training", ("recot.fit.settings",), base=("Training",)),
     "loss": Kind("objective", ("recot.objectives",), methods=frozenset({"batches"})),
-    "denoiser": Kind("Denoiser", ("recot.denoise",), base="Denoiser"),
-    "model": Kind("recommender", ("recot.networks", "recot.closed"), base="TwoTower", methods=frozenset({"fit"})),
+    "denoiser": Kind("Denoiser", ("recot.denoise",), base=("Denoiser",)),
+    "model": Kind("recommender", ("recot.networks", "recot.closed"), base=("TwoTower", "Recommender")),
     "logger": Kind("tracker", ("recot.record.trackers",), methods=frozenset({"start", "log", "finish"})),
 }
 """The places that name a class or a function, and what they take. Below them one stands only where the annotation of a

@@ -241,7 +241,9 @@ def check_combination(config: Mapping[str, Any], choices: Mapping[str, str]) -> 
 def is_inductive(config: Mapping[str, Any]) -> bool:
     """Whether the model of a config serves users who were not in its training set."""
     model = describe(config["model"].get("_target_", ""))
-    return bool(model and model.constants.get("inductive")) or config["model"].get("user_vector") == "none"
+    decided = model.constants.get("inductive_if", {}) if model else {}
+    return bool(model and model.constants.get("inductive")) or any(
+        config["model"].get(name) in wanted for name, wanted in decided.items())
 
 
 def check_protocol(config: Mapping[str, Any], choices: Mapping[str, str]) -> None:
@@ -255,10 +257,31 @@ def check_protocol(config: Mapping[str, Any], choices: Mapping[str, str]) -> Non
     if config["protocol"]["refit"] and model and model.constants.get("ordered"):
         raise RequestError(f"protocol.refit=true joins pairs without their times, and model={choices.get('model')} "
                            "reads histories in order; use protocol.refit=false")
+    split = describe(config["protocol"]["split"].get("_target_", ""))
+    if split and split.returns == "Strangers":
+        check_strangers(config, choices)
     if portion != 1 and model and not is_inductive(config):
         raise RequestError(f"protocol.split.portion = {portion} leaves users without a vector in "
                            f"model={choices.get('model')}; use protocol.split.portion=1, or a model that reads "
                            "histories, such as model=sasrec")
+
+
+def check_strangers(config: Mapping[str, Any], choices: Mapping[str, str]) -> None:
+    """Refuse what cannot work where the questions are about users who did not train.
+
+    Raises:
+        RequestError: with what would work instead.
+    """
+    model, protocol = describe(config["model"].get("_target_", "")), choices.get("protocol", "strong")
+    if config["protocol"]["refit"]:
+        raise RequestError(f"protocol.refit=true wants validation users who also train, and protocol={protocol} asks "
+                           "about users who do not; use protocol.refit=false")
+    if model and not is_inductive(config) and config["model"].get("fold_in") != "transductive":
+        ways = [f"model.fold_in={way}" for way in model.constants.get("inductive_if", {}).get("fold_in", ())]
+        ways += ["model.fold_in=transductive"] * ("fold_in" in model.parameters)
+        raise RequestError(f"protocol={protocol} asks about users who did not train, and model={choices.get('model')} "
+                           f"has no vector for them; use {' or '.join([*ways, 'a model that reads histories'])}, such "
+                           "as model=vae or model=itemknn")
 
 
 def check_metrics(config: Mapping[str, Any]) -> None:

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from implicit.als import AlternatingLeastSquares
 from scipy import sparse
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -143,6 +144,27 @@ def test_wrmf_is_its_sweeps_written_out():
         u = np.stack([np.linalg.solve(v.T @ (v * (1 + 2 * row)[:, None]) + np.eye(4), v.T @ (3 * row)) for row in x])
         v = np.stack([np.linalg.solve(u.T @ (u * (1 + 2 * row)[:, None]) + np.eye(4), u.T @ (3 * row)) for row in x.T])
     np.testing.assert_allclose(fitted(model, x), u @ v.T, atol=1e-5)
+
+
+def test_a_pair_that_weighs_ten_times_as_much_by_hand():
+    """One dimension, two items at 1 and one of them taken with weight 10: the user is at 10 / 11."""
+    model = WRMF(1, alpha=9.0, ridge=1e-12)
+    assert model.solved(sparse.csr_array([[1.0, 0.0]]), np.ones((2, 1))).item() == pytest.approx(10 / 11)
+
+
+def test_wrmf_is_that_of_implicit():
+    """Both sweeps and fold-in; the weight of a pair is called alpha there, and is one more than ours."""
+    x, model = random(), WRMF(4, alpha=4.0, ridge=1.0, sweeps=3, seed=5)
+    oracle = AlternatingLeastSquares(factors=4, alpha=5.0, regularization=1.0, iterations=3, use_cg=False,
+                                     num_threads=1)
+    oracle.item_factors = (0.01 * np.random.default_rng(5).standard_normal((40, 4))).astype(np.float32)
+    oracle.user_factors = np.zeros((len(x), 4), np.float32)
+    oracle.fit(sparse.csr_matrix(x, dtype=np.float32), show_progress=False)
+    np.testing.assert_allclose(fitted(model, x), oracle.user_factors @ oracle.item_factors.T, atol=1e-4)
+    oracle.item_factors = model.fixed.astype(np.float32)
+    unseen = sparse.csr_array(random(seed=9))
+    np.testing.assert_allclose(model.fold_in(unseen), oracle.recalculate_user(
+        np.arange(unseen.shape[0]), sparse.csr_matrix(unseen, dtype=np.float32)), atol=1e-4)
 
 
 @pytest.mark.parametrize("entries", [1, 700])

@@ -54,6 +54,16 @@ def test_three_users_by_hand(three_users):
     assert fit(three_users, k=1).similarity.toarray()[:, 0] == pytest.approx([0, first, 0])
 
 
+def test_two_users_by_hand_and_neighbours_are_kept_of_the_target():
+    """u1 = {a, b}, u2 = {b}; then items a, c close to b and to nothing else, with one neighbour kept each."""
+    two = Interactions.from_pairs(torch.tensor([0, 0, 1]), torch.tensor([0, 1, 1]), 2, 2)
+    assert fit(two).similarity.toarray()[0, 1] == pytest.approx(0.70711, abs=5e-6)
+    assert fit(two, shrink=1).similarity.toarray()[0, 1] == pytest.approx(0.41421, abs=5e-6)
+    star = Interactions.from_pairs(torch.tensor([0, 0, 1, 1, 2]), torch.tensor([0, 1, 1, 2, 0]), 3, 3)
+    kept = fit(star, k=1).similarity.toarray() > 0
+    assert kept.sum(0).tolist() == [1, 1, 1] and kept[1].tolist() == [True, False, True]  # b speaks for both
+
+
 @pytest.mark.parametrize("shrink", [0.0, 10.0])
 @pytest.mark.parametrize("k", [1, 5, 45, 1000])
 def test_it_equals_the_dense_computation(train, rng, k, shrink):

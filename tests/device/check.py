@@ -237,12 +237,13 @@ def evaluation() -> None:
     from recot.data.interactions import Ragged
     from recot.data.questions import EvalSet, Query
     from recot.evaluation.evaluate import evaluate, recommended
+    from recot.evaluation.recommender import Recommender
 
     b, n = (200, 1000) if SMALL else (20_000, 100_000)
     torch.manual_seed(0)
     users, items = torch.randn(b, 64, device=DEVICE), torch.randn(n, 64, device=DEVICE)
 
-    class Product:
+    class Product(Recommender):
         device = DEVICE
 
         def score(self, query):

@@ -30,11 +30,12 @@ from recot.evaluation.metrics import (
     recall,
     recall_capped,
 )
+from recot.evaluation.recommender import Recommender
 
 ALL = [f"{name}@{k}" for name in METRICS for k in (1, 2, 5, 10)]
 
 
-class Given:
+class Given(Recommender):
     """Answers with the scores it was given; row u belongs to user u."""
 
     def __init__(self, scores: Tensor):
@@ -409,7 +410,7 @@ def test_answers_are_brought_to_the_host_once_however_many_parts_there_are(
 
 
 def test_the_recommended_items_are_the_best_unseen_ones_in_order():
-    class Scores:
+    class Scores(Recommender):
         def score(self, query):
             return torch.tensor([[0.1, 0.9, 0.5, 0.7], [0.4, 0.3, 0.2, 0.1], [1.0, 2.0, 3.0, 4.0]])[query.users]
 

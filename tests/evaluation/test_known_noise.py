@@ -7,11 +7,12 @@ from commands import execute
 
 from recot.data.interactions import Interactions
 from recot.evaluation.known_noise import noise_auc, score_pairs
+from recot.evaluation.recommender import Recommender
 from recot.record import console
 from recot.record.store import Runs
 
 
-class Table:
+class Table(Recommender):
     """Scores are known: the number of the user times 100 plus that of the item. Remembers how it was asked."""
 
     def __init__(self, n_items):

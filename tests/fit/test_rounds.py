@@ -14,6 +14,7 @@ from recot.data.interactions import Interactions
 from recot.denoise.base import Denoiser
 from recot.denoise.iterative import IterativeRelabelling
 from recot.evaluation.evaluate import evaluate
+from recot.evaluation.recommender import Recommender
 from recot.fit.gradient import Gradient
 from recot.fit.rounds import Relabelled
 from recot.networks.factorisation import Tables
@@ -21,7 +22,7 @@ from recot.objectives.pairs import BPR
 from recot.record.build import build
 
 
-class Fixed:
+class Fixed(Recommender):
     """Ranks by given scores; remembers what it was fitted on."""
 
     def __init__(self, fits, quality):
@@ -43,7 +44,7 @@ class Fixed:
 class Dropping:
     """Leaves out the first pair of what was trained on last."""
 
-    rounds = 3
+    rounds, marks = 3, {}
 
     def relabel(self, original, current, network):
         return current.select(torch.arange(len(current)) > 0)

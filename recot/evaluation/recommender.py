@@ -1,0 +1,76 @@
+"""What can be fitted and asked, and what is known of it afterwards; :mod:`recot.nn.contracts` lists all contracts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from recot.data.interactions import Interactions
+from recot.data.questions import Query, Split
+
+History = list[dict[str, float]]
+"""One row of scalars per epoch."""
+
+
+class Recommender:
+    """What can be fitted and asked. A subclass defines :meth:`fit` and :meth:`score`, and that is enough.
+
+    All else has a neutral value here, which is that of a closed form. A recommender that is trained by gradient
+    descent, or made of others, says more.
+
+    Attributes:
+        inductive, ordered, weighted: claims of closed forms, see :mod:`recot.nn.contracts`.
+        device: where it wants its questions.
+        history: a row of scalars for each epoch that was trained.
+        best_epoch: the epoch whose weights are kept, from 1; 0 where no epoch was chosen.
+        rounds: a row of scalars for each relabelling and the fit after it.
+        trained_on: the training pairs, where they are others than those of the split.
+        marks: what a denoiser says of each pair of ``trained_on``, (n,) each, by name.
+        before: the same recommender as it was before any relabelling.
+        chosen: what validation chose, by group of the config: the settings of a second fit that has no validation.
+    """
+
+    inductive: bool = False
+    ordered: bool = False
+    weighted: bool = False
+    device: torch.device = torch.device("cpu")
+    history: Sequence[dict[str, float]] = ()
+    rounds: Sequence[dict[str, float]] = ()
+    trained_on: Interactions | None = None
+    marks: Mapping[str, Tensor] = {}
+    before: Recommender | None = None
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return type(self).__name__
+
+    @property
+    def best_epoch(self) -> int:
+        """See the class."""
+        return 0
+
+    @property
+    def chosen(self) -> Mapping[str, Mapping[str, Any]]:
+        """See the class."""
+        return {}
+
+    @property
+    def scorer(self) -> Any:
+        """What a relabelling denoiser looks into: the network where there is one, ready to be asked; else itself."""
+        return self
+
+    def fit(self, split: Split) -> Self:
+        """Learns from ``split.train``, may select by ``split.valid``, and forgets any earlier fit."""
+        raise TypeError(f"{type(self).__name__} is a Recommender and has to define fit(split)")
+
+    def score(self, query: Query) -> Tensor:
+        """(b, n_items) float32, higher first, finite; a fresh tensor that the caller may overwrite."""
+        raise TypeError(f"{type(self).__name__} is a Recommender and has to define score(query)")
+
+    def save(self, file: Path) -> None:
+        """Write the weights, where it has some, whole or not at all."""
