@@ -22,8 +22,8 @@ from recot.ot.cost import Cost, dense, listed
 from recot.request.limits import check
 
 Debias = Literal["none", "self"]
-CELLS = {"cpu": 2**18}
-"""Costs between items and columns that are held at a time; a few times their bytes. On a CPU they stay in its cache."""
+CELLS = {"cpu": 2**20}
+"""Costs between items and columns that are held at a time, as a few tensors; with fewer, calls cost more than cells."""
 CELLS_OF_A_CARD = 2**25
 
 
