@@ -12,7 +12,7 @@ from typing import Any
 
 from recot.artifacts import workers
 from recot.artifacts.spec import Artifact, Column, Row
-from recot.record.ledger import Line
+from recot.record.lines import CellLine
 from recot.request import keys
 from recot.request.compose import composed, explain, layered, seeded
 from recot.request.errors import RequestError
@@ -85,9 +85,9 @@ class Planner:
                 self.missing[name] = data
         return self.digests[settings]
 
-    def seeds(self, artifact: Artifact, earlier: Sequence[Line]) -> list[int]:
+    def seeds(self, artifact: Artifact, earlier: Sequence[CellLine]) -> list[int]:
         """Seeds that are wanted or were reported before."""
-        reported = {int(seed) for line in earlier for seed in line["seeds"].split()}
+        reported = {seed for line in earlier for seed in line.seeds}
         return sorted({*(self.request.seeds or artifact.seeds), *artifact.seeds, *reported})
 
     def job(self, column: Column, row: Row, seed: int, key: str) -> workers.Job:
