@@ -3,6 +3,7 @@
 import csv
 import shutil
 import threading
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -223,7 +224,7 @@ def test_a_clone_without_records_goes_on_by_the_table_of_the_study(tmp_path, mon
     before = table()
     assert search.tune(REQUEST, 3) == first and len(calls) == 3 and table() == before
     more = search.tune(REQUEST, 5)
-    assert [row | {"trials": 3} for row in more[:3]] == first and len(calls) == 5
+    assert [replace(line, trials=3) for line in more[:3]] == first and len(calls) == 5
     search.tune([*REQUEST, "force=true"], 5)
     assert len(calls) == 10
 
@@ -241,7 +242,7 @@ def test_a_trial_that_breaks_costs_only_itself_and_diverging_is_not_repeated(tmp
         "learning_rate"] > 1 else real(config, *rest))
     search.tune(words, 2)
     assert table("bprmf-bpr-none") == first
-    edit(tmp_path / "runs", broken["key"], status="failed")
+    edit(tmp_path / "runs", broken.key, status="failed")
     with pytest.raises(pytest.fail.Exception, match="repeated"):
         search.tune(words, 2)
 
