@@ -37,7 +37,7 @@ def run(cfg: DictConfig, failures: list[Exception]) -> None:
         check_trust(cfg, typed)
         folders = [Path(source.path) for source in sources if source.schema == "file"]
         cfg, choices = fitting(cfg, choices, typed, folders)
-        config = checked(cfg, choices, folders)
+        config = checked(cfg, choices)
         asked = any(word.startswith("tuned=") for word in typed)
         if asked and not (CONF / "tuned" / f"{choices['tuned']}.yaml").exists():
             log.warning("conf/tuned has no %s, so the settings of the preset apply; recot.tune --write makes one",

@@ -21,9 +21,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from omegaconf.resolvers import oc
 
 from recot.request.errors import RequestError, nearest
-from recot.request.kinds import outside
 from recot.request.schema import check
-from recot.request.signature import describe
 from recot.request.tuned import objection
 from recot.system.environment import REFERENCE, hidden, looked_up, secret_in, shown
 
@@ -129,8 +127,8 @@ def sets_hydra(text: str) -> bool:
         re.search(r"\bhydra\b", str(content.get("defaults"))))
 
 
-def checked(cfg: DictConfig, choices: dict[str, str], folders: Sequence[Path] = (CONF,)) -> dict[str, Any]:
-    """The resolved, complete and checked form of a config composed out of ``folders``, searched in this order.
+def checked(cfg: DictConfig, choices: dict[str, str]) -> dict[str, Any]:
+    """The resolved, complete and checked form of a config.
 
     References to the environment stay what they are, see :mod:`recot.system.environment`; only ``paths`` has values.
     """
@@ -138,25 +136,8 @@ def checked(cfg: DictConfig, choices: dict[str, str], folders: Sequence[Path] = 
         content: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     check_references("", content)
     check_references("the choice of a group", choices)
-    leave_out(content, choices, folders)
     config = check(content, choices)
     return {**config, "paths": looked_up(config["paths"])}
-
-
-def leave_out(content: dict[str, Any], choices: dict[str, str], folders: Sequence[Path]) -> None:
-    """Take out what a preset says of its own loss or denoiser where another one was chosen, which does not take it."""
-    files = (folder / "model" / f"{choices.get('model')}.yaml" for folder in folders)
-    file = next((file for file in files if file.exists()), None)
-    preset: Any = OmegaConf.to_container(OmegaConf.load(file)) if file else {}
-    own = {key: value for default in preset.get("defaults", ()) for key, value in default.items()}
-    for group in ("loss", "denoiser"):
-        target = (content.get(group) or {}).get("_target_", "")
-        trusted = content.get("plugins")
-        taken = describe(str(target)) if not outside(target, trusted if isinstance(trusted, list) else ()) else None
-        if taken and own.get(f"override /{group}") not in (None, choices.get(group)):
-            for name, value in (preset.get(group) or {}).items():
-                if name not in taken.parameters and content[group].get(name) == value:
-                    del content[group][name]
 
 
 def layered(*overrides: str) -> tuple[DictConfig, dict[str, str]]:
