@@ -86,7 +86,7 @@ OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
 def arguments() -> argparse.ArgumentParser:
     """The command line."""
     parser = command.Parser(
-        "python -m recot.tables", formatter_class=argparse.RawDescriptionHelpFormatter,
+        command.program("tables"), formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Regenerates the tables and figures of the papers beside the printed numbers.\n"
                     "Finished runs are not repeated; after a kill the same command goes on.",
         epilog="\n".join(["sub-commands:", *(f"  {name:8} {what}" for name, what in COMMANDS.items())]))

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from recot.record.lines import TrialLine, TrialRun
-from recot.request.command import Parser, carry_out, telling, visible
+from recot.request.command import Parser, carry_out, program, telling, visible
 from recot.tuning.search import best, command, configured, tune
 from recot.tuning.space import Space
 
@@ -59,7 +59,7 @@ def show(lines: Sequence[TrialLine], overrides: Sequence[str], write: bool) -> N
 
 def arguments() -> argparse.ArgumentParser:
     """The command line."""
-    parser = Parser(prog="python -m recot.tune", description="Pick settings by validation answers. "
+    parser = Parser(prog=program("tune"), description="Pick settings by validation answers. "
                                      "What is killed goes on when the same command is typed again.")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE",
                         help="as for recot.run; what has several values is tuned: loss.tau=0.1,0.2  "

@@ -53,6 +53,11 @@ def visible(text: str) -> str:
                    letter.encode("unicode_escape").decode() for letter in text)
 
 
+def program(name: str) -> str:
+    """How a command was typed: ``recot tables``, or ``python -m recot.tables``."""
+    return sys.argv[0] if sys.argv[0] == f"recot {name}" else f"python -m recot.{name}"
+
+
 def carry_out(work: Callable[[], int], name: str, stopped: str) -> NoReturn:
     """Run a command and end the process.
 
