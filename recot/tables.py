@@ -41,25 +41,26 @@ def duration(seconds: float | None) -> str:
 
 def parse_duration(text: str) -> float:
     """Seconds of 90s, 30m, 2h or a number of seconds."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
-    if not found:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
+    if not match:
         raise argparse.ArgumentTypeError(f"{text!r} is no length of time; write 90s, 30m or 2h")
-    return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
 
 
 def words(text: str) -> list[str]:
-    """What stands between commas."""
+    """The parts of a text between its commas."""
     return [word for word in text.split(",") if word]
 
 
 COMMANDS = {
-    "run": "make the runs that are missing, and write the tables; what happens without another word",
+    "run": "make the runs that are missing, and write the tables; the default",
     "list": "every artifact and its state; runs nothing",
     "dry-run": "the runs that would start, with an estimate of time",
     "render": "write the tables from what is there; runs nothing",
-    "verify": "repeat the first epoch of what was made by code that has changed since, and say whether it is the same; "
-              "runs no table",
-    "tune": "tune the rows on the data sets given, with the budget of the spec, and write conf/tuned; runs no table"}
+    "verify": "repeat the first epochs of runs that older code made, and say which of them come out the same; makes no "
+              "missing run",
+    "tune": "tune the rows on the data sets given, with the budget of the spec, and write conf/tuned; makes no other "
+            "run"}
 
 RUN, READ = "run dry-run", "run dry-run render verify"
 OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -73,7 +74,7 @@ OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "limit": (RUN, {"type": parse_duration, "help": "give up a run after this long"}),
     "jobs": (f"{RUN} verify", {"type": int, "default": 1,
                                "help": "runs at once (set OMP_NUM_THREADS to share the cores)"}),
-    "fresh": (RUN, {"action": "store_true", "help": "run again what was made by code that has changed since"}),
+    "fresh": (RUN, {"action": "store_true", "help": "run again what older code made"}),
     "profile": (f"{READ} list", {"help": "smoke: everything on small planted data, into results/smoke"}),
     "results": (f"{READ} list tune", {"type": Path, "default": Path("results"), "help": "where tables are written"}),
     "list": ("list", {"action": "store_true", "help": "the same as the word list"}),
@@ -100,25 +101,25 @@ def sub_command(options: argparse.Namespace) -> str:
     """Which sub-command was typed, as the first word or as a flag.
 
     Raises:
-        RequestError: it does not take an option that was given.
+        RequestError: the sub-command does not take an option that was given.
     """
     flags = [name for name in ("list", "tune", "verify", "dry-run", "render") if getattr(options, attribute(name))]
     typed = [] if options.command in (None, "run") else [options.command]
-    found = next(iter((*typed, *flags)), "run")
+    chosen = next(iter((*typed, *flags)), "run")
     for name, (takers, settings) in OPTIONS.items():
-        if found not in takers.split() and getattr(options, attribute(name)) != default(settings):
-            raise RequestError(f"{found} takes no --{name}; it takes " + ", ".join(
-                f"--{other}" for other, (others, _) in OPTIONS.items() if found in others.split() and other != found))
-    return found
+        if chosen not in takers.split() and getattr(options, attribute(name)) != default(settings):
+            raise RequestError(f"{chosen} takes no --{name}; it takes " + ", ".join(
+                f"--{other}" for other, (others, _) in OPTIONS.items() if chosen in others.split() and other != chosen))
+    return chosen
 
 
 def attribute(name: str) -> str:
-    """Where argparse puts an option."""
+    """The attribute in which argparse keeps an option."""
     return name.replace("-", "_")
 
 
 def default(settings: Mapping[str, Any]) -> Any:
-    """What an option is where it was not given."""
+    """The value of an option that was not typed."""
     return settings.get("default", False if "action" in settings else None)
 
 
@@ -128,10 +129,10 @@ def selected(options: argparse.Namespace) -> list[Artifact]:
     Raises:
         RequestError: a name that is not there, with the nearest one.
     """
-    found = [artifact for paper in options.paper or papers() for artifact in load(paper, options.profile)]
-    for given, known in ((options.table, {artifact.name for artifact in found}),
-                         (options.data, {column.data for artifact in found for column in artifact.columns}),
-                         (options.row, {row.id for artifact in found for row in artifact.rows})):
+    artifacts = [artifact for paper in options.paper or papers() for artifact in load(paper, options.profile)]
+    for given, known in ((options.table, {artifact.name for artifact in artifacts}),
+                         (options.data, {column.data for artifact in artifacts for column in artifact.columns}),
+                         (options.row, {row.id for artifact in artifacts for row in artifact.rows})):
         for name in given:
             if name not in known:
                 raise RequestError(f"{name!r} is in none of these artifacts. {nearest(name, sorted(known))}")
@@ -139,11 +140,11 @@ def selected(options: argparse.Namespace) -> list[Artifact]:
         raise RequestError(f"seeds are whole numbers, got {','.join(options.seeds)}; give them like 0,1,2")
     if options.jobs < 1:
         raise RequestError(f"jobs = {options.jobs} runs nothing; give 1 or more")
-    return [artifact for artifact in found if not options.table or artifact.name in options.table]
+    return [artifact for artifact in artifacts if not options.table or artifact.name in options.table]
 
 
 def list_states(options: argparse.Namespace) -> int:
-    """Print the state of every artifact; 1 where a file of theirs is damaged."""
+    """Print the state of every artifact; the exit code, 1 if one of their files is damaged."""
     faults: list[str] = []
     for line in listing(selected(options), folder(options), faults):
         command.tell(f"{line}\n")
@@ -172,7 +173,7 @@ def missing_runs(state: State, options: argparse.Namespace) -> list[workers.Job]
 
 
 def show_plan(options: argparse.Namespace) -> int:
-    """Print the runs that would start; 1 where a file cannot be read."""
+    """Print the runs that would start; the exit code, 1 if a file cannot be read."""
     state = state_of(options, fetch=False)
     jobs = missing_runs(state, options)
     total, unknown = sum(job.estimate or 0 for job in jobs), sum(job.estimate is None for job in jobs)
@@ -183,7 +184,7 @@ def show_plan(options: argparse.Namespace) -> int:
 
 
 def render(options: argparse.Namespace) -> int:
-    """Write the artifacts from what is there; 1 where a file cannot be read."""
+    """Write the artifacts from what is there; the exit code, 1 if a file cannot be read."""
     state = state_of(options, fetch=False)
     Publisher(state).write_all()
     report_written(state)
@@ -191,7 +192,7 @@ def render(options: argparse.Namespace) -> int:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run what is missing and write the artifacts; 1 where a run failed or a file cannot be read."""
+    """Run what is missing and write the artifacts; the exit code, 1 if a run failed or a file cannot be read."""
     state = state_of(options, fetch=True)
     jobs, publisher = missing_runs(state, options), Publisher(state)
     publisher.write_all()  # first: a killed run of this program may have left a record that no table shows yet
@@ -219,12 +220,12 @@ def complaints(state: State) -> int:
 
 
 def verify(options: argparse.Namespace) -> int:
-    """Repeat the first epochs of runs that were made by other code than today's, or name them.
+    """Repeat the first epochs of runs that other code than today's made, or list these runs.
 
-    What is seen to be repeated is written down at once, so that it is not asked again after a kill.
+    A run that comes out the same is noted at once, so that a killed verification goes on where it was.
 
     Returns:
-        1 where one departs, or where what it was cannot be told.
+        The exit code: 1 if a run departs or cannot be judged.
     """
     from recot.artifacts.verify import SAME, TODAYS, Verdict, summary, verdicts
 
@@ -240,9 +241,9 @@ def verify(options: argparse.Namespace) -> int:
     judged = [(run.artifacts, Verdict(TODAYS)) for run in behind if not run.outdated]
     unread = {name: cells for name, (cells, _) in state.silent().items() if cells}
     if not stale and not unread:
-        log.info("nothing to verify: what is there was made, or seen to be repeated, by today's code")
-    for place, verdict in verdicts([(run.job.config, run.line) for run in stale], options.jobs):
-        run = stale[place]
+        log.info("nothing to verify: today's code made every run, or was seen to repeat it")
+    for number, verdict in verdicts([(run.job.config, run.line) for run in stale], options.jobs):
+        run = stale[number]
         judged.append((run.artifacts, verdict))
         if verdict.word == SAME:
             state.confirm(run.line)
@@ -261,10 +262,12 @@ def tune_rows(options: argparse.Namespace) -> int:
     """Tune rows of one paper with equal budgets; the exit code.
 
     Raises:
-        RequestError: not one paper, no data set, or a row that its spec does not tune.
+        RequestError: not one paper, no data set, or a row that the spec does not tune.
     """
-    if len(options.paper) != 1 or not options.data:
-        raise RequestError("tune wants one paper and the data sets to tune on: --paper sclrec --data gowalla")
+    if len(options.paper) != 1:
+        raise RequestError(f"tune takes one paper, got {len(options.paper)}; give it like --paper sclrec")
+    if not options.data:
+        raise RequestError("tune needs the data sets to tune on; give them like --data gowalla,ml1m")
     from recot.tuning.search import best, tune
 
     selected(options)
@@ -319,7 +322,7 @@ def regenerate() -> int:
 
 
 def main() -> None:
-    """Entry point; see :func:`recot.request.command.carry_out` for exit codes. 1 is that a run failed as well."""
+    """Entry point; see :func:`recot.request.command.carry_out` for exit codes. 1 also says that a run failed."""
     command.carry_out(regenerate, "recot.tables",
                       "the same command goes on where it was")
 

@@ -350,8 +350,8 @@ def test_runs_of_different_splits_leave_their_table_as_it_was_until_they_are_mad
     (["--row", "clrek"], "refused: 'clrek' is in none of these artifacts. Did you mean 'clrec'?"),
     (["--seeds", "one"], "refused: seeds are whole numbers, got one; give them like 0,1,2"),
     (["--profile", "smok"], "refused: no profile is called 'smok'. Known: ."),
-    (["--tune", "--paper", "toy"], "refused: tune wants one paper and the data sets to tune on: "
-                                   "--paper sclrec --data gowalla"),
+    (["--tune", "--paper", "toy"], "refused: tune needs the data sets to tune on; give them like --data gowalla,ml1m"),
+    (["--tune", "--data", "planted"], "refused: tune takes one paper, got 0; give it like --paper sclrec"),
     (["tune", "--paper", "toy", "--data", "planted", "--budget", "1h"],
      "refused: tune takes no --budget; it takes --paper, --data, --row, --dry-run, --results"),
     (["list", "--verify"], "refused: list takes no --verify; it takes --paper, --table, --profile, --results"),

@@ -101,7 +101,7 @@ def test_the_preset_may_come_first_and_nothing_is_tried_that_it_is_no_part_of(ca
     assert calls[0] == {**preset, "command": calls[0]["command"]} != calls[1]
     assert first.settings == {"loss.tau": "0.2", "denoiser.n_iters": "6", "model.dim": "64",
                               "trainer.learning_rate": first.settings["trainer.learning_rate"]}
-    with pytest.raises(RequestError, match=r"loss.tau=0.05,0.1: the preset has 0.2, which is not among these. Add it"):
+    with pytest.raises(RequestError, match=r"loss.tau=0.05,0.1: the preset has 0.2, which is not among these. Add"):
         search.tune([*TINY, "model=sclrec", "loss.tau=0.05,0.1"], 2, preset_first=True)
     with pytest.raises(RequestError, match="where model is chosen there is no single preset"):
         search.tune([*TINY, "model=sclrec,clrec"], 2, preset_first=True)
@@ -322,7 +322,8 @@ def test_models_can_be_compared_and_the_table_is_named_after_all_of_them(calls, 
     (["loss.tau=0.1,0.2", "metrics=[hr@5]"], "metrics leaves out ndcg@20"),
     (["loss.tau=0.1,0.2", "--trials", "0"], "--trials 0 leaves nothing to run; give 1 or more"),
     (["loss.tau=0.1,0.2", "--epochs", "0"], "--epochs 0 leaves nothing to run; give 1 or more"),
-    (["loss.tau=0.1,0.2", "--finals", "1"], "--finals 1 has trials run again without their cap on epochs"),
+    (["loss.tau=0.1,0.2", "--finals", "1"], "--finals 1 repeats trials without their cap on epochs"),
+    (["loss.tau=0.1,0.2", "--finals", "-1"], "--finals -1 is a number of trials; give 0 or more"),
     (["loss.tau=0.1,0.2", "--sampler-seed", "-1"], "--sampler-seed = -1 is out of range; give 0 or more, below 2**32"),
     (["loss.tau=0.1,0.2", "--sampler-seed", str(2**32)], "--sampler-seed = 4294967296 is out of range; give 0 or more"),
     (["loss.tau=0.1,(0.2"], "loss.tau=0.1,(0.2"),
@@ -337,7 +338,7 @@ def test_models_that_are_asked_different_questions_are_not_compared(calls):
     preset = compose.CONF / "model" / "clrec.yaml"
     other = preset.read_text() + "protocol: {split: {train: 0.6, valid: 0.2, test: 0.2}}\n"
     preset.with_name("other.yaml").write_text(other)
-    with pytest.raises(RequestError, match="tune them one by one"):
+    with pytest.raises(RequestError, match="tune each model by itself"):
         search.tune([*TINY, "model=clrec,other"], 2)
 
 

@@ -27,7 +27,7 @@ class Request:
 
     Attributes:
         artifacts: of the papers and tables asked for. rows, data: ids, or empty for all.
-        seeds: or empty for those of the spec. results: folder. fetch: may missing data be downloaded?
+        seeds: or empty for those of the spec. results: folder. fetch: whether missing data may be downloaded.
     """
 
     artifacts: list[Artifact]
@@ -50,7 +50,7 @@ class Planner:
         self.layers: dict[tuple[str, ...], tuple[Any, dict[str, str]]] = {}
         self.configs: dict[tuple[tuple[str, ...], int], dict[str, Any]] = {}
         self.digests: dict[str, str | None] = {}
-        self.missing: dict[str, Mapping[str, Any]] = {}  # data sets that were asked and could not answer
+        self.missing: dict[str, Mapping[str, Any]] = {}  # data sets whose files are missing or unreadable
         self.code: dict[str, str] = {}
 
     def config(self, overrides: tuple[str, ...], seed: int = 0) -> tuple[dict[str, Any], dict[str, str]]:
@@ -108,16 +108,16 @@ class Planner:
         for metric in artifact.metrics:
             if ("@" in metric or metric in metric_names()) and metric not in config["metrics"]:
                 raise RequestError(f"{artifact.label} asks for {metric}, and its runs answer "
-                                   f"{', '.join(config['metrics'])}; name one of these, or add it by metrics=[...] in "
-                                   "the base")
+                                   f"{', '.join(config['metrics'])}; name one of these, or add {metric} by "
+                                   "metrics=[...] in the base")
         from recot.record.provenance import source_digest
 
-        found = {}
+        by_seed = {}
         for seed in seeds:
             config, _ = self.config((*column.overrides, *row.overrides), seed)
-            found[seed] = keys.key(config, digest)
-            self.code.setdefault(found[seed], source_digest(config))
-        return found
+            by_seed[seed] = keys.key(config, digest)
+            self.code.setdefault(by_seed[seed], source_digest(config))
+        return by_seed
 
 
 def at_hand(data: Mapping[str, Any]) -> bool:
@@ -129,8 +129,8 @@ def at_hand(data: Mapping[str, Any]) -> bool:
     if "files" not in data:
         return True  # made, not read
     own = cache_folder(data.get("cache"))
-    places = [data_root(data.get("root"), own) / data["folder"], own / "raw" / data["folder"]]
-    return any(all(any(in_folder(place, name) for place in places) for name in files)
+    folders = [data_root(data.get("root"), own) / data["folder"], own / "raw" / data["folder"]]
+    return any(all(any(in_folder(folder, name) for folder in folders) for name in files)
                for files in (data["files"], data.get("substitute")) if files)
 
 
@@ -142,8 +142,8 @@ def needed(artifact: Artifact, reachable: Callable[[str], bool]) -> Artifact:
 
 def described(name: str) -> dict[str, Any]:
     """The config of the data set ``data=<name>``."""
-    found: dict[str, Any] = composed(f"data={name}", "model=popularity")[0]["data"]
-    return found
+    data: dict[str, Any] = composed(f"data={name}", "model=popularity")[0]["data"]
+    return data
 
 
 def reachable(name: str) -> bool:

@@ -19,7 +19,7 @@ from recot.record.record import run_line
 
 SAME, DEPARTS, UNTOLD = "the same", "departs", "cannot be told"
 TODAYS = "today's"
-"""What is known of a run without a verification: today's code made it, or was seen to repeat it."""
+"""The word for a run that needs no verification: today's code made the run, or was seen to repeat it."""
 
 
 @dataclass(frozen=True)
@@ -37,19 +37,19 @@ def verdicts(questions: Sequence[tuple[Mapping[str, Any], RunLine]], jobs: int) 
         questions: the checked config of each run, and what ``runs.csv`` has of it. jobs: how many processes at once.
 
     Yields:
-        The place of a run and its verdict, in the order in which they are found.
+        The number of a question, from 0, and its verdict, in the order in which the verdicts come.
     """
-    for place, answer in answers(verdict, questions, jobs):
-        yield place, answer if isinstance(answer, Verdict) else Verdict(UNTOLD, answer)
+    for number, answer in answers(verdict, questions, jobs):
+        yield number, answer if isinstance(answer, Verdict) else Verdict(UNTOLD, answer)
 
 
 def verdict(question: tuple[Mapping[str, Any], RunLine]) -> Verdict:
     """What today's code makes of one run."""
     try:
-        found = departure(*question)
+        difference = departure(*question)
     except LookupError as error:
         return Verdict(UNTOLD, str(error))
-    return Verdict(DEPARTS, found) if found else Verdict(SAME)
+    return Verdict(DEPARTS, difference) if difference else Verdict(SAME)
 
 
 def summary(artifacts: Sequence[str], runs: Sequence[tuple[Sequence[str], Verdict]]) -> Iterator[str]:
@@ -73,16 +73,16 @@ def summary(artifacts: Sequence[str], runs: Sequence[tuple[Sequence[str], Verdic
 def departure(config: Mapping[str, Any], line: RunLine) -> str:
     """The first difference between a fresh start of a run and its record; an empty text if there is none.
 
-    A network is trained until it was first validated, and its loss and the value that selects epochs have to be the
-    same to the last digit; what is fitted in closed form is fitted again, and every user's answers have to be. Later
-    epochs are not looked at.
+    A network is trained up to its first validation; its loss and the value that selects epochs have to be the same to
+    the last digit. A closed form is fitted again, and every user's answers have to be the same. Later epochs are not
+    looked at.
 
     Args:
         config: the checked config of the run. line: what ``runs.csv`` has of it.
 
     Raises:
-        LookupError: the line is older than the columns that tell, or the first epoch says nothing of what comes later:
-            a second fit, on other pairs.
+        LookupError: the line is older than the columns that tell, or its numbers come from a second fit, of which the
+            first epoch of the first fit says nothing.
     """
     trained, threads = line.epochs > 0, torch.get_num_threads()
     if not (line.first_epoch if trained else line.digest):

@@ -39,17 +39,17 @@ def figure(artifact: Artifact, rows: Sequence[CellLine], folder: Path) -> None:
     high = 2 if bars else len(shown)
     panels, axes = pyplot.subplots(high, wide, figsize=(1 + 5.5 * wide, 6.5 if bars else 1 + 2 * high), squeeze=False,
                                    sharex="col", layout="constrained", height_ratios=[3, 2] if bars else None)
-    for place, columns in enumerate(groups.values()):
+    for number, columns in enumerate(groups.values()):
         along = sorted_by_value(columns)
         if bars:
-            draw(axes[0][place], axes[1][place], artifact, drawn_rows, along, lines)
+            draw(axes[0][number], axes[1][number], artifact, drawn_rows, along, lines)
         else:
-            for panel, metric in zip(axes[:, place], shown, strict=True):
+            for panel, metric in zip(axes[:, number], shown, strict=True):
                 draw_lines(panel, artifact, along, lines, metric)
                 if artifact.plot == "groups":
                     draw_sizes(panel, artifact, along, lines)
-            axes[0][place].set(title=columns[0].name)
-            axes[-1][place].set(xlabel=artifact.axis[1] if artifact.axis else "")
+            axes[0][number].set(title=columns[0].name)
+            axes[-1][number].set(xlabel=artifact.axis[1] if artifact.axis else "")
     if not groups:
         axes[0][0].text(0.5, 0.5, "not run yet", ha="center", va="center")
     named = {label: drawn for panel in axes.flat

@@ -29,8 +29,8 @@ def latex(artifact: Artifact, rows: Sequence[CellLine], tests: Sequence[PairedLi
         best = {} if axis else leaders(artifact, columns[0], lines)
         header = [tex_escape(f"{metric}, {column.label}" if axis else metric) for column, metric in places]
         body = []
-        for place, row in enumerate(artifact.rows):
-            if row.beyond and place and not artifact.rows[place - 1].beyond:
+        for number, row in enumerate(artifact.rows):
+            if row.beyond and number and not artifact.rows[number - 1].beyond:
                 body.append(r"\midrule")
             texts = []
             for column, metric in places:

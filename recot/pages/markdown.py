@@ -79,7 +79,7 @@ def results(artifact: Artifact, column: Column, lines: Lines, starred: set[tuple
     """The table of one data set: for every row what we measured, what the paper prints, and the difference."""
     best, body = leaders(artifact, column, lines), []
     beyond = next((row for row in artifact.rows if row.beyond), None)
-    for place, row in enumerate(artifact.rows):
+    for number, row in enumerate(artifact.rows):
         if row.beyond and all(line.verdict == NO_DATA for line in cell_lines(artifact, row, column, lines)):
             continue  # there is neither a number of ours nor one of the paper's
         if row is beyond:
@@ -104,7 +104,7 @@ def results(artifact: Artifact, column: Column, lines: Lines, starred: set[tuple
                     artifact.relative_to, column.id, line.metric], "paper") for line in cells)])
             if any(line.delta is not None for line in cells):
                 body.append(["", "difference", *(against_paper(line) for line in cells)])
-        if artifact.improvement and not row.beyond and (row is artifact.rows[-1] or artifact.rows[place + 1].beyond):
+        if artifact.improvement and not row.beyond and (row is artifact.rows[-1] or artifact.rows[number + 1].beyond):
             body += improvement(artifact, column, lines)
     return table(["", "", *artifact.metrics], body)
 

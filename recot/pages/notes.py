@@ -47,10 +47,10 @@ def notes(artifact: Artifact, lines: Sequence[CellLine], tests: Sequence[PairedL
         old = sorted({line.commit for line in older})
         same = [line for line in changed if line.repeated == code[line.key]]
         if old:
-            kept = any(line.first_epoch or line.digest for line in older)
+            evidence = any(line.first_epoch or line.digest for line in older)
             yield (f"†: made by code that has changed since (commits {', '.join(old)}); `make tables "
                    f"PAPER={artifact.paper} TABLE={artifact.name} FRESH=1` runs them again"
-                   + (", VERIFY=1 their first epochs." if kept else "."))
+                   + (", VERIFY=1 their first epochs." if evidence else "."))
         if same:
             yield (f"{len(same)} run{'s were' if len(same) > 1 else ' was'} made by code that has changed since, and "
                    "today's repeats the first epoch of each, or all of what has none, to the last digit.")
@@ -78,7 +78,7 @@ def budgets(artifact: Artifact, lines: Sequence[CellLine], ledger: Mapping[str, 
     names = {row.id: row.name for row in artifact.rows}
     words = {("row", row.id): row.overrides for row in artifact.rows}
     words |= {("column", column.id): column.overrides for column in artifact.columns}
-    keys = {place: {word.partition("=")[0] for word in overrides} for place, overrides in words.items()}
+    keys = {part: {word.partition("=")[0] for word in overrides} for part, overrides in words.items()}
     spent: dict[str, set[str]] = {}
     for line in lines:
         for run in (ledger[key] for key in line.keys if key in ledger):

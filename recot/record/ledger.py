@@ -34,11 +34,11 @@ def numbered(file: Path) -> Iterator[tuple[int, list[str]]]:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise damaged(file, content.count(b"\n", 0, error.start) + 1, "a byte here is not UTF-8") from error
-    for place, line in enumerate(text.split("\n"), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if line.startswith(MARKS):
-            raise damaged(file, place, f"git left a conflict here ({line[:7]}), and the conflict is not resolved")
+            raise damaged(file, number, f"git left a conflict here ({line[:7]}), and the conflict is not resolved")
         if "\0" in line:
-            raise damaged(file, place, "a byte here is zero")
+            raise damaged(file, number, "a byte here is zero")
     if not text.endswith("\n"):
         raise damaged(file, text.count("\n") + 1, "the file ends in the middle of a line" if text else "it is empty")
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
@@ -58,21 +58,21 @@ def read(file: Path, kind: type[L]) -> list[L]:
     if not file.exists():
         return []
     rows = numbered(file)
-    place, columns = next(rows)
+    number, columns = next(rows)
     if not kind.accepts(columns) or len(set(columns)) < len(columns):
-        raise damaged(file, place, f"the columns are {', '.join(columns)}, and were to be {', '.join(kind.header())}")
+        raise damaged(file, number, f"the columns are {', '.join(columns)}, and were to be {', '.join(kind.header())}")
     lines: dict[tuple[str, ...], L] = {}
-    for place, texts in rows:
+    for number, texts in rows:
         if len(texts) != len(columns):
-            raise damaged(file, place, f"there are {len(texts)} cells in {len(columns)} columns")
+            raise damaged(file, number, f"there are {len(texts)} cells in {len(columns)} columns")
         cells = dict(zip(columns, texts, strict=True))
         name = tuple(cells.get(column, "") for column in kind.told_by)
         try:
             line = kind.parsed(cells)
         except ValueError as error:
-            raise damaged(file, place, str(error)) from error
+            raise damaged(file, number, str(error)) from error
         if name in lines:
-            raise damaged(file, place, f"there is a line of {' '.join(filter(None, name))} already")
+            raise damaged(file, number, f"there is a line of {' '.join(filter(None, name))} already")
         lines[name] = line
     return list(lines.values())
 

@@ -53,22 +53,22 @@ def checked(space: Space, epochs: int | None) -> list[tuple[dict[str, Any], dict
         RequestError: a key, a value or a combination is wrong, or trials would not compare.
     """
     try:
-        found = [configured(space.words(params), epochs) for params in space.edges()]
+        edges = [configured(space.words(params), epochs) for params in space.edges()]
         with held():
             from recot.record import build
 
-        for config, _ in found:
+        for config, _ in edges:
             build.rehearse(config)
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise RequestError(compose.explain(error)) from error
-    first, monitor = found[0][0], found[0][0]["protocol"]["monitor"]
-    if any(config[part] != first[part] for config, _ in found for part in ("data", "protocol", "noise", "seed")):
+    first, monitor = edges[0][0], edges[0][0]["protocol"]["monitor"]
+    if any(config[part] != first[part] for config, _ in edges for part in ("data", "protocol", "noise", "seed")):
         raise RequestError("these models are asked different questions, so their validation answers do not compare; "
-                           "tune them one by one")
+                           "tune each model by itself")
     if monitor not in first["metrics"]:
-        raise RequestError(f"metrics leaves out {monitor}, by which trials are compared; add it to metrics=[...], or "
-                           "set protocol.monitor")
-    return found
+        raise RequestError(f"metrics leaves out {monitor}, by which trials are compared; add {monitor} to "
+                           "metrics=[...], or set protocol.monitor")
+    return edges
 
 
 def command(words: Sequence[str], choices: Mapping[str, str]) -> str:
@@ -86,9 +86,11 @@ def space_of(overrides: Sequence[str], trials: int, epochs: int | None, seed: in
     for name, number in (("--trials", trials), ("--epochs", 1 if epochs is None else epochs)):
         if number < 1:
             raise RequestError(f"{name} {number} leaves nothing to run; give 1 or more")
-    if finals < 0 or (finals and epochs is None):
-        raise RequestError(f"--finals {finals} has trials run again without their cap on epochs; give --epochs "
-                           "as well, and 0 or more")
+    if finals < 0:
+        raise RequestError(f"--finals {finals} is a number of trials; give 0 or more")
+    if finals and epochs is None:
+        raise RequestError(f"--finals {finals} repeats trials without their cap on epochs, and there is no cap; give "
+                           "--epochs as well")
     check_seed("--sampler-seed", seed)
     space = Space(overrides)
     groups = [key for key in space.sweeps if "." not in key]
@@ -97,7 +99,7 @@ def space_of(overrides: Sequence[str], trials: int, epochs: int | None, seed: in
                            "denoiser, and holds their values. Compare without --write, then tune the winner")
     if preset_first and groups:
         raise RequestError(f"--preset-first: where {groups[0]} is chosen there is no single preset to begin with. Tune "
-                           "them one by one, or leave it out")
+                           f"each {groups[0]} by itself, or leave out --preset-first")
     return space
 
 
@@ -123,14 +125,14 @@ def tune(overrides: Sequence[str], trials: int, epochs: int | None = None, seed:
         RequestError, HydraException: the request is wrong; nothing was run.
     """
     space = space_of(overrides, trials, epochs, seed, write, preset_first, finals)
-    found = checked(space, epochs)
-    names = ["+".join(dict.fromkeys(choices[group] for _, choices in found)) for group in METHOD[:3]]
-    config, choices = found[0]
+    edges = checked(space, epochs)
+    names = ["+".join(dict.fromkeys(choices[group] for _, choices in edges)) for group in METHOD[:3]]
+    config, choices = edges[0]
     file = results / "tuning" / choices["data"] / f"{'-'.join(names)}.csv"
     log.info("%s on %s: %d of %s configurations by validation %s, at most %d epochs each", "-".join(names),
              choices["data"], min(trials, space.size), "any number of" if space.size == math.inf else space.size,
-             config["protocol"]["monitor"], max(config["trainer"]["max_epochs"] for config, _ in found))
-    for hidden in dict.fromkeys(tuned_file(choices) for _, choices in found):
+             config["protocol"]["monitor"], max(config["trainer"]["max_epochs"] for config, _ in edges))
+    for hidden in dict.fromkeys(tuned_file(choices) for _, choices in edges):
         if hidden.exists():
             log.info("left out of the trials: %s", hidden)
     start = [space.combination(configured(space.fixed(), epochs)[0])] if preset_first else []
@@ -163,9 +165,9 @@ def search(space: Space, trials: int, epochs: int | None, seed: int, study: Stud
     for params in start:
         asker.enqueue_trial(dict(params))
     lines: dict[str, TrialLine] = {}  # by the key of the record
-    asked: set[tuple[Any, ...]] = set()
+    tried: set[tuple[Any, ...]] = set()
     while len(lines) < trials:
-        if len(asked) == space.size:
+        if len(tried) == space.size:
             log.info("these are all the configurations there are: %d, and %d were asked for", len(lines), trials)
             break
         trial = asker.ask(space.distributions())
@@ -173,7 +175,7 @@ def search(space: Space, trials: int, epochs: int | None, seed: int, study: Stud
         config, choices = configured(space.words(params), epochs)
         key = keys.key(config, data)
         fresh = key not in lines
-        asked.add(tuple(params.values()))
+        tried.add(tuple(params.values()))
         if fresh:
             cap = [] if epochs is None else [f"trainer.max_epochs={config['trainer']['max_epochs']}"]
             record = outcome(config, choices, command([*unrefitted(space, params), *cap], choices), key,
@@ -186,8 +188,8 @@ def search(space: Space, trials: int, epochs: int | None, seed: int, study: Stud
             report(list(lines.values()), record)
         value = lines[key].run.value
         asker.tell(trial, value, None if value is not None else optuna.trial.TrialState.FAIL)
-        if not fresh and len(asked) < space.size < math.inf:
-            asker.enqueue_trial(space.untried(asked))  # a sampler that repeats itself may never name the rest of a grid
+        if not fresh and len(tried) < space.size < math.inf:
+            asker.enqueue_trial(space.untried(tried))  # a sampler that repeats itself may never name the rest of a grid
     return list(lines.values())
 
 

@@ -81,10 +81,10 @@ def reported(trial: TrialLine) -> Iterator[tuple[str, dict[str, Any]]]:
     for run in (trial.run, *([trial.final] if trial.final else [])):
         if run.status in ("done", "diverged"):
             yield run.key, {"status": run.status, "fresh": False, "seconds": run.seconds, "epochs": run.epochs,
-                            "best_epoch": run.best_epoch, **told(run, trial.metric)}
+                            "best_epoch": run.best_epoch, **came_to(run, trial.metric)}
 
 
-def told(run: TrialRun, metric: str) -> dict[str, Any]:
+def came_to(run: TrialRun, metric: str) -> dict[str, Any]:
     """What a run came to: its validation answer, or why there is none."""
     if run.status == "done":
         return {"valid": {metric: run.value}}

@@ -161,7 +161,7 @@ def test_a_command_does_its_work_whatever_it_was_started_with(place, name, strea
 @pytest.mark.parametrize("name", MAINS)
 @pytest.mark.parametrize(("out", "code", "said"), [
     ("gone", {}, ""),
-    ("closed", {"tables": 1, "recommend": 1}, "standard output is closed, so what was asked for has nowhere to go"),
+    ("closed", {"tables": 1, "recommend": 1}, "standard output is closed, so the answer has nowhere to go"),
     ("full", {"tables": 1, "recommend": 1}, "(No space left on device)")])
 def test_what_was_asked_for_fails_with_the_output_and_what_is_done_does_not(place, name, out, code, said):
     ended = forked(place[0], name, words(name, place[1]), out=out)
@@ -170,7 +170,7 @@ def test_what_was_asked_for_fails_with_the_output_and_what_is_done_does_not(plac
     if code.get(name):
         assert said in ended.err
     if out == "full" and not code.get(name):
-        assert "what came of it could not be printed (No space left on device); it is done" in ended.err
+        assert "the work is done, but its result could not be printed (No space left on device)" in ended.err
 
 
 def hang(*given, **named):
