@@ -23,7 +23,7 @@ AT_ONCE = 100_000
 
 def arguments() -> argparse.ArgumentParser:
     """The command line."""
-    parser = command.Parser(prog="python -m recot.recommend", description=(
+    parser = command.Parser(prog=command.program("recommend"), description=(
         "The best items of each user by a finished run, under the ids of the raw files."))
     parser.add_argument("run", help="folder of a run, or its key")
     parser.add_argument("words", nargs="*", metavar="KEY=VALUE", help="where things lie now: data.root=..., "

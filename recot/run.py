@@ -20,7 +20,7 @@ log = logging.getLogger("recot.run")  # __name__ is __main__ under python -m
 
 
 def run(cfg: DictConfig, failures: list[Exception]) -> None:
-    """One job, of one or of a sweep. What makes it fail is added to ``failures``; the other jobs of a sweep go on."""
+    """Run one job of a command. What makes a job fail is added to ``failures``; the other jobs of a sweep go on."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
     from omegaconf import OmegaConf
@@ -31,15 +31,15 @@ def run(cfg: DictConfig, failures: list[Exception]) -> None:
     choices = {group: str(choice) for group, choice in settings.runtime.choices.items()}
     typed: Any = OmegaConf.to_container(settings.overrides.task, resolve=False)  # resolving could copy a secret
     sources = settings.runtime.config_sources
-    places = [f"--config-dir={source.path}" for source in sources if source.provider == "command-line"]
-    line = shlex.join(["python", "-m", "recot.run", *places, *typed])
+    folders_typed = [f"--config-dir={source.path}" for source in sources if source.provider == "command-line"]
+    line = shlex.join(["python", "-m", "recot.run", *folders_typed, *typed])
     try:
         check_trust(cfg, typed)
         folders = [Path(source.path) for source in sources if source.schema == "file"]
         cfg, choices = fitting(cfg, choices, typed, folders)
-        config = checked(cfg, choices, folders)
-        asked = any(word.startswith("tuned=") for word in typed)
-        if asked and not (CONF / "tuned" / f"{choices['tuned']}.yaml").exists():
+        config = checked(cfg, choices)
+        named = any(word.startswith("tuned=") for word in typed)
+        if named and not (CONF / "tuned" / f"{choices['tuned']}.yaml").exists():
             log.warning("conf/tuned has no %s, so the settings of the preset apply; recot.tune --write makes one",
                         choices["tuned"])
         with command.held():
@@ -55,7 +55,7 @@ def run(cfg: DictConfig, failures: list[Exception]) -> None:
             log.error("%s: %s: %s", line, type(error).__name__, explain(error))
         return
     if not record["fresh"] and config["logger"]["_target_"] != "recot.record.trackers.Csv":
-        log.warning("this run was finished before, so logger=%s is sent nothing; force=true runs it again and sends it",
+        log.warning("this run was finished before, so logger=%s gets nothing; force=true repeats the run and sends it",
                     choices["logger"])
 
 

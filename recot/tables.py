@@ -10,19 +10,18 @@ import argparse
 import logging
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from recot.artifacts import workers
 from recot.artifacts.estimates import Estimates
 from recot.artifacts.load import load, papers, tuning
-from recot.artifacts.plan import Request, at_hand, described, needed, reachable
+from recot.artifacts.plan import Request, needed, reachable
 from recot.artifacts.spec import Artifact
-from recot.pages.publish import Board
-from recot.record import ledger
+from recot.artifacts.state import State, listing
+from recot.pages.publish import Publisher
 from recot.record.store import Runs
 from recot.request import command
 from recot.request.compose import composed
@@ -31,34 +30,8 @@ from recot.request.errors import RequestError, nearest
 log = logging.getLogger("recot.tables")  # __name__ is __main__ under python -m
 
 
-def listing(artifacts: Iterable[Artifact], results: Path, faults: list[str]) -> Iterator[str]:
-    """One line per artifact: what is there of it. Reads specs and csv files only; ``faults`` gets what is damaged."""
-    here, remote = cache(reachable), cache(lambda name: bool(described(name).get("url")))
-    for artifact in artifacts:
-        artifact = needed(artifact, here)
-        try:
-            lines = ledger.read(results / artifact.paper / f"{artifact.name}.csv", ledger.HEADER)
-        except ValueError as error:
-            faults.append(str(error))
-            yield f"{artifact.paper:11} {artifact.name:14} {'damaged':19} {'':48} {artifact.title}"
-            continue
-        filled = {(line["row"], line["column"]) for line in lines if line["mean"]}
-        cells = [(row.id, column.id, column.data) for column, row in artifact.cells()]
-        done = sum((row, column) in filled for row, column, _ in cells)
-        broken = {(line["row"], line["column"]) for line in lines if line["verdict"].startswith(("failed", "diverged"))}
-        empty = [data for row, column, data in cells if (row, column) not in filled | broken and not here(data)]
-        far, failed = sum(map(remote, empty)), len(broken)
-        lost = len(empty) - far
-        state = ("done" if done == len(cells) else "partly" if done else
-                 "data not available" if lost == len(cells) else "not run")
-        parts = [f"{done} of {len(cells)} cells"] + [f"{n} {what}" for n, what in (
-            (lost, "without data"), (failed, "failed"), (far, "to download"),
-            (len(cells) - done - lost - far - failed, "to run")) if n]
-        yield f"{artifact.paper:11} {artifact.name:14} {state:19} {', '.join(parts):48} {artifact.title}"
-
-
 def duration(seconds: float | None) -> str:
-    """For people."""
+    """``90 s``, ``12 min`` or ``3.4 h``; ``unknown`` for None."""
     if seconds is None:
         return "unknown"
     if seconds < 90:
@@ -68,25 +41,26 @@ def duration(seconds: float | None) -> str:
 
 def parse_duration(text: str) -> float:
     """Seconds of 90s, 30m, 2h or a number of seconds."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
-    if not found:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
+    if not match:
         raise argparse.ArgumentTypeError(f"{text!r} is no length of time; write 90s, 30m or 2h")
-    return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
 
 
 def words(text: str) -> list[str]:
-    """What stands between commas."""
+    """The parts of a text between its commas."""
     return [word for word in text.split(",") if word]
 
 
 COMMANDS = {
-    "run": "make the runs that are missing, and write the tables; what happens without another word",
+    "run": "make the runs that are missing, and write the tables; the default",
     "list": "every artifact and its state; runs nothing",
     "dry-run": "the runs that would start, with an estimate of time",
     "render": "write the tables from what is there; runs nothing",
-    "verify": "repeat the first epoch of what was made by code that has changed since, and say whether it is the same; "
-              "runs no table",
-    "tune": "tune the rows on the data sets given, with the budget of the spec, and write conf/tuned; runs no table"}
+    "verify": "repeat the first epochs of runs that older code made, and say which of them come out the same; makes no "
+              "missing run",
+    "tune": "tune the rows on the data sets given, with the budget of the spec, and write conf/tuned; makes no other "
+            "run"}
 
 RUN, READ = "run dry-run", "run dry-run render verify"
 OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -100,7 +74,7 @@ OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "limit": (RUN, {"type": parse_duration, "help": "give up a run after this long"}),
     "jobs": (f"{RUN} verify", {"type": int, "default": 1,
                                "help": "runs at once (set OMP_NUM_THREADS to share the cores)"}),
-    "fresh": (RUN, {"action": "store_true", "help": "run again what was made by code that has changed since"}),
+    "fresh": (RUN, {"action": "store_true", "help": "run again what older code made"}),
     "profile": (f"{READ} list", {"help": "smoke: everything on small planted data, into results/smoke"}),
     "results": (f"{READ} list tune", {"type": Path, "default": Path("results"), "help": "where tables are written"}),
     "list": ("list", {"action": "store_true", "help": "the same as the word list"}),
@@ -113,7 +87,7 @@ OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
 def arguments() -> argparse.ArgumentParser:
     """The command line."""
     parser = command.Parser(
-        "python -m recot.tables", formatter_class=argparse.RawDescriptionHelpFormatter,
+        command.program("tables"), formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Regenerates the tables and figures of the papers beside the printed numbers.\n"
                     "Finished runs are not repeated; after a kill the same command goes on.",
         epilog="\n".join(["sub-commands:", *(f"  {name:8} {what}" for name, what in COMMANDS.items())]))
@@ -127,25 +101,25 @@ def sub_command(options: argparse.Namespace) -> str:
     """Which sub-command was typed, as the first word or as a flag.
 
     Raises:
-        RequestError: it does not take an option that was given.
+        RequestError: the sub-command does not take an option that was given.
     """
     flags = [name for name in ("list", "tune", "verify", "dry-run", "render") if getattr(options, attribute(name))]
     typed = [] if options.command in (None, "run") else [options.command]
-    found = next(iter((*typed, *flags)), "run")
+    chosen = next(iter((*typed, *flags)), "run")
     for name, (takers, settings) in OPTIONS.items():
-        if found not in takers.split() and getattr(options, attribute(name)) != default(settings):
-            raise RequestError(f"{found} takes no --{name}; it takes " + ", ".join(
-                f"--{other}" for other, (others, _) in OPTIONS.items() if found in others.split() and other != found))
-    return found
+        if chosen not in takers.split() and getattr(options, attribute(name)) != default(settings):
+            raise RequestError(f"{chosen} takes no --{name}; it takes " + ", ".join(
+                f"--{other}" for other, (others, _) in OPTIONS.items() if chosen in others.split() and other != chosen))
+    return chosen
 
 
 def attribute(name: str) -> str:
-    """Where argparse puts an option."""
+    """The attribute in which argparse keeps an option."""
     return name.replace("-", "_")
 
 
 def default(settings: Mapping[str, Any]) -> Any:
-    """What an option is where it was not given."""
+    """The value of an option that was not typed."""
     return settings.get("default", False if "action" in settings else None)
 
 
@@ -155,10 +129,10 @@ def selected(options: argparse.Namespace) -> list[Artifact]:
     Raises:
         RequestError: a name that is not there, with the nearest one.
     """
-    found = [artifact for paper in options.paper or papers() for artifact in load(paper, options.profile)]
-    for given, known in ((options.table, {artifact.name for artifact in found}),
-                         (options.data, {column.data for artifact in found for column in artifact.columns}),
-                         (options.row, {row.id for artifact in found for row in artifact.rows})):
+    artifacts = [artifact for paper in options.paper or papers() for artifact in load(paper, options.profile)]
+    for given, known in ((options.table, {artifact.name for artifact in artifacts}),
+                         (options.data, {column.data for artifact in artifacts for column in artifact.columns}),
+                         (options.row, {row.id for artifact in artifacts for row in artifact.rows})):
         for name in given:
             if name not in known:
                 raise RequestError(f"{name!r} is in none of these artifacts. {nearest(name, sorted(known))}")
@@ -166,11 +140,11 @@ def selected(options: argparse.Namespace) -> list[Artifact]:
         raise RequestError(f"seeds are whole numbers, got {','.join(options.seeds)}; give them like 0,1,2")
     if options.jobs < 1:
         raise RequestError(f"jobs = {options.jobs} runs nothing; give 1 or more")
-    return [artifact for artifact in found if not options.table or artifact.name in options.table]
+    return [artifact for artifact in artifacts if not options.table or artifact.name in options.table]
 
 
 def list_states(options: argparse.Namespace) -> int:
-    """Print the state of every artifact; 1 where a file of theirs is damaged."""
+    """Print the state of every artifact; the exit code, 1 if one of their files is damaged."""
     faults: list[str] = []
     for line in listing(selected(options), folder(options), faults):
         command.tell(f"{line}\n")
@@ -185,123 +159,115 @@ def folder(options: argparse.Namespace) -> Path:
     return results / options.profile if options.profile else results
 
 
-def board_of(options: argparse.Namespace, fetch: bool) -> Board:
+def state_of(options: argparse.Namespace, fetch: bool) -> State:
     """The state of the artifacts asked for. ``fetch``: may missing data be downloaded?"""
     request = Request([needed(artifact, reachable) for artifact in selected(options)], set(options.row),
                       set(options.data), tuple(map(int, options.seeds)), folder(options), fetch)
-    return Board(request, Runs(composed()[0]["paths"]["runs"]))
+    return State(request, Runs(composed()[0]["paths"]["runs"]))
 
 
-def missing_runs(board: Board, options: argparse.Namespace) -> list[workers.Job]:
+def missing_runs(state: State, options: argparse.Namespace) -> list[workers.Job]:
     """The runs to start, each with the seconds that it will take."""
-    estimates = Estimates(folder(options), board.runs)
-    return [replace(job, estimate=estimates.seconds(job)) for job in board.jobs(options.fresh)]
+    estimates = Estimates(folder(options), state.runs)
+    return [replace(job, estimate=estimates.seconds(job)) for job in state.jobs(options.fresh)]
 
 
 def show_plan(options: argparse.Namespace) -> int:
-    """Print the runs that would start; 1 where a file cannot be read."""
-    board = board_of(options, fetch=False)
-    jobs = missing_runs(board, options)
+    """Print the runs that would start; the exit code, 1 if a file cannot be read."""
+    state = state_of(options, fetch=False)
+    jobs = missing_runs(state, options)
     total, unknown = sum(job.estimate or 0 for job in jobs), sum(job.estimate is None for job in jobs)
     lines = [*(f"{duration(job.estimate):>8}  {job.command}" for job in jobs),
-             f"{len(jobs)} runs, {duration(total)}, {unknown} of unknown length", *unlisted(board)]
+             f"{len(jobs)} runs, {duration(total)}, {unknown} of unknown length", *state.unlisted()]
     command.tell("\n".join(lines) + "\n")
-    return 1 if complaints(board) else 0
+    return 1 if complaints(state) else 0
 
 
 def render(options: argparse.Namespace) -> int:
-    """Write the artifacts from what is there; 1 where a file cannot be read."""
-    board = board_of(options, fetch=False)
-    board.write_all()
-    report_written(board)
-    return 1 if complaints(board) else 0
+    """Write the artifacts from what is there; the exit code, 1 if a file cannot be read."""
+    state = state_of(options, fetch=False)
+    Publisher(state).write_all()
+    report_written(state)
+    return 1 if complaints(state) else 0
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run what is missing and write the artifacts; 1 where a run failed or a file cannot be read."""
-    board = board_of(options, fetch=True)
-    jobs = missing_runs(board, options)
-    board.write_all()  # first: a killed run of this program may have left a record that no table shows yet
-    failures = execute(board, jobs, options)
-    report_written(board)
+    """Run what is missing and write the artifacts; the exit code, 1 if a run failed or a file cannot be read."""
+    state = state_of(options, fetch=True)
+    jobs, publisher = missing_runs(state, options), Publisher(state)
+    publisher.write_all()  # first: a killed run of this program may have left a record that no table shows yet
+    failures = execute(publisher, jobs, options)
+    report_written(state)
     for outcome in failures:
         log.error("failed: %s\n  %s", outcome.job.command, outcome.error)
-    return 1 if complaints(board) or failures else 0
+    return 1 if complaints(state) or failures else 0
 
 
-def report_written(board: Board) -> None:
+def report_written(state: State) -> None:
     """Say which artifacts were written, and where."""
-    labels = [artifact.label for artifact in board.request.artifacts if artifact.label not in board.refused]
-    log.info("written to %s: %s", board.request.results, ", ".join(labels))
+    labels = [artifact.label for artifact in state.request.artifacts if artifact.label not in state.refused]
+    log.info("written to %s: %s", state.request.results, ", ".join(labels))
 
 
-def complaints(board: Board) -> int:
-    """Say which files could not be read, and what was left as it was; how many there are."""
-    for label, reason in board.refused.items():
+def complaints(state: State) -> int:
+    """Say which files could not be read, and which artifacts were left as they were; how many there are of both."""
+    for label, reason in state.refused.items():
         log.error("%s is left as it was: %s", label, reason)
-    faults = dict.fromkeys(fault for found in board.faults.values() for fault in found)
+    faults = dict.fromkeys(fault for each in state.faults.values() for fault in each)
     for fault in faults:
         log.error("%s", fault)
-    return len(board.refused) + len(faults)
-
-
-def unlisted(board: Board) -> Iterator[str]:
-    """One line for each data set whose runs cannot be listed, since its files were not looked at: what then."""
-    for name, (told, cells) in board.silent().items():
-        data = board.planner.missing[name]
-        then = ("its files cannot be read" if at_hand(data) else
-                "its files are not here, and a run downloads them first" if data.get("url") else
-                f"its files are not here, and `python -m recot.run data={name}` says where to get them")
-        yield f"not listed: {name}, {cells - told} of {cells} cells without a number; {then}"
+    return len(state.refused) + len(faults)
 
 
 def verify(options: argparse.Namespace) -> int:
-    """Repeat the first epochs of runs that were made by other code than today's, or name them.
+    """Repeat the first epochs of runs that other code than today's made, or list these runs.
 
-    What is seen to be repeated is written down at once, so that it is not asked again after a kill.
+    A run that comes out the same is noted at once, so that a killed verification goes on where it was.
 
     Returns:
-        1 where one departs, or where what it was cannot be told.
+        The exit code: 1 if a run departs or cannot be judged.
     """
     from recot.artifacts.verify import SAME, TODAYS, Verdict, summary, verdicts
 
-    board = board_of(options, fetch=not options.dry_run)
-    behind = board.behind()
-    stale = [found for found in behind if found.outdated]
+    state = state_of(options, fetch=not options.dry_run)
+    behind = state.behind()
+    stale = [run for run in behind if run.outdated]
     if options.dry_run:
-        lines = [*(found.job.command for found in stale),
+        lines = [*(run.job.command for run in stale),
                  f"{len(stale)} runs of which the first epoch would be repeated, or all of a closed form",
-                 *unlisted(board)]
+                 *state.unlisted()]
         command.tell("\n".join(lines) + "\n")
         return 0
-    told = [(found.artifacts, Verdict(TODAYS)) for found in behind if not found.outdated]
-    unread = {name: cells for name, (cells, _) in board.silent().items() if cells}
+    judged = [(run.artifacts, Verdict(TODAYS)) for run in behind if not run.outdated]
+    unread = {name: cells for name, (cells, _) in state.silent().items() if cells}
     if not stale and not unread:
-        log.info("nothing to verify: what is there was made, or seen to be repeated, by today's code")
-    for place, verdict in verdicts([(found.job.config, found.line) for found in stale], options.jobs):
-        found = stale[place]
-        told.append((found.artifacts, verdict))
+        log.info("nothing to verify: today's code made every run, or was seen to repeat it")
+    for number, verdict in verdicts([(run.job.config, run.line) for run in stale], options.jobs):
+        run = stale[number]
+        judged.append((run.artifacts, verdict))
         if verdict.word == SAME:
-            board.confirm(found.line)
-            log.info("%s: %s", SAME, found.job.command)
+            state.confirm(run.line)
+            log.info("%s: %s", SAME, run.job.command)
         else:
-            log.error("%s: %s\n  %s", verdict.word, found.job.command, verdict.reason)
+            log.error("%s: %s\n  %s", verdict.word, run.job.command, verdict.reason)
     for name, cells in unread.items():
         log.error("cannot be told: %d cells of %s, whose files were not read", cells, name)
-    board.write_all()
-    faults = complaints(board)
-    command.tell("\n".join(summary([artifact.label for artifact in board.request.artifacts], told)) + "\n")
-    return int(bool(unread or faults) or any(verdict.word not in (SAME, TODAYS) for _, verdict in told))
+    Publisher(state).write_all()
+    faults = complaints(state)
+    command.tell("\n".join(summary([artifact.label for artifact in state.request.artifacts], judged)) + "\n")
+    return int(bool(unread or faults) or any(verdict.word not in (SAME, TODAYS) for _, verdict in judged))
 
 
 def tune_rows(options: argparse.Namespace) -> int:
     """Tune rows of one paper with equal budgets; the exit code.
 
     Raises:
-        RequestError: not one paper, no data set, or a row that its spec does not tune.
+        RequestError: not one paper, no data set, or a row that the spec does not tune.
     """
-    if len(options.paper) != 1 or not options.data:
-        raise RequestError("tune wants one paper and the data sets to tune on: --paper sclrec --data gowalla")
+    if len(options.paper) != 1:
+        raise RequestError(f"tune takes one paper, got {len(options.paper)}; give it like --paper sclrec")
+    if not options.data:
+        raise RequestError("tune needs the data sets to tune on; give them like --data gowalla,ml1m")
     from recot.tuning.search import best, tune
 
     selected(options)
@@ -322,7 +288,7 @@ def tune_rows(options: argparse.Namespace) -> int:
     return 1 if any(best(rows) is None for rows in trials) else 0
 
 
-def execute(board: Board, jobs: Sequence[workers.Job], options: argparse.Namespace) -> list[workers.Outcome]:
+def execute(publisher: Publisher, jobs: Sequence[workers.Job], options: argparse.Namespace) -> list[workers.Outcome]:
     """Carry out the jobs and write the artifacts of each as it ends; what failed."""
     numbers = {job.key: number for number, job in enumerate(jobs, 1)}
     failures: list[workers.Outcome] = []
@@ -336,14 +302,14 @@ def execute(board: Board, jobs: Sequence[workers.Job], options: argparse.Namespa
         log.info("[%d/%d] %s in %s", numbers[outcome.job.key], len(jobs), outcome.error or "done",
                  duration(outcome.seconds))
         if not options.profile:  # whose runs take less time than drawing a figure
-            board.write_all(outcome.job.key)
+            publisher.write_all(outcome.job.key)
 
-    left = workers.carry_out(jobs, board.runs, workers=options.jobs, keep=bool(options.profile), limit=options.limit,
-                            budget=options.budget, done=done, started=started)
+    left = workers.carry_out(jobs, publisher.state.runs, workers=options.jobs, keep=bool(options.profile),
+                             limit=options.limit, budget=options.budget, done=done, started=started)
     for job in left:
         log.info("left for another time (%s): %s", duration(job.estimate), job.command)
     if options.profile:
-        board.write_all()
+        publisher.write_all()
     return failures
 
 
@@ -356,7 +322,7 @@ def regenerate() -> int:
 
 
 def main() -> None:
-    """Entry point; see :func:`recot.request.command.carry_out` for exit codes. 1 is that a run failed as well."""
+    """Entry point; see :func:`recot.request.command.carry_out` for exit codes. 1 also says that a run failed."""
     command.carry_out(regenerate, "recot.tables",
                       "the same command goes on where it was")
 

@@ -15,48 +15,51 @@ from __future__ import annotations
 import argparse
 import math
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from recot.request.command import Parser, carry_out, telling, visible
+from recot.record.lines import TrialLine, TrialRun
+from recot.request.command import Parser, carry_out, program, telling, visible
 from recot.tuning.search import best, command, configured, tune
 from recot.tuning.space import Space
 
 
-def show(rows: Sequence[Mapping[str, Any]], overrides: Sequence[str], write: bool) -> None:
+def ranked(lines: Sequence[TrialLine]) -> list[TrialLine]:
+    """The trials, the best first: by their final values, and those without one by their values."""
+    return sorted(lines, reverse=True, key=lambda line: tuple(
+        -math.inf if run is None or run.value is None else run.value for run in (line.final, line.run)))
+
+
+def show(lines: Sequence[TrialLine], overrides: Sequence[str], write: bool) -> None:
     """Print the best trials and what to type for the first of them."""
     from rich.console import Console
     from rich.table import Table
 
     from recot.record.console import print_whole
 
-    space, winner = Space(overrides), best(rows)
-    ranked = sorted(rows, reverse=True, key=lambda row: tuple(
-        -math.inf if row.get(name) is None else row[name] for name in ("final", "value")))
-    table = Table(title=f"the best of {len(rows)} trials, validation {rows[0]['metric']}, at most "
-                        f"{rows[0]['max_epochs']} epochs each")
-    ends = ("final", "final_epochs") if "final" in rows[0] else ()
-    for name in ("trial", *space.sweeps, rows[0]["metric"], "epochs", "seconds", *ends):
-        table.add_column(name.replace("final_", "its ").replace("final", "to the end"), justify="right")
-    for row in ranked[:10]:
-        value = row["status"] if row["value"] is None else f"{row['value']:.4f}"
-        table.add_row(*(
-            "" if cell is None else f"{cell:.4f}" if name == "final" else visible(str(cell)) for name, cell in (
-                ("trial", row["trial"]), *((key, row[key]) for key in space.sweeps), ("value", value),
-                *((name, row[name]) for name in ("epochs", "seconds", *ends)))))
+    space, winner, finals = Space(overrides), best(lines), any(line.final for line in lines)
+    table = Table(title=f"the best of {len(lines)} trials, validation {lines[0].metric}, at most "
+                        f"{lines[0].max_epochs} epochs each")
+    for name in ("trial", *space.sweeps, lines[0].metric, "epochs", "seconds", *["to the end", "its epochs"] * finals):
+        table.add_column(name, justify="right")
+    for line in ranked(lines)[:10]:
+        final, run = line.final or TrialRun(), line.run
+        value = run.status if run.value is None else f"{run.value:.4f}"
+        ends = ["" if final.value is None else f"{final.value:.4f}", final.epochs] if finals else []
+        table.add_row(*("" if cell is None else visible(str(cell)) for cell in (
+            line.trial, *(line.settings[key] for key in space.sweeps), value, run.epochs, run.seconds, *ends)))
     console = Console(markup=False)
     print_whole(console, table)
     if winner:
-        words = space.words(winner)
+        words = space.words(winner.settings)
         plain = shlex.join(["python", "-m", "recot.run", *words])  # a tuned file that was just written holds no more
-        line = plain if write else command(words, configured(words, None)[1])
-        console.print(visible(f"best: {line}"), highlight=False, soft_wrap=True)
+        shown = plain if write else command(words, configured(words, None)[1])
+        console.print(visible(f"best: {shown}"), highlight=False, soft_wrap=True)
 
 
 def arguments() -> argparse.ArgumentParser:
     """The command line."""
-    parser = Parser(prog="python -m recot.tune", description="Pick settings by validation answers. "
+    parser = Parser(prog=program("tune"), description="Pick settings by validation answers. "
                                      "What is killed goes on when the same command is typed again.")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE",
                         help="as for recot.run; what has several values is tuned: loss.tau=0.1,0.2  "
@@ -78,11 +81,11 @@ def arguments() -> argparse.ArgumentParser:
 def study() -> int:
     """What the command does; its exit code, 1 where no trial ended well."""
     options = arguments().parse_intermixed_args()
-    rows = tune(options.overrides, options.trials, options.epochs, options.sampler_seed, options.results,
-                options.write, options.preset_first, options.finals)
+    lines = tune(options.overrides, options.trials, options.epochs, options.sampler_seed, options.results,
+                 options.write, options.preset_first, options.finals)
     with telling():
-        show(rows, options.overrides, options.write)
-    return 0 if best(rows) else 1
+        show(lines, options.overrides, options.write)
+    return 0 if best(lines) else 1
 
 
 def main() -> None:

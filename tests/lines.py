@@ -2,7 +2,7 @@
 
 from recot.artifacts.collect import NOT_RUN
 from recot.artifacts.spec import Artifact, Column, Row
-from recot.record.ledger import HEADER
+from recot.record.lines import CellLine
 
 ROWS = tuple(Row(id_, name, (), beyond) for id_, name, beyond in
              (("bprmf", "BPRMF", False), ("full", "R&D_1 | 50% {x}", False), ("knn", "ItemKNN", True)))
@@ -17,14 +17,14 @@ def csv_rows(artifact, values, **others):
     found = []
     for column, row in artifact.cells():
         for metric in artifact.metrics:
-            line = dict.fromkeys(HEADER, "") | {"table": artifact.name, "row": row.id, "column": column.id,
-                                                "metric": metric, "verdict": NOT_RUN} | others
-            found.append(line | values.get((row.id, column.id), {}) | values.get((row.id, column.id, metric), {}))
+            fields = {"verdict": NOT_RUN} | others | values.get((row.id, column.id), {}) | values.get(
+                (row.id, column.id, metric), {})
+            found.append(CellLine(artifact.name, row.id, column.id, metric, **fields))
     return found
 
 
 def mean(value, **others):
-    return {"mean": str(value), "seeds": "0", "key": "k0", "verdict": "no printed number"} | others
+    return {"mean": value, "seeds": (0,), "keys": ("k0",), "verdict": "no printed number"} | others
 
 
 NOISE = csv_rows(FIGURE, {(row, f"{data} noise={value}"): mean(number) for row, data, value, number in (

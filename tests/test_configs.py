@@ -9,6 +9,7 @@ import pytest
 import yaml
 from commands import composed, execute
 from hydra.errors import HydraException
+from omegaconf import OmegaConf
 
 from recot.fit.gradient import Gradient
 from recot.fit.rounds import Relabelled
@@ -41,7 +42,7 @@ def test_every_file_parses_and_only_presets_write_outside_their_group(file):
 
 @pytest.mark.parametrize(("data", "protocol"), list(itertools.product(choices_of("data"), choices_of("protocol"))))
 def test_every_data_set_goes_with_every_protocol(data, protocol):
-    config, choices = composed(f"data={data}", f"protocol={protocol}", *given("data", data))
+    config, choices = composed(f"data={data}", f"protocol={protocol}", "model=popularity", *given("data", data))
     assert (choices["data"], choices["protocol"]) == (data, protocol)
     assert describe(config["data"]["_target_"]) and config["protocol"]["monitor"]
 
@@ -105,7 +106,8 @@ def test_a_model_with_a_loss_of_its_own_takes_no_other(loss):
 
 @pytest.mark.parametrize("model", ["cdae", "vae", "vae_paper"])
 def test_an_autoencoder_needs_an_objective_of_rows(model):
-    with pytest.raises(RequestError, match="use loss=rowbce, loss=sampledrowbce, loss=multinomial, or another model"):
+    with pytest.raises(RequestError, match="use loss=rowbce, loss=sampledrowbce, loss=multinomial, loss=sinkhorn, "
+                                           "loss=sinkhorncf, or another model"):
         composed(f"model={model}", "loss=bpr")
 
 
@@ -207,12 +209,36 @@ def test_the_metrics_of_the_protocol_are_reported_unless_others_are_asked_for():
     assert composed("metrics=[hr@5]")[0]["metrics"] == ["hr@5"]
 
 
-def test_another_loss_or_denoiser_takes_what_it_knows_of_the_preset_and_leaves_the_rest():
+def test_a_recipe_is_of_a_model_with_one_loss_and_another_loss_gets_the_rest_of_the_preset():
     config, _ = composed("model=lightgcn", "loss=infonce")
     assert config["loss"]["batch_size"] == 2048 and "penalty" not in config["loss"]
     assert composed("model=lightgcn")[0]["loss"]["penalty"] == 1e-4
-    with pytest.raises(RequestError, match="loss.penalty is not a parameter of InfoNCE"):
+    with pytest.raises(HydraException) as error:
         composed("model=lightgcn", "loss=infonce", "loss.penalty=0.5")
+    assert "loss.penalty: Key 'penalty' is not in struct. Known: " in explain(error.value)
+    with pytest.raises(RequestError, match="loss.penalty is not a parameter of InfoNCE"):
+        composed("model=lightgcn", "loss=infonce", "+loss.penalty=0.5")
+
+
+def test_what_is_typed_wins_over_a_recipe_which_follows_the_preset():
+    assert composed("model=lightgcn", "loss.penalty=0.5")[0]["loss"]["penalty"] == 0.5
+    assert composed("model=caser", "model.max_length=7")[0]["loss"]["max_length"] == 7
+
+
+@pytest.mark.parametrize("recipe", choices_of("recipe"))
+def test_a_recipe_applies_to_a_preset_with_the_loss_that_it_chooses(recipe):
+    model, _, loss = recipe.rpartition("-")
+    config, choices = composed(f"model={model}", "~tuned")
+    settings = OmegaConf.load(CONF / "recipe" / f"{recipe}.yaml")
+    assert (choices["loss"], choices["recipe"]) == (loss, recipe) and settings
+    assert config["loss"].keys() >= settings.keys()
+    assert not settings.keys() & yaml.safe_load((CONF / "model" / f"{model}.yaml").read_text()).get("loss", {}).keys()
+
+
+@pytest.mark.parametrize("loss", ["nextitem", "bpr", "duorec"])
+def test_a_loss_that_a_model_cannot_be_trained_on_is_answered_with_one_that_it_can(loss):
+    with pytest.raises(RequestError, match=f"model=caser needs loss=nextitems, and loss={loss} gives it nothing"):
+        composed("model=caser", f"loss={loss}")
 
 
 @pytest.mark.parametrize("word", ["data.path=/tmp/données.csv", "data.path=my file (1).csv", "data.path=a=b.csv"])

@@ -62,7 +62,7 @@ WRONG = {
     "a type": (["trainer.max_epochs=many"], "refused: trainer.max_epochs = 'many' does not fit: Training takes int"),
     "an interpolation": (["loss.tau=${los.tau}"], "refused: loss.tau: Interpolation key 'los.tau' not found."),
     "a variable": (["data.n_users=${oc.env:NOT_SET}"], "refused: data.n_users = '${oc.env:NOT_SET}' would differ with "
-                                                       "the environment, and a record says what was run; type "
+                                                       "the environment, but a record has to say what was run; type "
                                                        "the value"),
     "a missing value": (["data=csv"], "refused: data.path has no value: give it as data.path=..."),
     "a group left out": (["~loss"], "refused: the config has no loss, and each run needs one; see the choices in "

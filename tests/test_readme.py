@@ -15,7 +15,8 @@ ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = [match.split("#")[0].split() for match in re.findall(r"^python -m recot\.run (.+=.+)$", TEXT, re.MULTILINE)
             if "plugins=" not in match]  # those of one's own code are in test_contributing.py
-CHOICES = [(folder.name, file.stem) for folder in sorted(CONF.iterdir()) if folder.is_dir() and folder.name != "tuned"
+CHOICES = [(folder.name, file.stem) for folder in sorted(CONF.iterdir()) if folder.is_dir()
+           and folder.name not in ("tuned", "recipe")  # which apply by themselves
            for file in sorted(folder.glob("*.yaml"))]
 
 

@@ -292,7 +292,7 @@ def test_names_of_others_neither_steer_the_terminal_nor_are_taken_for_markup(rec
 def test_a_logger_for_a_finished_run_is_said_to_be_sent_nothing(tmp_path, monkeypatch, capsys, caplog):
     monkeypatch.setenv("RECOT_RUNS", str(tmp_path))
     words = (*TINY, "model=popularity", "logger=tensorboard")
-    said = "this run was finished before, so logger=tensorboard is sent nothing; force=true runs it again and sends it"
+    said = "this run was finished before, so logger=tensorboard gets nothing; force=true repeats the run and sends it"
     assert exit_code(monkeypatch, *words) == 0 and said not in caplog.text
     assert exit_code(monkeypatch, *TINY, "model=popularity") == 0 and said not in caplog.text
     assert exit_code(monkeypatch, *words) == 0 and said in caplog.text

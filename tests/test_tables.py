@@ -8,12 +8,14 @@ import signal
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 
 import pytest
 from commands import edit, environment, python
 from processes import alive, child_processes, wait_for
 
-from recot.record import ledger
+from recot.record.ledger import read, write
+from recot.record.lines import RunLine
 
 SPEC = """
     title: A toy paper
@@ -210,8 +212,8 @@ def test_a_clone_without_records_repeats_nothing_that_it_reports(tmp_path):
     assert planned() == ["popularity"]
     assert sorted(planned("--results", "mine")) == ["bprmf", "clrec", "popularity"]
     file = tmp_path / "results" / "toy" / "runs.csv"
-    ledger.write(file, ledger.RUN_HEADER, [line | {"sources": "0" * 16} if line["model"] == "bprmf" else line
-                                     for line in ledger.read(file, ledger.RUN_HEADER)])
+    write(file, RunLine, [replace(line, sources="0" * 16) if line.model == "bprmf" else line
+                          for line in read(file, RunLine)])
     assert sorted(planned("--fresh")) == ["bprmf", "popularity"]
     before = (tmp_path / "results" / "toy" / "table2.csv").read_text()
     assert tables(tmp_path, "--row", "popularity", **variables).returncode == 0
@@ -227,15 +229,14 @@ def test_a_clone_without_records_is_verified_by_its_list_of_runs(tmp_path):
     file = tmp_path / "results" / "toy" / "runs.csv"
 
     def change(**values):
-        lines = ledger.read(file, ledger.RUN_HEADER)
-        ledger.write(file, ledger.RUN_HEADER, [line | {"sources": "0" * 16} | values for line in lines])
+        write(file, RunLine, [replace(line, sources="0" * 16, **values) for line in read(file, RunLine)])
 
     change()
     verified = tables(tmp_path, "--verify", "--jobs", "2", "--row", "bprmf,popularity", **variables)
     assert verified.returncode == 0 and verified.stderr.count("the same: ") == 2
-    assert [bool(line["repeated"]) for line in ledger.read(file, ledger.RUN_HEADER)] == [True, False, True]
+    assert [bool(line.repeated) for line in read(file, RunLine)] == [True, False, True]
     assert (tmp_path / "results" / "toy" / "table2.md").read_text().count("†") == 2 + 1  # CLRec's cells, and the note
-    change(first_epoch="", digest="", repeated="")
+    change(first_epoch={}, digest="", repeated="")
     untold = tables(tmp_path, "--verify", **variables)
     assert untold.returncode == 1 and untold.stderr.count("cannot be told: ") == 3
     assert untold.stdout.endswith("cannot be told of 2: its first epoch was not kept\n"
@@ -349,8 +350,8 @@ def test_runs_of_different_splits_leave_their_table_as_it_was_until_they_are_mad
     (["--row", "clrek"], "refused: 'clrek' is in none of these artifacts. Did you mean 'clrec'?"),
     (["--seeds", "one"], "refused: seeds are whole numbers, got one; give them like 0,1,2"),
     (["--profile", "smok"], "refused: no profile is called 'smok'. Known: ."),
-    (["--tune", "--paper", "toy"], "refused: tune wants one paper and the data sets to tune on: "
-                                   "--paper sclrec --data gowalla"),
+    (["--tune", "--paper", "toy"], "refused: tune needs the data sets to tune on; give them like --data gowalla,ml1m"),
+    (["--tune", "--data", "planted"], "refused: tune takes one paper, got 0; give it like --paper sclrec"),
     (["tune", "--paper", "toy", "--data", "planted", "--budget", "1h"],
      "refused: tune takes no --budget; it takes --paper, --data, --row, --dry-run, --results"),
     (["list", "--verify"], "refused: list takes no --verify; it takes --paper, --table, --profile, --results"),

@@ -3,6 +3,7 @@
 import csv
 import shutil
 import threading
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -10,6 +11,7 @@ from commands import TINY, composed, edit, python
 
 from recot import tune
 from recot.record import build, experiment
+from recot.record.lines import TrialLine, TrialRun
 from recot.request import compose, keys, tuned
 from recot.request.errors import RequestError
 from recot.tuning import search, study
@@ -69,7 +71,7 @@ def test_trials_are_different_configurations_and_a_grid_ends(calls, caplog):
     assert len(rows) == len(calls) == 6 and tried == {(t, w) for t in (0.05, 0.1, 0.2) for w in (0.0, 1e-6)}
     assert "these are all the configurations there are: 6, and 50 were asked for" in caplog.text
     best = search.best(rows)
-    assert (best["loss.tau"], best["trainer.weight_decay"], best["value"]) == ("0.1", "0", 1.0)
+    assert (best.settings, best.run.value) == ({"loss.tau": "0.1", "trainer.weight_decay": "0"}, 1.0)
 
 
 def test_one_config_written_in_two_ways_is_one_configuration(calls):
@@ -79,15 +81,15 @@ def test_one_config_written_in_two_ways_is_one_configuration(calls):
 
 def test_more_trials_go_on_from_fewer_and_another_seed_takes_another_order(calls):
     few, more, other = (search.tune([*TINY, "model=clrec", LOG], n, seed=seed) for n, seed in ((3, 0), (5, 0), (3, 1)))
-    keys = [[row["key"] for row in rows] for rows in (few, more, other)]
+    keys = [[line.run.key for line in lines] for lines in (few, more, other)]
     assert keys[1][:3] == keys[0] and len(set(keys[1])) == 5 and not set(keys[2]) & set(keys[1])
-    assert all(1e-4 <= row["trainer.learning_rate"] <= 1e-1 for row in more)
+    assert all(1e-4 <= float(line.settings["trainer.learning_rate"]) <= 1e-1 for line in more)
 
 
 def test_the_sampler_learns_from_the_answers(calls):
     """After its ten random trials it looks near 0.1, where the stand-in is best; uniform draws miss that by 0.41."""
-    rows = search.tune([*TINY, "model=clrec", "loss.tau=interval(0.01,1)"], 25)
-    misses = [abs(row["loss.tau"] - 0.1) for row in rows]
+    lines = search.tune([*TINY, "model=clrec", "loss.tau=interval(0.01,1)"], 25)
+    misses = [abs(float(line.settings["loss.tau"]) - 0.1) for line in lines]
     assert sum(misses[10:]) / 15 < 0.5 * sum(misses[:10]) / 10
 
 
@@ -97,8 +99,9 @@ def test_the_preset_may_come_first_and_nothing_is_tried_that_it_is_no_part_of(ca
     preset, _ = composed(*TINY, "model=sclrec", "~tuned")
     first, second = search.tune(words, 2, preset_first=True)
     assert calls[0] == {**preset, "command": calls[0]["command"]} != calls[1]
-    assert (first["loss.tau"], first["denoiser.n_iters"], first["model.dim"]) == ("0.2", "6", "64")
-    with pytest.raises(RequestError, match=r"loss.tau=0.05,0.1: the preset has 0.2, which is not among these. Add it"):
+    assert first.settings == {"loss.tau": "0.2", "denoiser.n_iters": "6", "model.dim": "64",
+                              "trainer.learning_rate": first.settings["trainer.learning_rate"]}
+    with pytest.raises(RequestError, match=r"loss.tau=0.05,0.1: the preset has 0.2, which is not among these. Add"):
         search.tune([*TINY, "model=sclrec", "loss.tau=0.05,0.1"], 2, preset_first=True)
     with pytest.raises(RequestError, match="where model is chosen there is no single preset"):
         search.tune([*TINY, "model=sclrec,clrec"], 2, preset_first=True)
@@ -108,10 +111,10 @@ def test_the_preset_may_come_first_and_nothing_is_tried_that_it_is_no_part_of(ca
 def test_the_cap_on_epochs_is_in_the_trial_its_command_the_output_and_the_table(calls, caplog):
     caplog.set_level("INFO", "recot.tune")
     rows = search.tune([*TINY, "model=clrec", "loss.tau=0.1,0.2"], 1, epochs=1)
-    assert calls[0]["trainer"]["max_epochs"] == rows[0]["max_epochs"] == 1
+    assert calls[0]["trainer"]["max_epochs"] == rows[0].max_epochs == 1
     assert calls[0]["command"].endswith("trainer.max_epochs=1") and "at most 1 epochs each" in caplog.text
     rows = search.tune([*TINY, "model=clrec", "loss.tau=0.1,0.2"], 1, epochs=9)
-    assert rows[0]["max_epochs"] == 2  # the trainer's own
+    assert rows[0].max_epochs == 2  # the trainer's own
 
 
 def test_the_table_has_a_row_per_trial_and_says_what_its_numbers_are(calls):
@@ -167,15 +170,16 @@ def test_a_final_that_breaks_leaves_the_others(slow, monkeypatch):
         return real(config, *rest)
 
     monkeypatch.setattr(experiment, "run", run)
-    rows = search.tune([*TINY, "model=clrec", "loss.tau=0.05,0.1,0.3"], 3, 1, finals=2)
-    assert search.best(rows)["loss.tau"] == "0.05"
-    assert {row["loss.tau"]: row["final_status"] for row in rows} == {"0.05": "done", "0.1": "failed", "0.3": None}
+    lines = search.tune([*TINY, "model=clrec", "loss.tau=0.05,0.1,0.3"], 3, 1, finals=2)
+    assert search.best(lines).settings["loss.tau"] == "0.05"
+    assert {line.settings["loss.tau"]: line.final and line.final.status for line in lines} == {
+        "0.05": "done", "0.1": "failed", "0.3": None}
 
 
 def test_the_key_of_a_final_is_that_of_the_run_with_these_settings(slow, tmp_path):
-    row = search.best(search.tune([*TINY, "model=clrec", "loss.tau=0.1,0.2"], 2, 1, finals=1))
-    config, _ = composed(*TINY, "model=clrec", f"loss.tau={row['loss.tau']}")
-    assert row["final_key"] == keys.key(config, build.make(config["data"]).digest()) != row["key"]
+    line = search.best(search.tune([*TINY, "model=clrec", "loss.tau=0.1,0.2"], 2, 1, finals=1))
+    config, _ = composed(*TINY, "model=clrec", f"loss.tau={line.settings['loss.tau']}")
+    assert line.final.key == keys.key(config, build.make(config["data"]).digest()) != line.run.key
 
 
 def test_a_killed_study_goes_on_where_it_was_and_ends_with_the_same_table(tmp_path, monkeypatch, capsys, caplog):
@@ -220,7 +224,7 @@ def test_a_clone_without_records_goes_on_by_the_table_of_the_study(tmp_path, mon
     before = table()
     assert search.tune(REQUEST, 3) == first and len(calls) == 3 and table() == before
     more = search.tune(REQUEST, 5)
-    assert [row | {"trials": 3} for row in more[:3]] == first and len(calls) == 5
+    assert [replace(line, trials=3) for line in more[:3]] == first and len(calls) == 5
     search.tune([*REQUEST, "force=true"], 5)
     assert len(calls) == 10
 
@@ -229,16 +233,16 @@ def test_a_trial_that_breaks_costs_only_itself_and_diverging_is_not_repeated(tmp
     """The first learning rate diverges, and the request is answered by the other; both count."""
     caplog.set_level("INFO", "recot.tune")
     words = [*TINY, "model=bprmf", "loss.batch_size=64", "trainer.learning_rate=1e38,0.01"]
-    rows = {row["trainer.learning_rate"]: row for row in search.tune(words, 2)}
-    broken = rows["1e+38"]
-    assert (broken["status"], broken["value"], rows["0.01"]["status"]) == ("diverged", None, "done")
+    runs = {line.settings["trainer.learning_rate"]: line.run for line in search.tune(words, 2)}
+    broken = runs["1e+38"]
+    assert (broken.status, broken.value, runs["0.01"].status) == ("diverged", None, "done")
     assert "diverged: Diverged: the training loss was nan" in caplog.text
     first, real = table("bprmf-bpr-none"), experiment.run
     monkeypatch.setattr(experiment, "run", lambda config, *rest: pytest.fail("repeated") if config["trainer"][
         "learning_rate"] > 1 else real(config, *rest))
     search.tune(words, 2)
     assert table("bprmf-bpr-none") == first
-    edit(tmp_path / "runs", broken["key"], status="failed")
+    edit(tmp_path / "runs", broken.key, status="failed")
     with pytest.raises(pytest.fail.Exception, match="repeated"):
         search.tune(words, 2)
 
@@ -318,7 +322,8 @@ def test_models_can_be_compared_and_the_table_is_named_after_all_of_them(calls, 
     (["loss.tau=0.1,0.2", "metrics=[hr@5]"], "metrics leaves out ndcg@20"),
     (["loss.tau=0.1,0.2", "--trials", "0"], "--trials 0 leaves nothing to run; give 1 or more"),
     (["loss.tau=0.1,0.2", "--epochs", "0"], "--epochs 0 leaves nothing to run; give 1 or more"),
-    (["loss.tau=0.1,0.2", "--finals", "1"], "--finals 1 has trials run again without their cap on epochs"),
+    (["loss.tau=0.1,0.2", "--finals", "1"], "--finals 1 repeats trials without their cap on epochs"),
+    (["loss.tau=0.1,0.2", "--finals", "-1"], "--finals -1 is a number of trials; give 0 or more"),
     (["loss.tau=0.1,0.2", "--sampler-seed", "-1"], "--sampler-seed = -1 is out of range; give 0 or more, below 2**32"),
     (["loss.tau=0.1,0.2", "--sampler-seed", str(2**32)], "--sampler-seed = 4294967296 is out of range; give 0 or more"),
     (["loss.tau=0.1,(0.2"], "loss.tau=0.1,(0.2"),
@@ -333,7 +338,7 @@ def test_models_that_are_asked_different_questions_are_not_compared(calls):
     preset = compose.CONF / "model" / "clrec.yaml"
     other = preset.read_text() + "protocol: {split: {train: 0.6, valid: 0.2, test: 0.2}}\n"
     preset.with_name("other.yaml").write_text(other)
-    with pytest.raises(RequestError, match="tune them one by one"):
+    with pytest.raises(RequestError, match="tune each model by itself"):
         search.tune([*TINY, "model=clrec,other"], 2)
 
 
@@ -350,6 +355,13 @@ def test_the_command_is_typed_in_any_order_and_help_loads_neither_torch_nor_optu
 
 def rows_of(name="clrec-infonce-none"):
     return list(csv.DictReader(table(name).decode().splitlines()))
+
+
+def write_rows(file, rows):
+    with file.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, rows[0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 LONG = [*TINY, "model=clrec", LOG]
@@ -383,7 +395,7 @@ def test_a_study_that_is_killed_at_any_row_keeps_all_that_were_told(slow, monkey
     whole = search.tune(words, 4, 1, finals=2)
     if unnamed:  # as written before requests had names
         before = [{name: cell for name, cell in row.items() if name != "study"} for row in rows_of()]
-        study.write(tmp_path / "results" / "tuning" / "planted" / "clrec-infonce-none.csv", list(before[0]), before)
+        write_rows(tmp_path / "results" / "tuning" / "planted" / "clrec-infonce-none.csv", before)
     kept, trained, written = table(), len(slow), []
     real = study.Study.write
 
@@ -417,19 +429,17 @@ def test_a_trial_that_diverged_is_not_tried_again_in_a_clone(calls, tmp_path):
     search.tune(REQUEST, 2)
     file = tmp_path / "results" / "tuning" / "planted" / "clrec-infonce-none.csv"
     rows = [{**row, "status": "diverged", "value": ""} for row in rows_of()]
-    study.write(file, list(rows[0]), rows)
+    write_rows(file, rows)
     told = table()
-    assert [row["status"] for row in search.tune(REQUEST, 2)] == ["diverged"] * 2
+    assert [line.run.status for line in search.tune(REQUEST, 2)] == ["diverged"] * 2
     assert len(calls) == 2 and table() == told
 
 
 def test_two_studies_of_one_table_at_once_lose_no_row(tmp_path):
     file = tmp_path / "tuning" / "planted" / "x.csv"
-    row = {"value": 0.5, "epochs": 1, "best_epoch": 1, "seconds": 1.0, "status": "done", "metric": "m", "trials": 20,
-           "max_epochs": 2}
-
     def work(name):
-        mine = [{"trial": n + 1, "loss.tau": n, "key": f"{name}{n:015x}", **row} for n in range(20)]
+        mine = [TrialLine(n + 1, TrialRun(0.5, 1, 1, 1.0, "done", f"{name}{n:015x}"), "m", 20, 2, {"loss.tau": str(n)})
+                for n in range(20)]
         for n in range(20):
             study.Study(file, name).write(mine[: n + 1])
 
@@ -438,8 +448,8 @@ def test_two_studies_of_one_table_at_once_lose_no_row(tmp_path):
         thread.start()
     for thread in threads:
         thread.join()
-    found = study.read(file, study.TRIAL_HEADER)
-    assert len(found) == 80 and len({row["key"] for row in found}) == 80
+    found = study.read(file, TrialLine)
+    assert len(found) == 80 and len({line.run.key for line in found}) == 80
     assert [path.name for path in file.parent.iterdir()] == ["x.csv"]
 
 

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
 from recot.artifacts.printed import printed
 from recot.artifacts.spec import Artifact, Column, Row
 from recot.evaluation.paired import holm, paired_test
-from recot.record.ledger import HEADER, RUN_HEADER, Line
+from recot.record.lines import CellLine, PairedLine, RunLine
+from recot.record.record import Record
 from recot.record.store import Runs
 
 NO_DATA, NOT_RUN = "data not available", "not run yet"
 """Why a cell may be empty, besides what a record says."""
-
-DONE = {**dict.fromkeys(("key", "data", "model", "loss", "denoiser", "noise", "split", "command"), str),
-        **dict.fromkeys(("config", "valid", "test"), dict), "seed": int, "epochs": int, "seconds": int | float}
-"""What the record of a finished run has in any case, with its type."""
 
 MATCH, CLOSE = 0.02, 0.10  # largest relative differences that are called so
 
@@ -40,17 +36,16 @@ class Cell:
     row: Row
     column: Column
     keys: dict[int, str]
-    records: dict[int, Mapping[str, Any]]
+    records: dict[int, Record]
     reason: str
     runs: Runs
     faults: list[str] = field(default_factory=list)
 
 
-def number(value: float | None) -> str:
-    """Six significant digits, whole numbers in full, or nothing."""
-    if value is None:
-        return ""
-    return f"{value:.0f}" if float(value).is_integer() else f"{value:.6g}"
+def rounded(value: float) -> float:
+    """Six significant digits, of which whole numbers are in full; the value of the text that is written."""
+    value = value if float(value).is_integer() else float(f"{value:.6g}")
+    return int(value) if float(value).is_integer() else value
 
 
 def verdict(ours: float, paper: float | None, metric: str = "") -> tuple[float | None, str]:
@@ -66,143 +61,130 @@ def verdict(ours: float, paper: float | None, metric: str = "") -> tuple[float |
 
 
 def measured(cell: Cell, seed: int, metric: str) -> float:
-    """A metric of a run: of the test set, how well known noise was ranked, or what the last relabelling did.
+    """A metric of a run, over all questions of its column or those of its group; see :meth:`Record.value`.
 
     Raises:
         KeyError: its record has none of that name. LookupError: no question belongs to the group. FileNotFoundError: a
             group is asked for, and the answers to single questions are gone. OSError: they are not what the run wrote.
     """
-    record, questions, group = cell.records[seed], cell.column.questions, cell.column.group
-    if group is not None:
-        answers = frame(cell.runs, cell.keys[seed], f"{questions}.parquet")
-        answers = answers[answers[group.by].between(group.low, float("inf") if group.high is None else group.high)]
-        if not len(answers):
-            raise LookupError("no question is of this group")
-        return float(len(answers) if metric == "questions" else answers[metric].mean())
-    family, _, rest = metric.partition("_")
-    if rest.startswith("auc"):
-        return float(record[f"{family}_auc"][rest])
-    if metric in record[questions]:
-        return float(record[questions][metric])
-    return float(record[metric] if metric in record else record["rounds"][-1][metric])
+    questions, group = cell.column.questions, cell.column.group
+    if group is None:
+        return cell.records[seed].value(metric, questions)
+    answers = frame(cell.runs, cell.keys[seed], f"{questions}.parquet")
+    answers = answers[answers[group.by].between(group.low, float("inf") if group.high is None else group.high)]
+    if not len(answers):
+        raise LookupError("no question is of this group")
+    return float(len(answers) if metric == "questions" else answers[metric].mean())
 
 
-def lines(artifact: Artifact, cells: Iterable[Cell], earlier: Sequence[Line]) -> list[Line]:
+def lines(artifact: Artifact, cells: Iterable[Cell], earlier: Sequence[CellLine]) -> list[CellLine]:
     """The rows of the csv.
 
     A row of the csv as it was stays where it says more than the runs at hand do and its keys are those wanted today: it
     answers the same question. It says more where they give no number, or fewer seeds, or as many but others. Where the
     data are not at hand, the keys of today cannot be told, and the row stays as well.
     """
-    kept = {(line["row"], line["column"], line["metric"]): line for line in earlier}
-    found = []
-    for cell in cells:
-        for metric in artifact.metrics:
-            paper = printed(artifact, cell.row, cell.column, metric)
-            line = dict.fromkeys(HEADER, "") | {"table": artifact.name, "row": cell.row.id, "column": cell.column.id,
-                                                "metric": metric, "paper": number(paper), "verdict": cell.reason}
-            before = kept.get((cell.row.id, cell.column.id, metric))
-            if cell.records:
-                line |= summary(cell, metric, paper)
-            if before and before["key"] and says_more(before, line) and (
-                    cell.reason == NO_DATA or all(cell.keys.get(int(seed)) == key for seed, key in zip(
-                        before["seeds"].split(), before["key"].split(), strict=True))):
-                line = {name: before[name] for name in HEADER} | {"paper": number(paper)}
-                if before["mean"]:
-                    delta, word = verdict(float(before["mean"]), paper, metric)
-                    line |= {"delta": number(delta), "verdict": word}
-            found.append(line)
-    return found
+    before = {(line.row, line.column, line.metric): line for line in earlier}
+    return [line_of(artifact, cell, metric, before.get((cell.row.id, cell.column.id, metric)))
+            for cell in cells for metric in artifact.metrics]
 
 
-def says_more(before: Line, line: Line) -> bool:
+def line_of(artifact: Artifact, cell: Cell, metric: str, before: CellLine | None) -> CellLine:
+    """The row of a cell and metric: new, or as it was ``before`` and judged by the number printed today."""
+    paper = printed(artifact, cell.row, cell.column, metric)
+    line = CellLine(artifact.name, cell.row.id, cell.column.id, metric, verdict=cell.reason,
+                    paper=None if paper is None else rounded(paper))
+    if cell.records:
+        line = summary(cell, line, paper)
+    if before and before.keys and says_more(before, line) and (cell.reason == NO_DATA or answers_today(before, cell)):
+        line = replace(before, paper=line.paper)
+        return line if before.mean is None else judged(line, before.mean, paper)
+    return line
+
+
+def answers_today(before: CellLine, cell: Cell) -> bool:
+    """Whether the runs behind a row are those that are wanted today."""
+    return all(cell.keys.get(seed) == key for seed, key in zip(before.seeds, before.keys, strict=True))
+
+
+def says_more(before: CellLine, line: CellLine) -> bool:
     """Whether a row of the csv as it was has a number or seeds that the runs at hand do not give."""
-    then, now = set(before["seeds"].split()), set(line["seeds"].split())
-    return bool(before["mean"] and not line["mean"]) or not (now >= then or len(now) > len(then))
+    then, now = set(before.seeds), set(line.seeds)
+    return (before.mean is not None and line.mean is None) or not (now >= then or len(now) > len(then))
 
 
-def summary(cell: Cell, metric: str, paper: float | None) -> Line:
-    """Mean and deviation over the seeds there are; the difference is that of the mean as it is written."""
+def summary(cell: Cell, line: CellLine, paper: float | None) -> CellLine:
+    """The row with mean and deviation over the seeds there are; the difference is that of the mean as it is written."""
     seeds = sorted(cell.records)
-    source = {"seeds": " ".join(map(str, seeds)), "key": " ".join(cell.keys[seed] for seed in seeds)}
+    behind = replace(line, seeds=tuple(seeds), keys=tuple(cell.keys[seed] for seed in seeds))
     try:
-        values = [measured(cell, seed, metric) for seed in seeds]
+        values = [measured(cell, seed, line.metric) for seed in seeds]
     except (KeyError, IndexError, TypeError, ValueError):  # the last three where it is damaged
-        return source | {"verdict": f"its record has no {metric}"}
+        return replace(behind, verdict=f"its record has no {line.metric}")
     except LookupError as error:
-        return source | {"verdict": str(error)}
+        return replace(behind, verdict=str(error))
     except FileNotFoundError:
-        return {"verdict": "the answers to single questions are gone"}
+        return replace(line, verdict="the answers to single questions are gone")
     except OSError as error:
         cell.faults.append(str(error))
-        return {"verdict": "the answers to single questions are damaged"}
-    mean = number(statistics.fmean(values))
-    delta, word = verdict(float(mean), paper, metric)
-    return source | {"mean": mean, "std": number(statistics.stdev(values)) if len(values) > 1 else "",
-                     "delta": number(delta), "verdict": word}
+        return replace(line, verdict="the answers to single questions are damaged")
+    deviation = rounded(statistics.stdev(values)) if len(values) > 1 else None
+    return judged(replace(behind, std=deviation), rounded(statistics.fmean(values)), paper)
 
 
-def run_line(record: Mapping[str, Any]) -> Line:
-    """What a results folder keeps of a run besides its numbers."""
-    trainer = record["config"].get("trainer", {})
-    values = {**record, "max_epochs": trainer.get("max_epochs", ""), "commit": record.get("commit") or "unknown",
-              "first_epoch": " ".join(f"{name}={value!r}" for name, value in record.get("first_epoch", {}).items())}
-    if not record["epochs"]:
-        values["max_epochs"] = 0
-    return {name: str(values.get(name, "")) for name in RUN_HEADER}
+def judged(line: CellLine, mean: float, paper: float | None) -> CellLine:
+    """The row with its mean, and what the difference to the printed number is called."""
+    delta, word = verdict(mean, paper, line.metric)
+    return replace(line, mean=mean, delta=None if delta is None else rounded(delta), verdict=word)
 
 
-def run_lines(earlier: Iterable[Line], fresh: Iterable[Line], wanted: set[str] | None) -> list[Line]:
+def run_lines(earlier: Iterable[RunLine], fresh: Iterable[RunLine], wanted: set[str] | None) -> list[RunLine]:
     """The list of runs behind a paper's results.
 
     Args:
         earlier: the list as it was. fresh: lines of the runs whose records are at hand.
         wanted: keys that some csv of the paper names, so that others leave the list; None where this cannot be told.
     """
-    known = {line["key"]: line for line in [*earlier, *fresh]}
-    order = ("data", "model", "loss", "denoiser", "noise", "seed", "key")
-    return sorted((line for key, line in known.items() if wanted is None or key in wanted),
-                  key=lambda line: [line[name] for name in order])
+    known = {line.key: line for line in [*earlier, *fresh]}
+    return sorted((line for key, line in known.items() if wanted is None or key in wanted), key=lambda line: (
+        line.data, line.model, line.loss, line.denoiser, line.noise, str(line.seed), line.key))
 
 
-def paired_tests(artifact: Artifact, lines: Sequence[Line], runs: Runs, earlier: Sequence[Line],
-                 faults: list[str]) -> list[Line]:
+def paired_tests(artifact: Artifact, lines: Sequence[CellLine], runs: Runs, earlier: Sequence[PairedLine],
+                 faults: list[str]) -> list[PairedLine]:
     """The best row of the paper's own against its second best in every column and metric, over the same users.
 
     Per-user values are averaged over the seeds both rows have. P values are corrected by Holm for all tests of the
     table together. Where the per-user values are not at hand, or damaged (``faults`` then says which), an earlier test
     of the same runs stays.
     """
-    kept = {(line["column"], line["metric"], line["keys"]): line for line in earlier}
+    before = {(line.column, line.metric, line.keys): line for line in earlier}
     own = {row.id for row in artifact.rows if not row.beyond}
-    found: list[Line] = []
+    tests: list[PairedLine] = []
     for column in artifact.columns:
         for metric in artifact.metrics:
-            measured = [line for line in lines if line["row"] in own and line["mean"]
-                        and (line["column"], line["metric"]) == (column.id, metric)]
-            if len(measured) < 2:
+            known = [line for line in lines if line.row in own and line.mean is not None
+                     and (line.column, line.metric) == (column.id, metric)]
+            if len(known) < 2:
                 continue
-            best, second = sorted(measured, key=lambda line: -float(line["mean"]))[:2]
-            pairs = [dict(zip(line["seeds"].split(), line["key"].split(), strict=True)) for line in (best, second)]
-            common = sorted(set(pairs[0]) & set(pairs[1]), key=int)
+            best, second = sorted(known, key=lambda line: -(line.mean or 0))[:2]
+            pairs = [dict(zip(line.seeds, line.keys, strict=True)) for line in (best, second)]
+            common = sorted(set(pairs[0]) & set(pairs[1]))
             keys = [[by_seed[seed] for seed in common] for by_seed in pairs]
-            place = column.id, metric, " ".join(keys[0] + keys[1])
+            both = (*keys[0], *keys[1])
             try:
                 tested = compare(keys[0], keys[1], metric, runs) if common else None
             except OSError as error:
                 faults.append(str(error))
                 tested = None
-            if tested is None and place in kept:
-                tested = {name: kept[place][name] for name in ("difference", "users", "p")}
+            if tested is None and (test := before.get((column.id, metric, both))):
+                tested = test.difference, test.users, test.p
             if tested is not None:
-                found.append({"table": artifact.name, "column": column.id, "metric": metric, "best": best["row"],
-                              "second": second["row"], **tested, "keys": place[2]})
-    for line, p in zip(found, holm([float(line["p"]) for line in found]), strict=True):
-        line["p_holm"] = number(p)
-    return found
+                tests.append(PairedLine(artifact.name, column.id, metric, best.row, second.row, *tested, 1.0, both))
+    return [replace(test, p_holm=rounded(p)) for test, p in zip(tests, holm([test.p for test in tests]), strict=True)]
 
 
-def compare(best: Sequence[str], second: Sequence[str], metric: str, runs: Runs) -> Line | None:
+def compare(best: Sequence[str], second: Sequence[str], metric: str, runs: Runs) -> tuple[float, int, float] | None:
     """Difference, users and p value of two lists of runs, or None where their per-user values are not at hand.
 
     Raises:
@@ -219,7 +201,7 @@ def compare(best: Sequence[str], second: Sequence[str], metric: str, runs: Runs)
         raise ValueError(f"the runs {' '.join(best)} and {' '.join(second)} were tested on different users; they "
                          "cannot stand in one table")
     difference, p = paired_test(means[0].to_numpy(), means[1].to_numpy())
-    return {"difference": number(difference), "users": str(len(means[0])), "p": number(p)}
+    return rounded(difference), len(means[0]), rounded(p)
 
 
 def frame(runs: Runs, key: str, name: str, columns: list[str] | None = None) -> pd.DataFrame:
@@ -241,29 +223,6 @@ def frame(runs: Runs, key: str, name: str, columns: list[str] | None = None) -> 
                       "force=true") from error
 
 
-def finished(runs: Runs, key: str) -> Mapping[str, Any] | None:
-    """The record of a run, whatever its status, with all that a table reads of one that is done; None without one.
-
-    Raises:
-        ValueError: the file is damaged; names it, and what to do.
-    """
-    found: Any = runs.get(key)
-    if found is None and not (runs.folder(key) / "record.json").exists():
-        return None
-    record = found if isinstance(found, dict) else {}
-    wanted = {"status": str} | (DONE if record.get("status") == "done" else {})
-    wrong = [name for name, kind in wanted.items() if not isinstance(record.get(name), kind)]
-    wrong += [f"{name} of numbers" for name in ("valid", "test") if name in wanted and name not in wrong
-              and not all(isinstance(value, float | int) or value in ("nan", "inf", "-inf")
-                          for value in record[name].values())]
-    if "key" in wanted and record.get("key") != key:
-        wrong.append(f"key {key}")
-    if wrong:
-        raise ValueError(f"{runs.folder(key) / 'record.json'} is no whole record, it has no {', '.join(wrong)}; delete "
-                         "it and run the same command again")
-    return record
-
-
 def same_questions(cells: Iterable[Cell]) -> None:
     """Refuse to put records of different splits into one column; another seed may have another split.
 
@@ -273,7 +232,7 @@ def same_questions(cells: Iterable[Cell]) -> None:
     seen: dict[tuple[str, int], tuple[str, str]] = {}
     for cell in cells:
         for seed, record in cell.records.items():
-            split = str(record["split"])
+            split = record.line.split if record.line else ""
             other = seen.setdefault((cell.column.id, seed), (split, cell.row.id))
             if other[0] != split:
                 raise ValueError(f"{cell.row.id} and {other[1]} of {cell.column.id} were run on different splits "

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from recot.artifacts import collect
 from recot.artifacts.workers import Job
-from recot.record.ledger import RUN_HEADER, Line, read
+from recot.record.ledger import read
+from recot.record.lines import RunLine
+from recot.record.record import look_up
 from recot.record.store import Runs
 
 log = logging.getLogger(__name__)
@@ -21,35 +21,30 @@ class Estimates:
 
     def __init__(self, results: Path, runs: Runs):
         self.runs = runs
-        self.seen: dict[tuple[str, ...], list[tuple[float, float, float]]] = {}
-        known: dict[str, Line] = {}
+        self.seen: dict[tuple[str, ...], list[tuple[float, int, int]]] = {}  # by what decides the time of an epoch
+        lines: dict[str, RunLine] = {}
         for file in (*sorted(results.glob("*/runs.csv")), *sorted(runs.root.glob("*/record.json"))):
             try:
-                known |= {line["key"]: line for line in (
-                    read(file, RUN_HEADER) if file.name == "runs.csv" else self.told(file.parent.name))}
+                lines |= {line.key: line for line in (
+                    read(file, RunLine) if file.name == "runs.csv" else self.finished(file.parent.name))}
             except ValueError as error:  # one file that is damaged costs an estimate, and nothing else
                 log.warning("%s", error)
-        for line in known.values():
-            self.seen.setdefault(self.kind(line), []).append(
-                (float(line["seconds"]), float(line["epochs"]), float(line["max_epochs"] or 0)))
+        for line in lines.values():
+            self.seen.setdefault((line.data, line.model, line.loss, line.denoiser), []).append(
+                (line.seconds, line.epochs, line.max_epochs or 0))
 
-    def told(self, key: str) -> Iterator[Line]:
+    def finished(self, key: str) -> Iterator[RunLine]:
         """The line of a finished run, or none."""
-        record = collect.finished(self.runs, key)
-        if record and record["status"] == "done":
-            yield collect.run_line(record)
-
-    @staticmethod
-    def kind(line: Mapping[str, Any]) -> tuple[str, ...]:
-        """What runs have to share to take the same time an epoch."""
-        return tuple(str(line[name]) for name in ("data", "model", "loss", "denoiser"))
+        record = look_up(self.runs, key)
+        if record and record.line:
+            yield record.line
 
     def seconds(self, job: Job) -> float | None:
         """Seconds that a run will take, without what it has done already; None if no run like it was made.
 
         Assumes the median number of epochs of earlier runs with the same cap, or the whole cap where there are none.
         """
-        earlier = self.seen.get(self.kind(job.choices))
+        earlier = self.seen.get(tuple(job.choices[group] for group in ("data", "model", "loss", "denoiser")))
         if not earlier:
             return None
         cap = job.config["trainer"]["max_epochs"]

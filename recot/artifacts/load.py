@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cache
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,11 @@ EXPERIMENTS = Path(os.environ.get("RECOT_EXPERIMENTS") or (
 @cache
 def papers() -> tuple[str, ...]:
     """Names of the papers there is a spec for."""
-    found = tuple(sorted(path.stem for path in EXPERIMENTS.glob("*.yaml")))
-    if not found:
-        raise RequestError(f"{EXPERIMENTS} holds no spec; RECOT_EXPERIMENTS names a folder of yaml files, one for each "
-                           "paper")
-    return found
+    names = tuple(sorted(path.stem for path in EXPERIMENTS.glob("*.yaml")))
+    if not names:
+        raise RequestError(f"{EXPERIMENTS} holds no spec; let RECOT_EXPERIMENTS name a folder of yaml files, one for "
+                           "each paper")
+    return names
 
 
 def load(paper: str, profile: str | None = None) -> tuple[Artifact, ...]:
@@ -131,8 +132,8 @@ def _places(axis: Mapping[str, Any]) -> Iterator[tuple[float, str, str, Group | 
     for value, questions in axis.get("sets", {}).items():
         yield float(value), "", questions, None
     lows = axis.get("groups", [])
-    for place, low in enumerate(lows, 1):
-        yield float(low), "", "test", Group(axis["by"], low, lows[place] - 1 if place < len(lows) else None)
+    for low, following in zip_longest(lows, lows[1:]):
+        yield float(low), "", "test", Group(axis["by"], low, None if following is None else following - 1)
 
 
 def _on_planted(artifact: Artifact, profile: str) -> Artifact:
@@ -146,9 +147,9 @@ def _on_planted(artifact: Artifact, profile: str) -> Artifact:
     replaced = {word.split("=")[0] for word in given}
     columns: dict[str, Column] = {}
     for column in artifact.columns:
-        kept = [word for word in column.overrides if word.split("=")[0] not in {"data", *replaced}]
+        rest = [word for word in column.overrides if word.split("=")[0] not in {"data", *replaced}]
         id_ = column.id.replace(column.data, settings["data"], 1)
         columns.setdefault(id_, replace(
             column, id=id_, data=settings["data"], name="planted communities", stands_in=None,
-            overrides=(f"data={settings['data']}", *given, *kept)))
+            overrides=(f"data={settings['data']}", *given, *rest)))
     return replace(artifact, columns=tuple(columns.values()), seeds=artifact.seeds[:2], planted=True)

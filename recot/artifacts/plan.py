@@ -12,7 +12,7 @@ from typing import Any
 
 from recot.artifacts import workers
 from recot.artifacts.spec import Artifact, Column, Row
-from recot.record.ledger import Line
+from recot.record.lines import CellLine
 from recot.request import keys
 from recot.request.compose import composed, explain, layered, seeded
 from recot.request.errors import RequestError
@@ -27,7 +27,7 @@ class Request:
 
     Attributes:
         artifacts: of the papers and tables asked for. rows, data: ids, or empty for all.
-        seeds: or empty for those of the spec. results: folder. fetch: may missing data be downloaded?
+        seeds: or empty for those of the spec. results: folder. fetch: whether missing data may be downloaded.
     """
 
     artifacts: list[Artifact]
@@ -50,7 +50,7 @@ class Planner:
         self.layers: dict[tuple[str, ...], tuple[Any, dict[str, str]]] = {}
         self.configs: dict[tuple[tuple[str, ...], int], dict[str, Any]] = {}
         self.digests: dict[str, str | None] = {}
-        self.missing: dict[str, Mapping[str, Any]] = {}  # data sets that were asked and could not answer
+        self.missing: dict[str, Mapping[str, Any]] = {}  # data sets whose files are missing or unreadable
         self.code: dict[str, str] = {}
 
     def config(self, overrides: tuple[str, ...], seed: int = 0) -> tuple[dict[str, Any], dict[str, str]]:
@@ -85,9 +85,9 @@ class Planner:
                 self.missing[name] = data
         return self.digests[settings]
 
-    def seeds(self, artifact: Artifact, earlier: Sequence[Line]) -> list[int]:
+    def seeds(self, artifact: Artifact, earlier: Sequence[CellLine]) -> list[int]:
         """Seeds that are wanted or were reported before."""
-        reported = {int(seed) for line in earlier for seed in line["seeds"].split()}
+        reported = {seed for line in earlier for seed in line.seeds}
         return sorted({*(self.request.seeds or artifact.seeds), *artifact.seeds, *reported})
 
     def job(self, column: Column, row: Row, seed: int, key: str) -> workers.Job:
@@ -108,16 +108,16 @@ class Planner:
         for metric in artifact.metrics:
             if ("@" in metric or metric in metric_names()) and metric not in config["metrics"]:
                 raise RequestError(f"{artifact.label} asks for {metric}, and its runs answer "
-                                   f"{', '.join(config['metrics'])}; name one of these, or add it by metrics=[...] in "
-                                   "the base")
+                                   f"{', '.join(config['metrics'])}; name one of these, or add {metric} by "
+                                   "metrics=[...] in the base")
         from recot.record.provenance import source_digest
 
-        found = {}
+        by_seed = {}
         for seed in seeds:
             config, _ = self.config((*column.overrides, *row.overrides), seed)
-            found[seed] = keys.key(config, digest)
-            self.code.setdefault(found[seed], source_digest(config))
-        return found
+            by_seed[seed] = keys.key(config, digest)
+            self.code.setdefault(by_seed[seed], source_digest(config))
+        return by_seed
 
 
 def at_hand(data: Mapping[str, Any]) -> bool:
@@ -129,8 +129,8 @@ def at_hand(data: Mapping[str, Any]) -> bool:
     if "files" not in data:
         return True  # made, not read
     own = cache_folder(data.get("cache"))
-    places = [data_root(data.get("root"), own) / data["folder"], own / "raw" / data["folder"]]
-    return any(all(any(in_folder(place, name) for place in places) for name in files)
+    folders = [data_root(data.get("root"), own) / data["folder"], own / "raw" / data["folder"]]
+    return any(all(any(in_folder(folder, name) for folder in folders) for name in files)
                for files in (data["files"], data.get("substitute")) if files)
 
 
@@ -142,8 +142,8 @@ def needed(artifact: Artifact, reachable: Callable[[str], bool]) -> Artifact:
 
 def described(name: str) -> dict[str, Any]:
     """The config of the data set ``data=<name>``."""
-    found: dict[str, Any] = composed(f"data={name}", "model=popularity")[0]["data"]
-    return found
+    data: dict[str, Any] = composed(f"data={name}", "model=popularity")[0]["data"]
+    return data
 
 
 def reachable(name: str) -> bool:

@@ -12,14 +12,14 @@ from recot.artifacts.spec import Artifact, Column, Row
 @cache
 def printed_numbers(paper: str) -> dict[tuple[str, str, str, str, str], float]:
     """(artifact, data set, model, variant, metric) -> the number a paper prints."""
-    file, found = load.EXPERIMENTS / "papers" / f"{paper}.csv", {}
+    file, numbers = load.EXPERIMENTS / "papers" / f"{paper}.csv", {}
     if not file.exists():  # tables of one's own have nothing printed
         return {}
     with file.open(encoding="utf-8", newline="") as stream:
         for row in csv.DictReader(stream):
             metric = f"{row['metric']}@{row['k']}" if row["k"] else row["metric"]
-            found[row["artifact"], row["dataset"], row["model"], row["variant"], metric] = float(row["value"])
-    return found
+            numbers[row["artifact"], row["dataset"], row["model"], row["variant"], metric] = float(row["value"])
+    return numbers
 
 
 def printed(artifact: Artifact, row: Row, column: Column, metric: str) -> float | None:

@@ -11,15 +11,15 @@ from typing import Any
 
 import torch
 
-from recot.artifacts.collect import run_line
 from recot.artifacts.workers import answers
 from recot.record.attempt import attempt
 from recot.record.build import make, relabels
-from recot.record.ledger import Line
+from recot.record.lines import RunLine
+from recot.record.record import run_line
 
 SAME, DEPARTS, UNTOLD = "the same", "departs", "cannot be told"
 TODAYS = "today's"
-"""What is known of a run without a verification: today's code made it, or was seen to repeat it."""
+"""The word for a run that needs no verification: today's code made the run, or was seen to repeat it."""
 
 
 @dataclass(frozen=True)
@@ -30,26 +30,26 @@ class Verdict:
     reason: str = ""
 
 
-def verdicts(questions: Sequence[tuple[Mapping[str, Any], Line]], jobs: int) -> Iterator[tuple[int, Verdict]]:
+def verdicts(questions: Sequence[tuple[Mapping[str, Any], RunLine]], jobs: int) -> Iterator[tuple[int, Verdict]]:
     """Verify runs in processes of their own.
 
     Args:
         questions: the checked config of each run, and what ``runs.csv`` has of it. jobs: how many processes at once.
 
     Yields:
-        The place of a run and its verdict, in the order in which they are found.
+        The number of a question, from 0, and its verdict, in the order in which the verdicts come.
     """
-    for place, answer in answers(verdict, questions, jobs):
-        yield place, answer if isinstance(answer, Verdict) else Verdict(UNTOLD, answer)
+    for number, answer in answers(verdict, questions, jobs):
+        yield number, answer if isinstance(answer, Verdict) else Verdict(UNTOLD, answer)
 
 
-def verdict(question: tuple[Mapping[str, Any], Line]) -> Verdict:
+def verdict(question: tuple[Mapping[str, Any], RunLine]) -> Verdict:
     """What today's code makes of one run."""
     try:
-        found = departure(*question)
+        difference = departure(*question)
     except LookupError as error:
         return Verdict(UNTOLD, str(error))
-    return Verdict(DEPARTS, found) if found else Verdict(SAME)
+    return Verdict(DEPARTS, difference) if difference else Verdict(SAME)
 
 
 def summary(artifacts: Sequence[str], runs: Sequence[tuple[Sequence[str], Verdict]]) -> Iterator[str]:
@@ -70,41 +70,42 @@ def summary(artifacts: Sequence[str], runs: Sequence[tuple[Sequence[str], Verdic
         yield f"{UNTOLD} of {count}: {reason}"
 
 
-def departure(config: Mapping[str, Any], line: Line) -> str:
+def departure(config: Mapping[str, Any], line: RunLine) -> str:
     """The first difference between a fresh start of a run and its record; an empty text if there is none.
 
-    A network is trained until it was first validated, and its loss and the value that selects epochs have to be the
-    same to the last digit; what is fitted in closed form is fitted again, and every user's answers have to be. Later
-    epochs are not looked at.
+    A network is trained up to its first validation; its loss and the value that selects epochs have to be the same to
+    the last digit. A closed form is fitted again, and every user's answers have to be the same. Later epochs are not
+    looked at.
 
     Args:
         config: the checked config of the run. line: what ``runs.csv`` has of it.
 
     Raises:
-        LookupError: the line is older than the columns that tell, or the first epoch says nothing of what comes later:
-            a second fit, on other pairs.
+        LookupError: the line is older than the columns that tell, or its numbers come from a second fit, of which the
+            first epoch of the first fit says nothing.
     """
-    trained, threads = line["epochs"] != "0", torch.get_num_threads()
-    if not line["first_epoch" if trained else "digest"]:
+    trained, threads = line.epochs > 0, torch.get_num_threads()
+    if not (line.first_epoch if trained else line.digest):
         raise LookupError(f"{'its first epoch' if trained else 'the digest of its answers'} was not kept")
-    then = dict(part.split("=") for part in line["first_epoch"].split())
+    if line.threads is None:
+        raise LookupError("the number of its threads was not kept")
+    then = line.first_epoch
     if trained and (config["protocol"]["refit"] or relabels(config)):
         raise LookupError("its numbers come from a later fit, of which the first epoch says nothing")
     if trained and config["protocol"]["monitor"] not in then:
         raise LookupError("the first epoch that was kept was not validated")
     shorter = {"max_epochs": int(then["epoch"]), "progress": False} if trained else {}
     short = {**config, "trainer": config["trainer"] | shorter}
-    torch.set_num_threads(int(line["threads"]))  # sums of several threads are rounded otherwise
+    torch.set_num_threads(line.threads)  # sums of several threads are rounded otherwise
     try:
         with tempfile.TemporaryDirectory() as aside:
-            record = attempt(short, make(config["data"]), line["key"], Path(aside))
+            record = attempt(short, make(config["data"]), line.key, Path(aside))
     finally:
         torch.set_num_threads(threads)
     again = run_line(record | {"config": config})
-    if again["split"] != line["split"]:
-        return f"the split is {again['split']} and was {line['split']}"
+    if again.split != line.split:
+        return f"the split is {again.split} and was {line.split}"
     if not trained:
-        return "" if again["digest"] == line["digest"] else "the answers are others"
-    now = dict(part.split("=") for part in again["first_epoch"].split())
-    return ", ".join(f"{name} is {now.get(name)} and was {value}" for name, value in then.items()
-                     if now.get(name) != value)
+        return "" if again.digest == line.digest else "the answers are others"
+    return ", ".join(f"{name} is {again.first_epoch.get(name)} and was {value}" for name, value in then.items()
+                     if again.first_epoch.get(name) != value)

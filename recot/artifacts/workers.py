@@ -43,7 +43,7 @@ class Job:
 
 
 def leave_to_parent(number: int, frame: object) -> None:
-    """Answer to a signal. No SIG_IGN, which programs that a run starts would inherit and Lightning would call."""
+    """Do nothing on a signal. SIG_IGN would be inherited by programs that a run starts, and Lightning would call it."""
 
 
 def perform(job: Job) -> None:
@@ -54,9 +54,9 @@ def perform(job: Job) -> None:
 
 
 def serve(connection: Connection, work: Callable[[Any], Any]) -> None:
-    """What a worker does: work on what it is sent until the pipe closes, and end at once when the parent is gone.
+    """Work on each task that comes through the pipe until the pipe closes; end at once when the parent is gone.
 
-    It answers with what ``work`` returns, or with a text that says what it raised.
+    The answer to a task is what ``work`` returns, or a text that names the exception it raised.
     """
     parent = multiprocessing.parent_process()
 
@@ -71,11 +71,11 @@ def serve(connection: Connection, work: Callable[[Any], Any]) -> None:
     logging.getLogger("recot").setLevel(logging.WARNING)
     while True:
         try:
-            asked = connection.recv()
+            task = connection.recv()
         except EOFError:
             return
         try:
-            connection.send(work(asked))
+            connection.send(work(task))
         except Exception as error:  # the record of a run holds the traceback
             connection.send(f"{type(error).__name__}: {error}")
 
@@ -262,8 +262,8 @@ def answers(work: Callable[[Any], Any], questions: Sequence[Any], workers: int) 
         work: a function of one question that a new process can import. workers: how many processes at once.
 
     Yields:
-        The place of a question and its answer, in the order in which the answers come; where the work raised an error,
-        or its process died, a text that says so.
+        The number of a question, from 0, and its answer, in the order in which the answers come. If the work raised an
+        error or its process died, the answer is a text that says so.
     """
     waiting = list(reversed(list(enumerate(questions))))
     busy: dict[Worker, int] = {}
@@ -276,12 +276,12 @@ def answers(work: Callable[[Any], Any], questions: Sequence[Any], workers: int) 
                 worker.connection.send(question)
             ready = wait([worker.connection for worker in busy])
             for worker in [worker for worker in busy if worker.connection in ready]:
-                answer, place = worker.result(), busy.pop(worker)
+                answer, number = worker.result(), busy.pop(worker)
                 if worker.process.is_alive():
                     idle.append(worker)
                 else:
                     worker.stop()
-                yield place, answer
+                yield number, answer
     finally:
         for worker in (*busy, *idle):
             worker.stop()
@@ -293,9 +293,9 @@ def note_failure(runs: Runs, job: Job, error: str, begun: float) -> None:
         file = runs.folder(job.key) / "record.json"
         try:
             record = runs.get(job.key)
-        except ValueError:  # it is damaged, and stays for whoever wants to see why
+        except ValueError:  # the record is damaged, and stays for whoever wants to see why
             return
-        told = record is not None and (record["status"] in ("done", "diverged") or file.stat().st_mtime >= begun)
-        if not told:  # or what stopped an earlier attempt would be taken for what stopped this one
+        recorded = record is not None and (record["status"] in ("done", "diverged") or file.stat().st_mtime >= begun)
+        if not recorded:  # or what stopped an earlier attempt would be taken for what stopped this one
             runs.put(job.key, {"key": job.key, "status": "failed", "error": error, "command": job.command,
                                "seed": job.config["seed"]})

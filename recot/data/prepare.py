@@ -250,7 +250,7 @@ class Csv(Files):
         user, item: names of the columns. Ids are strings or integers, see ``recot.data.read``.
         rating, time: names of the columns; null when there is none. Times are whole seconds or dates.
         delimiter: null takes a comma for .csv and a tab for .tsv; parquet has none. Names count in any case (.CSV).
-        threshold, core, user_core, cache: as in :class:`Files`.
+        threshold, core, cache: as in :class:`Files`.
 
     Raises:
         ValueError: the delimiter cannot be one or be told from the name, or a threshold has no rating column.
@@ -258,7 +258,7 @@ class Csv(Files):
 
     def __init__(self, path: str, user: str = "user", item: str = "item", rating: str | None = None,
                  time: str | None = None, delimiter: str | None = None, threshold: float | None = None, core: int = 0,
-                 cache: str | None = None, user_core: int = 0) -> None:
+                 cache: str | None = None) -> None:
         separator = delimiter or {".csv": ",", ".tsv": "\t", ".parquet": ","}.get(Path(unpacked(path)).suffix)
         if separator is None and is_parquet(Path(path)):
             separator = ","
@@ -275,7 +275,7 @@ class Csv(Files):
                    (("user", user), ("item", item), ("rating", rating), ("time", time)) if column is not None}
         self.path = Path(path)
         super().__init__("csv", "csv", {"csv": None}, "csv", columns=columns, delimiter=separator,
-                         threshold=threshold, core=core, cache=cache, user_core=user_core)
+                         threshold=threshold, core=core, cache=cache)
 
     def paths(self) -> list[Path]:
         """The file.

@@ -11,13 +11,13 @@ import numpy as np
 
 from recot.artifacts.spec import Artifact, Column, Row
 from recot.pages.table import Lines, by_data, indexed, sorted_by_value
-from recot.record.ledger import Line
+from recot.record.lines import CellLine
 from recot.system.files import write_whole
 
 CASE_USERS = 8  # in the picture of a case study
 
 
-def figure(artifact: Artifact, found: Sequence[Line], folder: Path) -> None:
+def figure(artifact: Artifact, rows: Sequence[CellLine], folder: Path) -> None:
     """Draw ``<folder>/<artifact>.png`` and ``.svg``: a column of panels for each data set, as ``plot`` says.
 
     Along an axis of lines whose values multiply (sizes of batches) they stand at equal distances.
@@ -25,30 +25,31 @@ def figure(artifact: Artifact, found: Sequence[Line], folder: Path) -> None:
     style(artifact)
     from matplotlib import pyplot
 
-    lines, bars = indexed(found), artifact.plot == "degradation"
+    lines, bars = indexed(rows), artifact.plot == "degradation"
 
     def known(row: Row, columns: Sequence[Column]) -> bool:
-        return any(lines[row.id, column.id, metric]["mean"] for column in columns for metric in artifact.metrics)
+        return any(lines[row.id, column.id, metric].mean is not None
+                   for column in columns for metric in artifact.metrics)
 
     groups = {data: columns for data, columns in by_data(artifact).items()
               if any(known(row, columns) for row in artifact.rows)}
-    rows = [row for row in artifact.rows if any(known(row, columns) for columns in groups.values())]
+    drawn_rows = [row for row in artifact.rows if any(known(row, columns) for columns in groups.values())]
     wide = max(len(groups), 1)
     shown = [metric for metric in artifact.metrics if metric != "questions"]
     high = 2 if bars else len(shown)
     panels, axes = pyplot.subplots(high, wide, figsize=(1 + 5.5 * wide, 6.5 if bars else 1 + 2 * high), squeeze=False,
                                    sharex="col", layout="constrained", height_ratios=[3, 2] if bars else None)
-    for place, columns in enumerate(groups.values()):
+    for number, columns in enumerate(groups.values()):
         along = sorted_by_value(columns)
         if bars:
-            draw(axes[0][place], axes[1][place], artifact, rows, along, lines)
+            draw(axes[0][number], axes[1][number], artifact, drawn_rows, along, lines)
         else:
-            for panel, metric in zip(axes[:, place], shown, strict=True):
+            for panel, metric in zip(axes[:, number], shown, strict=True):
                 draw_lines(panel, artifact, along, lines, metric)
                 if artifact.plot == "groups":
                     draw_sizes(panel, artifact, along, lines)
-            axes[0][place].set(title=columns[0].name)
-            axes[-1][place].set(xlabel=artifact.axis[1] if artifact.axis else "")
+            axes[0][number].set(title=columns[0].name)
+            axes[-1][number].set(xlabel=artifact.axis[1] if artifact.axis else "")
     if not groups:
         axes[0][0].text(0.5, 0.5, "not run yet", ha="center", va="center")
     named = {label: drawn for panel in axes.flat
@@ -133,14 +134,14 @@ def colour(artifact: Artifact, row: Row) -> str:
 def draw_lines(panel: Any, artifact: Artifact, columns: Sequence[Column], lines: Lines, metric: str) -> None:
     """One metric of one data set along the axis: a line for every row, crosses where the paper prints a number."""
     for row in artifact.rows:
-        found = [(place if column.group else column.value, lines[row.id, column.id, metric])
+        along = [(place if column.group else column.value, lines[row.id, column.id, metric])
                  for place, column in enumerate(columns)]
-        ours = [(value, float(line["mean"]), float(line["std"] or 0.0)) for value, line in found if line["mean"]]
+        ours = [(value, line.mean, line.std or 0.0) for value, line in along if line.mean is not None]
         if ours:
             values, means, errors = zip(*ours, strict=True)
             panel.errorbar(values, means, errors if any(errors) else None, color=colour(artifact, row), marker="o",
                            markersize=4, label=row.name)
-        printed = [(value, float(line["paper"])) for value, line in found if line["paper"]]
+        printed = [(value, line.paper) for value, line in along if line.paper is not None]
         if printed:
             panel.plot(*zip(*printed, strict=True), color=colour(artifact, row), marker="x", linestyle="")
     ticks = [column.value or 0.0 for column in columns]
@@ -157,10 +158,10 @@ def multiply(values: Sequence[float]) -> bool:
 
 def draw_sizes(panel: Any, artifact: Artifact, columns: Sequence[Column], lines: Lines) -> None:
     """Behind the lines of :func:`draw_lines`: how many questions each group has, and what it is called."""
-    sizes = {place: line["mean"] for place, column in enumerate(columns) for row in artifact.rows
-             if (line := lines[row.id, column.id, "questions"])["mean"]}
+    sizes = {place: size for place, column in enumerate(columns) for row in artifact.rows
+             if (size := lines[row.id, column.id, "questions"].mean) is not None}
     behind = panel.twinx()
-    behind.bar(list(sizes), [float(size) for size in sizes.values()], 0.6, color="0.9")
+    behind.bar(list(sizes), list(sizes.values()), 0.6, color="0.9")
     behind.set(ylabel="test questions (bars)")
     behind.spines["right"].set_visible(True)
     panel.set_zorder(behind.get_zorder() + 1)
@@ -177,10 +178,10 @@ def draw(above: Any, below: Any, artifact: Artifact, rows: Sequence[Row], column
         places, values, errors = [], [], []
         for place, column in enumerate(columns):
             line = lines[row.id, column.id, metric]
-            if line["mean"]:
+            if line.mean is not None:
                 places.append(place)
-                values.append(float(line["mean"]))
-                errors.append(float(line["std"] or 0.0))
+                values.append(line.mean)
+                errors.append(line.std or 0.0)
         if not places:
             continue
         above.bar([place + (number - (len(rows) - 1) / 2) * width for place in places], values, width,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from recot.artifacts.spec import Artifact
 from recot.pages.table import by_data, indexed, leaders, shown, shown_cell, sorted_by_value, stars
-from recot.record.ledger import Line
+from recot.record.lines import CellLine, PairedLine, RunLine
 
 TEX = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
        "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "†": r"$^\dagger$", "<": r"\textless{}",
@@ -18,10 +18,10 @@ def tex_escape(text: str) -> str:
     return "".join(TEX.get(letter, letter) for letter in text)
 
 
-def latex(artifact: Artifact, found: Sequence[Line], tests: Sequence[Line], runs: Mapping[str, Line],
-          today: Mapping[str, str]) -> str:
+def latex(artifact: Artifact, rows: Sequence[CellLine], tests: Sequence[PairedLine],
+          runs: Mapping[str, RunLine], today: Mapping[str, str]) -> str:
     """A table environment for each data set (packages booktabs); ours, and the paper's number in parentheses."""
-    lines, starred, parts = indexed(found), stars(tests), []
+    lines, starred, parts = indexed(rows), stars(tests), []
     for columns in by_data(artifact).values():
         axis = artifact.axis is not None
         places = ([(column, metric) for metric in artifact.metrics for column in sorted_by_value(columns)] if axis else
@@ -29,8 +29,8 @@ def latex(artifact: Artifact, found: Sequence[Line], tests: Sequence[Line], runs
         best = {} if axis else leaders(artifact, columns[0], lines)
         header = [tex_escape(f"{metric}, {column.label}" if axis else metric) for column, metric in places]
         body = []
-        for place, row in enumerate(artifact.rows):
-            if row.beyond and place and not artifact.rows[place - 1].beyond:
+        for number, row in enumerate(artifact.rows):
+            if row.beyond and number and not artifact.rows[number - 1].beyond:
                 body.append(r"\midrule")
             texts = []
             for column, metric in places:
@@ -38,7 +38,7 @@ def latex(artifact: Artifact, found: Sequence[Line], tests: Sequence[Line], runs
                 text = tex_escape(shown_cell(line, runs, today))
                 if best.get(metric) == row.id:
                     text = rf"\textbf{{{text}}}" + ("$^*$" if (row.id, column.id, metric) in starred else "")
-                texts.append(text + (f" ({shown(line['paper'], metric)})" if line["paper"] else ""))
+                texts.append(text + ("" if line.paper is None else f" ({shown(line.paper, metric)})"))
             body.append(" & ".join([tex_escape(row.name), *texts]) + r" \\")
         mark = " Planted data, tiny settings." if artifact.planted else ""
         parts.append("\n".join([

@@ -21,10 +21,10 @@ from recot.pages.table import (
     sorted_by_value,
     stars,
 )
-from recot.record.ledger import Line
+from recot.record.lines import CellLine, PairedLine, RunLine
 
 
-def markdown(artifact: Artifact, found: Sequence[Line], tests: Sequence[Line], runs: Mapping[str, Line],
+def markdown(artifact: Artifact, rows: Sequence[CellLine], tests: Sequence[PairedLine], runs: Mapping[str, RunLine],
              today: Mapping[str, str], notes: Sequence[str]) -> str:
     """The page of an artifact.
 
@@ -32,7 +32,7 @@ def markdown(artifact: Artifact, found: Sequence[Line], tests: Sequence[Line], r
         runs: key -> row of the list of runs. today: key -> digest of the code that would make the run now.
         notes: provenance, one sentence each.
     """
-    lines, starred = indexed(found), stars(tests)
+    lines, starred = indexed(rows), stars(tests)
     page = [f"# {escape(artifact.title)} ({artifact.paper} {artifact.name})", ""]
     if artifact.planted:
         page += ["**Planted data, tiny settings: these numbers show that everything runs, and mean nothing else.**", ""]
@@ -64,24 +64,23 @@ def statistics(artifact: Artifact, lines: Lines) -> list[str]:
     body = []
     for column in artifact.columns:
         cells = cell_lines(artifact, artifact.rows[0], column, lines)
-        texts = ([ours(line) for line in cells] if cells[0]["mean"] else
-                 [escape(cells[0]["verdict"]), *[""] * (len(cells) - 1)])
+        texts = ([escape(cells[0].verdict), *[""] * (len(cells) - 1)] if cells[0].mean is None else
+                 [ours(line) for line in cells])
         body.append([escape(column.name), "ours", *texts])
-        if any(line["paper"] for line in cells):
-            body.append(["", "paper", *(shown(line["paper"], line["metric"]) if line["paper"] else ""
-                                        for line in cells)])
-            if any(line["delta"] for line in cells):
+        if any(line.paper is not None for line in cells):
+            body.append(["", "paper", *(shown(line.paper, line.metric) for line in cells)])
+            if any(line.delta is not None for line in cells):
                 body.append(["", "difference", *(against_paper(line) for line in cells)])
     return table(["", "", *artifact.metrics], body)
 
 
 def results(artifact: Artifact, column: Column, lines: Lines, starred: set[tuple[str, str, str]],
-            runs: Mapping[str, Line], today: Mapping[str, str]) -> list[str]:
+            runs: Mapping[str, RunLine], today: Mapping[str, str]) -> list[str]:
     """The table of one data set: for every row what we measured, what the paper prints, and the difference."""
     best, body = leaders(artifact, column, lines), []
     beyond = next((row for row in artifact.rows if row.beyond), None)
-    for place, row in enumerate(artifact.rows):
-        if row.beyond and all(line["verdict"] == NO_DATA for line in cell_lines(artifact, row, column, lines)):
+    for number, row in enumerate(artifact.rows):
+        if row.beyond and all(line.verdict == NO_DATA for line in cell_lines(artifact, row, column, lines)):
             continue  # there is neither a number of ours nor one of the paper's
         if row is beyond:
             body.append(["*beyond the paper*", *[""] * (len(artifact.metrics) + 1)])
@@ -89,52 +88,51 @@ def results(artifact: Artifact, column: Column, lines: Lines, starred: set[tuple
         texts = []
         for line in cells:
             text = escape(shown_cell(line, runs, today))
-            if best.get(line["metric"]) == row.id:
-                text = f"**{text}**" + ("\\*" if (row.id, column.id, line["metric"]) in starred else "")
+            if best.get(line.metric) == row.id:
+                text = f"**{text}**" + ("\\*" if (row.id, column.id, line.metric) in starred else "")
             texts.append(text)
-        if not any(line["mean"] for line in cells) and len({line["verdict"] for line in cells}) == 1:
-            texts = [escape(cells[0]["verdict"]), *[""] * (len(cells) - 1)]
+        if all(line.mean is None for line in cells) and len({line.verdict for line in cells}) == 1:
+            texts = [escape(cells[0].verdict), *[""] * (len(cells) - 1)]
         body.append([escape(row.name), "ours", *texts])
-        if artifact.relative_to and row.id != artifact.relative_to and cells[0]["mean"]:
+        if artifact.relative_to and row.id != artifact.relative_to and cells[0].mean is not None:
             body.append(["", "against " + escape(artifact.relative_to), *(change(line, lines[
-                artifact.relative_to, column.id, line["metric"]], "mean") for line in cells)])
-        if any(line["paper"] for line in cells):
-            printed = [shown(line["paper"], line["metric"]) if line["paper"] else "" for line in cells]
-            body.append(["", "paper", *printed])
+                artifact.relative_to, column.id, line.metric], "mean") for line in cells)])
+        if any(line.paper is not None for line in cells):
+            body.append(["", "paper", *(shown(line.paper, line.metric) for line in cells)])
             if artifact.relative_to and row.id != artifact.relative_to:
                 body.append(["", "paper against " + escape(artifact.relative_to), *(change(line, lines[
-                    artifact.relative_to, column.id, line["metric"]], "paper") for line in cells)])
-            if any(line["delta"] for line in cells):
+                    artifact.relative_to, column.id, line.metric], "paper") for line in cells)])
+            if any(line.delta is not None for line in cells):
                 body.append(["", "difference", *(against_paper(line) for line in cells)])
-        if artifact.improvement and not row.beyond and (row is artifact.rows[-1] or artifact.rows[place + 1].beyond):
+        if artifact.improvement and not row.beyond and (row is artifact.rows[-1] or artifact.rows[number + 1].beyond):
             body += improvement(artifact, column, lines)
     return table(["", "", *artifact.metrics], body)
 
 
 def improvement(artifact: Artifact, column: Column, lines: Lines) -> list[list[str]]:
     """How far the best of the rows in question is above the best other one of the paper; where all are known."""
-    found = []
+    body = []
     for which, label in (("mean", "ours"), ("paper", "paper")):
         texts = []
         for metric in artifact.metrics:
-            values = {row.id: lines[row.id, column.id, metric][which] for row in artifact.rows if not row.beyond}
-            known = all(values.values())
-            best = [max(float(value) for id_, value in values.items() if (id_ in artifact.improvement) is own)
+            values = {row.id: getattr(lines[row.id, column.id, metric], which) for row in artifact.rows
+                      if not row.beyond}
+            known = None not in values.values()
+            best = [max(value for id_, value in values.items() if (id_ in artifact.improvement) is own)
                     for own in (True, False)] if known else []
             texts.append(percent(best[0] / best[1] - 1) if known and best[1] else "")
-        found.append(["", label, *texts])
+        body.append(["", label, *texts])
     names = ", ".join(row.name for row in artifact.rows if row.id in artifact.improvement)
-    shown = [row for row in found if any(row[2:])]
-    for row in shown[:1]:
+    filled = [row for row in body if any(row[2:])]
+    for row in filled[:1]:
         row[0] = escape(f"best of {names} against the best other")
-    return shown
+    return filled
 
 
-def change(line: Line, reference: Line, which: str) -> str:
-    """Relative change of ours or the paper's against the reference row."""
-    if not (line[which] and reference[which] and float(reference[which])):
-        return ""
-    return percent(float(line[which]) / float(reference[which]) - 1)
+def change(line: CellLine, reference: CellLine, which: str) -> str:
+    """Relative change of ours (``which`` is mean) or the paper's (paper) against the reference row."""
+    value, other = getattr(line, which), getattr(reference, which)
+    return "" if value is None or not other else percent(value / other - 1)
 
 
 def table(header: Sequence[str], body: Iterable[Sequence[str]]) -> list[str]:

@@ -5,38 +5,38 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from recot.artifacts.spec import Artifact, Column, Row
-from recot.record.ledger import Line
+from recot.record.lines import CellLine, PairedLine, RunLine
 
 STAR = 0.05  # p value after Holm's correction below which the best row gets a star
 
-Lines = Mapping[tuple[str, str, str], Line]
+Lines = Mapping[tuple[str, str, str], CellLine]
 
 
-def indexed(lines: Iterable[Line]) -> Lines:
+def indexed(lines: Iterable[CellLine]) -> Lines:
     """The lines by row, column and metric."""
-    return {(line["row"], line["column"], line["metric"]): line for line in lines}
+    return {(line.row, line.column, line.metric): line for line in lines}
 
 
-def shown(value: str, metric: str) -> str:
-    """A value as a table shows it: four digits behind the point, counts in full."""
+def shown(value: float | None, metric: str) -> str:
+    """A value as a table shows it: four digits behind the point, counts in full; empty where there is none."""
+    if value is None:
+        return ""
     if metric in ("users", "items", "interactions", "questions"):
-        return f"{float(value):,.0f}"
+        return f"{value:,.0f}"
     if metric in ("avg_interactions_per_user", "density"):
-        return f"{float(value):.3g}" if metric == "density" else f"{float(value):.1f}"
-    if metric.endswith("seconds"):
-        return f"{float(value):.1f}"
-    return f"{float(value):.4f}"
+        return f"{value:.3g}" if metric == "density" else f"{value:.1f}"
+    return f"{value:.1f}" if metric.endswith("seconds") else f"{value:.4f}"
 
 
-def ours(line: Line) -> str:
+def ours(line: CellLine) -> str:
     """Mean, and deviation over seeds where there are several."""
-    text = shown(line["mean"], line["metric"])
-    return f"{text} ± {float(line['std']):.4f}" if line["std"] else text
+    text = shown(line.mean, line.metric)
+    return text if line.std is None else f"{text} ± {line.std:.4f}"
 
 
-def against_paper(line: Line) -> str:
+def against_paper(line: CellLine) -> str:
     """The relative difference to the paper and its verdict."""
-    return f"{percent(float(line['delta']))}, {line['verdict']}" if line["delta"] else ""
+    return "" if line.delta is None else f"{percent(line.delta)}, {line.verdict}"
 
 
 def percent(share: float) -> str:
@@ -49,33 +49,32 @@ def leaders(artifact: Artifact, column: Column, lines: Lines) -> dict[str, str]:
     """Metric -> id of the best of the paper's own rows; none where there is one row only, and none of times."""
     best = {}
     for metric in (metric for metric in artifact.metrics if not metric.endswith("seconds")):
-        values = {row.id: float(lines[row.id, column.id, metric]["mean"]) for row in artifact.rows
-                  if not row.beyond and lines[row.id, column.id, metric]["mean"]}
+        values = {row.id: mean for row in artifact.rows
+                  if not row.beyond and (mean := lines[row.id, column.id, metric].mean) is not None}
         if len(values) > 1:
             best[metric] = max(values, key=lambda id_: values[id_])
     return best
 
 
-def stars(tests: Iterable[Line]) -> set[tuple[str, str, str]]:
+def stars(tests: Iterable[PairedLine]) -> set[tuple[str, str, str]]:
     """Row, column and metric of the best rows that beat the second significantly."""
-    return {(line["best"], line["column"], line["metric"]) for line in tests if float(line["p_holm"]) < STAR
-            and float(line["difference"]) > 0}
+    return {(test.best, test.column, test.metric) for test in tests if test.p_holm < STAR and test.difference > 0}
 
 
-def older(line: Line, runs: Mapping[str, Line], today: Mapping[str, str]) -> bool:
+def older(line: CellLine, runs: Mapping[str, RunLine], today: Mapping[str, str]) -> bool:
     """Whether a run of the cell was made by older code whose number today's code was not seen to repeat."""
-    return any(key in runs and key in today and today[key] not in (runs[key]["sources"], runs[key]["repeated"])
-               for key in line["key"].split())
+    return any(key in runs and key in today and today[key] not in (runs[key].sources, runs[key].repeated)
+               for key in line.keys)
 
 
-def cell_lines(artifact: Artifact, row: Row, column: Column, lines: Lines) -> list[Line]:
+def cell_lines(artifact: Artifact, row: Row, column: Column, lines: Lines) -> list[CellLine]:
     """The csv rows of a cell, one per metric."""
     return [lines[row.id, column.id, metric] for metric in artifact.metrics]
 
 
-def shown_cell(line: Line, runs: Mapping[str, Line], today: Mapping[str, str]) -> str:
+def shown_cell(line: CellLine, runs: Mapping[str, RunLine], today: Mapping[str, str]) -> str:
     """Our value, or the reason why there is none."""
-    return ours(line) + ("†" if older(line, runs, today) else "") if line["mean"] else line["verdict"]
+    return line.verdict if line.mean is None else ours(line) + "†" * older(line, runs, today)
 
 
 def by_data(artifact: Artifact) -> dict[str, list[Column]]:

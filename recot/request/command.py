@@ -28,7 +28,7 @@ class Stopped(KeyboardInterrupt):
 
 
 class Parser(argparse.ArgumentParser):
-    """A command line that is refused as every wrong request is."""
+    """A command line whose errors are refused like every other wrong request."""
 
     def error(self, message: str) -> NoReturn:
         """See :meth:`argparse.ArgumentParser.error`.
@@ -53,17 +53,22 @@ def visible(text: str) -> str:
                    letter.encode("unicode_escape").decode() for letter in text)
 
 
+def program(name: str) -> str:
+    """How a command was typed: ``recot tables``, or ``python -m recot.tables``."""
+    return sys.argv[0] if sys.argv[0] == f"recot {name}" else f"python -m recot.{name}"
+
+
 def carry_out(work: Callable[[], int], name: str, stopped: str) -> NoReturn:
     """Run a command and end the process.
 
     Args:
         work: what the command does; returns its exit code. name: of the logger whose messages the user sees.
-        stopped: what becomes of the work where it is stopped.
+        stopped: what becomes of the work if the user stops the command.
 
     Raises:
-        SystemExit: always. 0: done; or the reader of what is printed, such as head, has seen enough. 1: it failed.
-            2: the request was wrong. 129, 130, 143: it was stopped by SIGHUP, SIGINT, SIGTERM.
-        Exception: what made it fail, where RECOT_TRACEBACK is set.
+        SystemExit: always. 0: done; or the reader of the output, such as head, has seen enough. 1: the work failed.
+            2: the request was wrong. 129, 130, 143: SIGHUP, SIGINT or SIGTERM stopped the command.
+        Exception: what made the work fail, if RECOT_TRACEBACK is set.
     """
     open_streams()
     quiet_threads()
@@ -90,10 +95,10 @@ def carry_out(work: Callable[[], int], name: str, stopped: str) -> NoReturn:
 
 
 def explained(error: Exception) -> int:
-    """Say in one line what went wrong; the exit code for it.
+    """Say in one line what went wrong, and return the exit code.
 
     Raises:
-        Exception: ``error``, where it is no wrong request and RECOT_TRACEBACK is set.
+        Exception: ``error``, if the request was right and RECOT_TRACEBACK is set.
     """
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
@@ -120,7 +125,7 @@ def causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def say(text: str) -> None:
-    """One line for the user on standard error; nowhere to say it is no failure."""
+    """Write one line for the user to standard error; that this stream is closed is no failure."""
     try:
         sys.stderr.write(visible(re.sub(r"\s*\n\s*", " ", text)) + "\n")
         sys.stderr.flush()
@@ -129,14 +134,14 @@ def say(text: str) -> None:
 
 
 def tell(text: str) -> None:
-    """Write what was asked for to standard output.
+    """Write the answer of a command to standard output.
 
     Raises:
         BrokenPipeError: the reader has seen enough.
-        OSError: it cannot be written, or standard output was closed from the start.
+        OSError: standard output cannot be written, or was closed from the start.
     """
     if sys.__stdout__ is None:
-        raise OSError("standard output is closed, so what was asked for has nowhere to go; send it to a file or a pipe")
+        raise OSError("standard output is closed, so the answer has nowhere to go; send it to a file or a pipe")
     try:
         text.encode(sys.stdout.encoding)
     except UnicodeEncodeError:
@@ -148,12 +153,12 @@ def tell(text: str) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise OSError(f"standard output cannot be written ({error.strerror}); send it elsewhere") from error
+        raise OSError(f"standard output cannot be written ({error.strerror}); send the answer elsewhere") from error
 
 
 @contextmanager
 def telling() -> Iterator[None]:
-    """Print about work that is done: where that fails, the work is done nevertheless, and one line says so."""
+    """Print what came of work that is done. If printing fails, the work stays done, and one line says so."""
     try:
         yield
         sys.stdout.flush()
@@ -161,11 +166,12 @@ def telling() -> Iterator[None]:
         send_nowhere(1)
     except OSError as error:
         send_nowhere(1)
-        say(f"what came of it could not be printed ({error.strerror}); it is done, and the same command shows it again")
+        say(f"the work is done, but its result could not be printed ({error.strerror}); the same command shows the "
+            "result again")
 
 
 def let_go() -> None:
-    """Empty standard output, or drop what is left for it where there is nobody to take it."""
+    """Flush standard output; what is left is dropped if nobody reads it."""
     try:
         sys.stdout.flush()
     except OSError:
@@ -173,17 +179,17 @@ def let_go() -> None:
 
 
 def send_nowhere(descriptor: int) -> None:
-    """Let what is written to ``descriptor``, and what is buffered for it, be lost."""
+    """Drop everything that is written to ``descriptor`` or buffered for it."""
     nowhere = os.open(os.devnull, os.O_RDWR)
-    os.dup2(nowhere, descriptor)  # which programs that are started inherit
+    os.dup2(nowhere, descriptor)  # programs that this one starts inherit the descriptor
     if nowhere != descriptor:
         os.close(nowhere)
 
 
 def open_streams() -> None:
-    """Give the process its three streams, also where it was started without, as by cron or a launcher.
+    """Give the process its three streams, even if cron or a launcher started it without one.
 
-    Otherwise the next file that is opened gets the number of the missing one, and what is printed would go into it.
+    Otherwise the next file that is opened gets the number of the missing stream, and printed text goes into that file.
     A letter that a stream has no code for is written as an escape.
     """
     for descriptor in (0, 1, 2):
@@ -204,7 +210,7 @@ def in_a_folder() -> None:
     """Refuse to work in a folder that is gone.
 
     Raises:
-        RequestError: it is.
+        RequestError: the folder is gone.
     """
     try:
         os.getcwd()
@@ -214,7 +220,7 @@ def in_a_folder() -> None:
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """Let each of :data:`SIGNALS` raise :class:`Stopped`, but for those that are ignored from outside, as by nohup."""
+    """Let each of :data:`SIGNALS` raise :class:`Stopped`, except those that are ignored from outside, as by nohup."""
     def stop(number: int, frame: object) -> NoReturn:
         raise Stopped(signal.Signals(number))
 
@@ -231,7 +237,7 @@ def stoppable() -> Iterator[None]:
 
 @contextmanager
 def held() -> Iterator[None]:
-    """Keep :data:`SIGNALS` waiting: while libraries are imported, some of them swallow what a signal raises."""
+    """Hold :data:`SIGNALS` back while libraries are imported: some swallow the exception that a signal raises."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield

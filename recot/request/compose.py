@@ -21,9 +21,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from omegaconf.resolvers import oc
 
 from recot.request.errors import RequestError, nearest
-from recot.request.kinds import outside
 from recot.request.schema import check
-from recot.request.signature import describe
 from recot.request.tuned import objection
 from recot.system.environment import REFERENCE, hidden, looked_up, secret_in, shown
 
@@ -35,19 +33,19 @@ CONF = HERE / "conf" if (HERE / "conf").is_dir() else HERE.parent / "conf"
 
 
 WITHHELD = ("data.url", "data.root", "data.path", "data.cache", "data.manual", "paths", "logger")
-"""Places that may refer to variables of the environment: they say where and not what."""
+"""Keys that may refer to variables of the environment: they say where things lie, and not what is run."""
 
 
 @contextlib.contextmanager
 def withheld() -> Iterator[None]:
-    """Let references to the environment be resolved to their own text, but for those to RECOT_*."""
+    """Resolve references to the environment to their own text, except those to RECOT_*."""
     def reference(name: str, *default: Any) -> Any:
         if str(name).startswith("RECOT_"):
             return oc.env(name, *default)
-        said = f"${{oc.env:{name}" + "".join(f",{'null' if other is None else other}" for other in default) + "}"
-        if not REFERENCE.fullmatch(said):
-            raise RequestError(f"{said} is not a name and a plain default; type the value")
-        return said
+        text = f"${{oc.env:{name}" + "".join(f",{'null' if other is None else other}" for other in default) + "}"
+        if not REFERENCE.fullmatch(text):
+            raise RequestError(f"{text} is not a name and a plain default; type the value")
+        return text
 
     OmegaConf.register_new_resolver("oc.env", reference, replace=True)
     try:
@@ -57,7 +55,7 @@ def withheld() -> Iterator[None]:
 
 
 def check_references(path: str, value: Any) -> None:
-    """Refuse references to the environment where a record has to say what was run, and secrets in ``data.url``.
+    """Refuse secrets in ``data.url``, and references to the environment in keys that say what is run.
 
     Raises:
         RequestError: with the path of the key.
@@ -66,16 +64,16 @@ def check_references(path: str, value: Any) -> None:
         raise RequestError(f"{path} = {value!r} has bytes that are not UTF-8; give it another name")
     if path in WITHHELD:
         if path == "data.url" and isinstance(value, str) and (part := secret_in(value)):
-            raise RequestError(f"data.url = {shown(value)} has {part}, which the record would keep; put that into a "
-                               "variable of the environment and write ${oc.env:NAME} in its place")
+            raise RequestError(f"data.url = {shown(value)} has {part}, which the record would keep; put "
+                               "the secret into a variable of the environment, and write ${oc.env:NAME} in the url")
         return
     if isinstance(value, dict | list):
         for name, item in value.items() if isinstance(value, dict) else enumerate(value):
             check_references(f"{path}.{name}".lstrip("."), item)
             check_references(path, name)
     elif isinstance(value, str) and REFERENCE.search(value):
-        raise RequestError(f"{path} = {value!r} would differ with the environment, and a record says what was run; "
-                           "type the value")
+        raise RequestError(f"{path} = {value!r} would differ with the environment, but a record has to say what "
+                           "was run; type the value")
 
 
 def check_trust(cfg: DictConfig, typed: Sequence[str]) -> None:
@@ -88,10 +86,10 @@ def check_trust(cfg: DictConfig, typed: Sequence[str]) -> None:
         RequestError: with the word that trusts them.
     """
     plugins = OmegaConf.to_container(cfg, resolve=False).get("plugins")  # type: ignore[union-attr]  # a mapping
-    asked = any(word.lstrip("+").partition("=")[0] == "plugins" for word in typed)
-    if plugins and (not asked or "${" in str(plugins)):
+    trusted = any(word.lstrip("+").partition("=")[0] == "plugins" for word in typed)
+    if plugins and (not trusted or "${" in str(plugins)):
         raise RequestError(f"plugins = {plugins} comes from a preset, and only what you type is trusted; if you trust "
-                           f"it, type plugins={str(plugins).replace(chr(39), '').replace(' ', '')}")
+                           f"these packages, type plugins={str(plugins).replace(chr(39), '').replace(' ', '')}")
 
 
 def check_folders(words: Sequence[str]) -> None:
@@ -104,19 +102,19 @@ def check_folders(words: Sequence[str]) -> None:
         RequestError: with the file.
     """
     given = get_args_parser().parse_known_args(list(words))[0]
-    asked = [word for word in given.overrides if word.lstrip("+").startswith("hydra.searchpath=")]
-    more = [place for value in values(asked).values() for place in (value if isinstance(value, list) else [value])]
-    for place in (given.config_dir, given.config_path, *more):
-        folder = str(place or "").removeprefix("file://")
+    paths = [word for word in given.overrides if word.lstrip("+").startswith("hydra.searchpath=")]
+    searched = [path for value in values(paths).values() for path in (value if isinstance(value, list) else [value])]
+    for path in (given.config_dir, given.config_path, *searched):
+        folder = str(path or "").removeprefix("file://")
         for root, _, names in os.walk(folder, followlinks=True) if folder else ():
             for file in (Path(root) / name for name in sorted(names) if name.endswith(".yaml")):
                 if "hydra" in Path(root).relative_to(folder).parts or sets_hydra(file.read_text("utf-8", "replace")):
                     raise RequestError(f"{file} sets hydra itself, which runs before anything is checked; take that "
-                                       "out of the file, and type what you trust of it, like hydra.sweep.dir=x")
+                                       "out of the file, and type what you trust, like hydra.sweep.dir=x")
 
 
 def sets_hydra(text: str) -> bool:
-    """Whether a file of the config writes into the key ``hydra``; one that cannot be read is left to Hydra's words."""
+    """Whether a file of the config writes into the key ``hydra``. Hydra itself complains of a file that is not yaml."""
     if re.search(r"^\s*#\s*@package\b.*\bhydra\b", text, re.MULTILINE):
         return True
     try:
@@ -129,8 +127,8 @@ def sets_hydra(text: str) -> bool:
         re.search(r"\bhydra\b", str(content.get("defaults"))))
 
 
-def checked(cfg: DictConfig, choices: dict[str, str], folders: Sequence[Path] = (CONF,)) -> dict[str, Any]:
-    """The resolved, complete and checked form of a config composed out of ``folders``, searched in this order.
+def checked(cfg: DictConfig, choices: dict[str, str]) -> dict[str, Any]:
+    """The resolved, complete and checked form of a config.
 
     References to the environment stay what they are, see :mod:`recot.system.environment`; only ``paths`` has values.
     """
@@ -138,25 +136,8 @@ def checked(cfg: DictConfig, choices: dict[str, str], folders: Sequence[Path] = 
         content: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     check_references("", content)
     check_references("the choice of a group", choices)
-    leave_out(content, choices, folders)
     config = check(content, choices)
     return {**config, "paths": looked_up(config["paths"])}
-
-
-def leave_out(content: dict[str, Any], choices: dict[str, str], folders: Sequence[Path]) -> None:
-    """Take out what a preset says of its own loss or denoiser where another one was chosen, which does not take it."""
-    files = (folder / "model" / f"{choices.get('model')}.yaml" for folder in folders)
-    file = next((file for file in files if file.exists()), None)
-    preset: Any = OmegaConf.to_container(OmegaConf.load(file)) if file else {}
-    own = {key: value for default in preset.get("defaults", ()) for key, value in default.items()}
-    for group in ("loss", "denoiser"):
-        target = (content.get(group) or {}).get("_target_", "")
-        trusted = content.get("plugins")
-        taken = describe(str(target)) if not outside(target, trusted if isinstance(trusted, list) else ()) else None
-        if taken and own.get(f"override /{group}") not in (None, choices.get(group)):
-            for name, value in (preset.get(group) or {}).items():
-                if name not in taken.parameters and content[group].get(name) == value:
-                    del content[group][name]
 
 
 def layered(*overrides: str) -> tuple[DictConfig, dict[str, str]]:
@@ -184,9 +165,10 @@ def layers(overrides: Sequence[str]) -> tuple[DictConfig, dict[str, str]]:
 
 def fitting(cfg: DictConfig, choices: dict[str, str], overrides: Sequence[str],
             folders: Sequence[Path]) -> tuple[DictConfig, dict[str, str]]:
-    """The config of a command and its choices, composed again without the tuned file where that is not for it.
+    """The config of a command and its choices, composed again without a tuned file that is not for this run.
 
-    One line says what becomes of a tuned file. One that is typed, as in ``tuned=office/sasrec-nextitem-none``, applies.
+    One line says what becomes of a tuned file. A tuned file that is typed, as in
+    ``tuned=office/sasrec-nextitem-none``, applies.
 
     Args:
         cfg: as Hydra, which is still there, composed it out of ``folders``.
@@ -221,7 +203,7 @@ def composed(*overrides: str) -> tuple[dict[str, Any], dict[str, str]]:
 
 
 def seeded(cfg: DictConfig, choices: dict[str, str], seed: int) -> dict[str, Any]:
-    """The checked form of a layered config with a seed, which whatever refers to it follows."""
+    """The checked form of a layered config with a seed; values that refer to the seed follow."""
     OmegaConf.update(cfg, "seed", seed)
     return checked(cfg, choices)
 
@@ -232,12 +214,12 @@ def values(words: Sequence[str]) -> dict[str, Any]:
     Raises:
         OverrideParseException: a word cannot be read. RequestError: a word takes a key out, or sweeps over values.
     """
-    found = {}
+    by_key = {}
     for override in OverridesParser.create().parse_overrides(list(words)):
         if override.is_delete() or override.is_sweep_override():
             raise RequestError(f"{override.input_line}: give one value, like {override.key_or_group.lstrip('~')}=...")
-        found[override.key_or_group] = override.value()
-    return found
+        by_key[override.key_or_group] = override.value()
+    return by_key
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -248,8 +230,8 @@ def causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def explain(error: BaseException) -> str:
-    """What went wrong in one line, with the path of the key and the nearest known name where Hydra complains, and
-    without values of the environment.
+    """What went wrong, in one line: the path of the key and the nearest known name if Hydra complains, and no value of
+    the environment.
     """
     return hidden(explanation(error))
 
@@ -260,8 +242,8 @@ def explanation(error: BaseException) -> str:
         return str(error.__cause__)
     if isinstance(error, yaml.MarkedYAMLError):
         mark = error.problem_mark or error.context_mark
-        place = f"{mark.name}, line {mark.line + 1}" if mark else "a file of the config"
-        return f"{place} is not the yaml of a config: {error.problem or error.context}; correct it"
+        where = f"{mark.name}, line {mark.line + 1}" if mark else "a file of the config"
+        return f"{where} is not the yaml of a config: {error.problem or error.context}; correct it"
     if isinstance(error, yaml.YAMLError):
         return f"a file of the config is not yaml: {' '.join(str(error).split())}; correct it"
     if not isinstance(error, HydraException | OmegaConfBaseException):

@@ -6,6 +6,7 @@ import logging
 import math
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,14 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from recot.record import store
+from recot.record.lines import TrialLine, TrialRun
 from recot.request import compose, keys, tuned
 from recot.request.command import held
 from recot.request.errors import RequestError
 from recot.request.schema import check_seed
 from recot.system.files import write_whole
 from recot.tuning.space import METHOD, Space, setting
-from recot.tuning.study import FINAL, Study
+from recot.tuning.study import Study
 
 log = logging.getLogger("recot.tune")  # __name__ is __main__ under python -m
 
@@ -51,22 +53,22 @@ def checked(space: Space, epochs: int | None) -> list[tuple[dict[str, Any], dict
         RequestError: a key, a value or a combination is wrong, or trials would not compare.
     """
     try:
-        found = [configured(space.words(params), epochs) for params in space.edges()]
+        edges = [configured(space.words(params), epochs) for params in space.edges()]
         with held():
             from recot.record import build
 
-        for config, _ in found:
+        for config, _ in edges:
             build.rehearse(config)
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise RequestError(compose.explain(error)) from error
-    first, monitor = found[0][0], found[0][0]["protocol"]["monitor"]
-    if any(config[part] != first[part] for config, _ in found for part in ("data", "protocol", "noise", "seed")):
+    first, monitor = edges[0][0], edges[0][0]["protocol"]["monitor"]
+    if any(config[part] != first[part] for config, _ in edges for part in ("data", "protocol", "noise", "seed")):
         raise RequestError("these models are asked different questions, so their validation answers do not compare; "
-                           "tune them one by one")
+                           "tune each model by itself")
     if monitor not in first["metrics"]:
-        raise RequestError(f"metrics leaves out {monitor}, by which trials are compared; add it to metrics=[...], or "
-                           "set protocol.monitor")
-    return found
+        raise RequestError(f"metrics leaves out {monitor}, by which trials are compared; add {monitor} to "
+                           "metrics=[...], or set protocol.monitor")
+    return edges
 
 
 def command(words: Sequence[str], choices: Mapping[str, str]) -> str:
@@ -84,9 +86,11 @@ def space_of(overrides: Sequence[str], trials: int, epochs: int | None, seed: in
     for name, number in (("--trials", trials), ("--epochs", 1 if epochs is None else epochs)):
         if number < 1:
             raise RequestError(f"{name} {number} leaves nothing to run; give 1 or more")
-    if finals < 0 or (finals and epochs is None):
-        raise RequestError(f"--finals {finals} has trials run again without their cap on epochs; give --epochs "
-                           "as well, and 0 or more")
+    if finals < 0:
+        raise RequestError(f"--finals {finals} is a number of trials; give 0 or more")
+    if finals and epochs is None:
+        raise RequestError(f"--finals {finals} repeats trials without their cap on epochs, and there is no cap; give "
+                           "--epochs as well")
     check_seed("--sampler-seed", seed)
     space = Space(overrides)
     groups = [key for key in space.sweeps if "." not in key]
@@ -95,13 +99,13 @@ def space_of(overrides: Sequence[str], trials: int, epochs: int | None, seed: in
                            "denoiser, and holds their values. Compare without --write, then tune the winner")
     if preset_first and groups:
         raise RequestError(f"--preset-first: where {groups[0]} is chosen there is no single preset to begin with. Tune "
-                           "them one by one, or leave it out")
+                           f"each {groups[0]} by itself, or leave out --preset-first")
     return space
 
 
 def tune(overrides: Sequence[str], trials: int, epochs: int | None = None, seed: int = 0,
          results: Path = Path("results"), write: bool = False, preset_first: bool = False,
-         finals: int = 0) -> list[dict[str, Any]]:
+         finals: int = 0) -> list[TrialLine]:
     """Try ``trials`` different configurations, or all there are; found records count.
 
     ``<results>/tuning/<data>/<model>-<loss>-<denoiser>.csv`` is written after every trial; see :class:`Study`.
@@ -115,21 +119,20 @@ def tune(overrides: Sequence[str], trials: int, epochs: int | None = None, seed:
             these decide: what is ahead early need not be at the end.
 
     Returns:
-        One row per trial, in order; ``value`` is the validation metric, None where the trial did not end well, and
-        ``final`` that of a run without the cap.
+        The trials in order.
 
     Raises:
         RequestError, HydraException: the request is wrong; nothing was run.
     """
     space = space_of(overrides, trials, epochs, seed, write, preset_first, finals)
-    found = checked(space, epochs)
-    names = ["+".join(dict.fromkeys(choices[group] for _, choices in found)) for group in METHOD[:3]]
-    config, choices = found[0]
+    edges = checked(space, epochs)
+    names = ["+".join(dict.fromkeys(choices[group] for _, choices in edges)) for group in METHOD[:3]]
+    config, choices = edges[0]
     file = results / "tuning" / choices["data"] / f"{'-'.join(names)}.csv"
     log.info("%s on %s: %d of %s configurations by validation %s, at most %d epochs each", "-".join(names),
              choices["data"], min(trials, space.size), "any number of" if space.size == math.inf else space.size,
-             config["protocol"]["monitor"], max(config["trainer"]["max_epochs"] for config, _ in found))
-    for hidden in dict.fromkeys(tuned_file(choices) for _, choices in found):
+             config["protocol"]["monitor"], max(config["trainer"]["max_epochs"] for config, _ in edges))
+    for hidden in dict.fromkeys(tuned_file(choices) for _, choices in edges):
         if hidden.exists():
             log.info("left out of the trials: %s", hidden)
     start = [space.combination(configured(space.fixed(), epochs)[0])] if preset_first else []
@@ -137,23 +140,23 @@ def tune(overrides: Sequence[str], trials: int, epochs: int | None = None, seed:
 
     data = build.make(config["data"]).digest()
     study = Study(file, [space.asked(), epochs, seed, preset_first, data])
-    rows = search(space, trials, epochs, seed, study, start, data)
+    lines = search(space, trials, epochs, seed, study, start, data)
     if finals:
-        finish(space, rows, finals, preset_first, study, data)
+        finish(space, lines, finals, preset_first, study, data)
     log.info("written to %s", file)
-    if write and (winner := best(rows)):
+    if write and (winner := best(lines)):
         options = ["--trials", trials, *([] if epochs is None else ["--epochs", epochs]), "--sampler-seed", seed,
                    *["--preset-first"] * preset_first, *["--finals", finals] * bool(finals)]
-        title = (f"Best of {len(rows)} configurations by validation {winner['metric']}, at most {winner['max_epochs']} "
+        title = (f"Best of {len(lines)} configurations by validation {winner.metric}, at most {winner.max_epochs} "
                  f"epochs each{', then the first of them to the end' if finals else ''}; see {file.as_posix()}.")
-        config, choices = configured(space.words(winner), epochs)
+        config, choices = configured(space.words(winner.settings), epochs)
         keep(space, config, tuned_file(choices), title, [str(option) for option in options])
-    return rows
+    return lines
 
 
 def search(space: Space, trials: int, epochs: int | None, seed: int, study: Study,
-           start: Sequence[Mapping[str, Any]], data: str) -> list[dict[str, Any]]:
-    """Ask, run, tell, until there are enough rows or no combinations left; those in ``start`` first."""
+           start: Sequence[Mapping[str, Any]], data: str) -> list[TrialLine]:
+    """Ask, run, tell, until there are enough trials or no combinations left; those in ``start`` first."""
     with held():
         import optuna
 
@@ -161,29 +164,33 @@ def search(space: Space, trials: int, epochs: int | None, seed: int, study: Stud
     asker = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
     for params in start:
         asker.enqueue_trial(dict(params))
-    rows: dict[str, dict[str, Any]] = {}  # by the key of the record
-    asked: set[tuple[Any, ...]] = set()
-    while len(rows) < trials:
-        if len(asked) == space.size:
-            log.info("these are all the configurations there are: %d, and %d were asked for", len(rows), trials)
+    lines: dict[str, TrialLine] = {}  # by the key of the record
+    tried: set[tuple[Any, ...]] = set()
+    while len(lines) < trials:
+        if len(tried) == space.size:
+            log.info("these are all the configurations there are: %d, and %d were asked for", len(lines), trials)
             break
         trial = asker.ask(space.distributions())
         params = {name: trial.params[name] for name in space.sweeps}
         config, choices = configured(space.words(params), epochs)
         key = keys.key(config, data)
-        fresh = key not in rows
-        asked.add(tuple(params.values()))
+        fresh = key not in lines
+        tried.add(tuple(params.values()))
         if fresh:
             cap = [] if epochs is None else [f"trainer.max_epochs={config['trainer']['max_epochs']}"]
-            record = outcome(config, choices, command([*unrefitted(space, params), *cap], choices), key, study.told)
-            rows[key] = entry(record, config, key, {"trial": len(rows) + 1, **params}, trials)
-            study.write(list(rows.values()))
-            report(list(rows.values()), space, record)
-        value = rows[key]["value"]
+            record = outcome(config, choices, command([*unrefitted(space, params), *cap], choices), key,
+                             study.records)
+            metric = config["protocol"]["monitor"]
+            lines[key] = TrialLine(len(lines) + 1, trial_run(record, metric, key), metric, trials,
+                                   config["trainer"]["max_epochs"],
+                                   {name: str(value) for name, value in params.items()})
+            study.write(list(lines.values()))
+            report(list(lines.values()), record)
+        value = lines[key].run.value
         asker.tell(trial, value, None if value is not None else optuna.trial.TrialState.FAIL)
-        if not fresh and len(asked) < space.size < math.inf:
-            asker.enqueue_trial(space.untried(asked))  # a sampler that repeats itself may never name the rest of a grid
-    return list(rows.values())
+        if not fresh and len(tried) < space.size < math.inf:
+            asker.enqueue_trial(space.untried(tried))  # a sampler that repeats itself may never name the rest of a grid
+    return list(lines.values())
 
 
 def unrefitted(space: Space, params: Mapping[str, Any]) -> list[str]:
@@ -192,30 +199,25 @@ def unrefitted(space: Space, params: Mapping[str, Any]) -> list[str]:
     return [*words, *["protocol.refit=false"] * compose.composed(*words)[0]["protocol"]["refit"]]
 
 
-def finish(space: Space, rows: Sequence[dict[str, Any]], count: int, preset_first: bool, study: Study,
-           data: str) -> None:
-    """Run the best ``count`` trials, and the preset, without their cap, and write it into their rows."""
-    for row in rows:
-        row.update(dict.fromkeys(FINAL))
-    ranked = sorted((row for row in rows if row["value"] is not None), key=lambda row: row["value"], reverse=True)
-    chosen = {row["trial"]: row for row in (*rows[:preset_first], *ranked[:count])}
-    for row in chosen.values():
-        config, choices = configured(space.words(row), None)
+def finish(space: Space, lines: list[TrialLine], count: int, preset_first: bool, study: Study, data: str) -> None:
+    """Run the best ``count`` trials, and the preset, without their cap, and put that into their lines."""
+    ranked = sorted((line for line in lines if line.run.value is not None), key=lambda line: line.run.value or 0,
+                    reverse=True)
+    for line in {line.trial: line for line in (*lines[:preset_first], *ranked[:count])}.values():
+        config, choices = configured(space.words(line.settings), None)
         key = keys.key(config, data)
-        record = outcome(config, choices, command(unrefitted(space, row), choices), key, study.told)
-        done = record["status"] == "done"
-        row.update({"final": record["valid"][row["metric"]] if done else None, "final_epochs": record.get("epochs"),
-                    "final_best_epoch": record.get("best_epoch"), "final_seconds": record.get("seconds"),
-                    "final_status": record["status"], "final_key": key})
-        study.write(rows)
-        log.info("trial %d to the end: %s, %s epochs%s", row["trial"],
-                 f"{row['metric']} {row['final']:.4f}" if done else f"{record['status']}: {record.get('error')}",
-                 row["final_epochs"], "" if record.get("fresh", True) else ", found")
+        record = outcome(config, choices, command(unrefitted(space, line.settings), choices), key, study.records)
+        final = trial_run(record, line.metric, key)
+        lines[line.trial - 1] = replace(line, final=final)
+        study.write(lines)
+        log.info("trial %d to the end: %s, %s epochs%s", line.trial,
+                 f"{record['status']}: {record.get('error')}" if final.value is None else
+                 f"{line.metric} {final.value:.4f}", final.epochs, "" if record.get("fresh", True) else ", found")
 
 
 def outcome(config: dict[str, Any], choices: dict[str, str], command: str, key: str,
-            told: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
-    """The record of a trial, run, found or, where it is gone, as ``told`` by the table of the study.
+            records: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """The record of a trial, run, found or, where it is gone, from ``records``, those of the table of the study.
 
     One that diverged would do so again; one that failed is tried again.
     """
@@ -223,7 +225,7 @@ def outcome(config: dict[str, Any], choices: dict[str, str], command: str, key: 
 
     runs = store.Runs(config["paths"]["runs"])
     earlier = runs.get(key)
-    reported = told.get(key) if earlier is None else earlier if earlier["status"] == "diverged" else None
+    reported = records.get(key) if earlier is None else earlier if earlier["status"] == "diverged" else None
     if reported and not config["force"]:
         return reported
     try:
@@ -234,30 +236,30 @@ def outcome(config: dict[str, Any], choices: dict[str, str], command: str, key: 
             "status": "failed", "error": f"{type(error).__name__}: {error}"}
 
 
-def entry(record: Mapping[str, Any], config: Mapping[str, Any], key: str, start: Mapping[str, Any],
-          trials: int) -> dict[str, Any]:
-    """The row of a trial."""
-    metric, done = config["protocol"]["monitor"], record["status"] == "done"
-    return {**start, "value": record["valid"][metric] if done else None,
-            **{name: record.get(name) for name in ("epochs", "best_epoch", "seconds", "status")}, "key": key,
-            "metric": metric, "trials": trials, "max_epochs": config["trainer"]["max_epochs"]}
+def trial_run(record: Mapping[str, Any], metric: str, key: str) -> TrialRun:
+    """What the record of a run says of it in the table of a study."""
+    return TrialRun(record["valid"][metric] if record["status"] == "done" else None, record.get("epochs"),
+                    record.get("best_epoch"), record.get("seconds"), record["status"], key)
 
 
-def best(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """The row with the highest final value (before finals, value); the first of equals; None if none ended."""
-    by = "final" if any(row.get("final") is not None for row in rows) else "value"
-    return max((row for row in rows if row[by] is not None), key=lambda row: row[by], default=None)
+def best(lines: Sequence[TrialLine]) -> TrialLine | None:
+    """The trial with the highest final value (before finals, value); the first of equals; None if none ended."""
+    values = {line.trial: line.final.value if line.final else None for line in lines}
+    if set(values.values()) <= {None}:
+        values = {line.trial: line.run.value for line in lines}
+    return max((line for line in lines if values[line.trial] is not None), key=lambda line: values[line.trial] or 0,
+               default=None)
 
 
-def report(rows: Sequence[Mapping[str, Any]], space: Space, record: Mapping[str, Any]) -> None:
-    """A line about the last trial."""
-    row, winner = rows[-1], best(rows)
-    what = " ".join(f"{key}={row[key]}" for key in space.sweeps)
-    if row["value"] is None or winner is None:
-        log.info("trial %d/%d  %s  %s: %s", row["trial"], row["trials"], what, row["status"], record.get("error"))
+def report(lines: Sequence[TrialLine], record: Mapping[str, Any]) -> None:
+    """Log a sentence about the last trial."""
+    line, winner = lines[-1], best(lines)
+    what = " ".join(f"{key}={value}" for key, value in line.settings.items())
+    if line.run.value is None or winner is None:
+        log.info("trial %d/%d  %s  %s: %s", line.trial, line.trials, what, line.run.status, record.get("error"))
     else:
-        log.info("trial %d/%d  %s  %s %.4f (best %.4f, trial %d)  %.1f s%s", row["trial"], row["trials"], what,
-                 row["metric"], row["value"], winner["value"], winner["trial"], row["seconds"],
+        log.info("trial %d/%d  %s  %s %.4f (best %.4f, trial %d)  %.1f s%s", line.trial, line.trials, what,
+                 line.metric, line.run.value, winner.run.value, winner.trial, line.run.seconds,
                  "" if record["fresh"] else ", found")
 
 

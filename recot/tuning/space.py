@@ -70,8 +70,10 @@ class Space:
         if sweep.tags - ({"log"} if interval else set()):
             raise RequestError(f"{typed}: the one tag there is, log, is for an interval, such as "
                                f"'{key}=tag(log,interval(1e-4,1e-2))'")
-        if interval and not (sweep.start < sweep.end and (sweep.start > 0 or not sweep.tags)):
-            raise RequestError(f"{typed}: an interval rises, and on a logarithmic scale starts above 0")
+        if interval and sweep.start >= sweep.end:
+            raise RequestError(f"{typed}: an interval rises; give its lower end first")
+        if interval and sweep.tags and sweep.start <= 0:
+            raise RequestError(f"{typed}: an interval on a logarithmic scale starts above 0; give a lower end above 0")
 
     def distributions(self) -> dict[str, Any]:
         """What the sampler draws from: listed values, whose order is not used, and intervals with both their ends."""
@@ -117,7 +119,7 @@ class Space:
                 value for value in values or () if self.typed(value) == has]
             if not same:
                 raise RequestError(f"{self.sweeps[key].input_line}: the preset has {has}, which is not among these. "
-                                   "Add it, or leave out --preset-first")
+                                   "Add that value, or leave out --preset-first")
             values_of_config[key] = same[0]
         return values_of_config
 
@@ -146,7 +148,7 @@ class Space:
         return [str(word.input_line) for word in self.parsed
                 if not any(f"{word.key_or_group}.".startswith(f"{name}.") for name in keys.IRRELEVANT)]
 
-    def untried(self, asked: set[tuple[Any, ...]]) -> dict[str, Any]:
-        """The first combination of the grid that is not among those asked for."""
+    def untried(self, tried: set[tuple[Any, ...]]) -> dict[str, Any]:
+        """The first combination of the grid that was not tried."""
         combinations = itertools.product(*self.values.values())  # type: ignore[arg-type]  # asked of finite spaces only
-        return dict(zip(self.values, next(found for found in combinations if found not in asked), strict=True))
+        return dict(zip(self.values, next(values for values in combinations if values not in tried), strict=True))

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
-from recot.record.ledger import TRIAL_HEADER, Line, read, write
+from recot.record.ledger import read, write
+from recot.record.lines import TrialLine, TrialRun
 from recot.system.files import sweep
-
-FINAL = ("final", "final_epochs", "final_best_epoch", "final_seconds", "final_status", "final_key")
-"""Columns of a row: the outcome of its run without the cap on epochs."""
 
 
 class Study:
@@ -28,7 +27,7 @@ class Study:
         file: the table. request: what decides which trials there are, in which order; plain values.
 
     Attributes:
-        told: what the table says of records that ended, by their keys, whichever request they were trials of.
+        records: what the table says of records that ended, by their keys, whichever request they were trials of.
 
     Raises:
         ValueError: the table is damaged; says in which line, and what to do.
@@ -38,14 +37,11 @@ class Study:
         self.file = file
         self.name = hashlib.sha256(json.dumps(request).encode()).hexdigest()[:8]
         earlier = file.with_suffix(".before.csv")  # where a table was put aside when it held one request only
-        self.told = {key: record for part in (earlier, file) for row in read(part, TRIAL_HEADER)
-                     for key, record in reported(row)}
+        self.records = {key: record for part in (earlier, file) for trial in read(part, TrialLine)
+                        for key, record in reported(trial)}
 
-    def write(self, rows: Sequence[Mapping[str, Any]]) -> None:
+    def write(self, trials: Sequence[TrialLine]) -> None:
         """Put the trials so far into the table.
-
-        Args:
-            rows: one for each trial, with its settings and what is in ``TRIAL_HEADER``; ``FINAL`` where it has one.
 
         Raises:
             ValueError: the table was damaged meanwhile. OSError: it cannot be written.
@@ -53,56 +49,43 @@ class Study:
         self.file.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(self.file.parent.parent / ".lock"):
             sweep(self.file.parent)
-            groups = requests(read(self.file, TRIAL_HEADER))
-            name = "" if self.name not in groups and continues(groups.get("", []), rows) else self.name
-            old = {row["key"]: row for row in groups.get(name, [])}
-            new = {row["key"]: merged(old.get(row["key"], {}), row) | {"study": name} for row in rows}
-            groups[name] = [*new.values(), *(row for key, row in old.items() if key not in new)]
-            every = [row for group in groups.values() for row in group]
-            columns = ["trial", *dict.fromkeys(column for row in every for column in settings(row)), *TRIAL_HEADER[1:]]
-            columns += [column for column in (*FINAL, "study") if any(column in row for row in every)]
-            if set(groups) == {""}:
-                columns = [column for column in columns if column != "study"]
-                every = [{column: row.get(column) for column in columns} for row in every]
-            write(self.file, columns, every)
+            groups = requests(read(self.file, TrialLine))
+            name = "" if self.name not in groups and continues(groups.get("", []), trials) else self.name
+            old = {trial.run.key: trial for trial in groups.get(name, [])}
+            new = {trial.run.key: replace(merged(old.get(trial.run.key), trial), study=name) for trial in trials}
+            groups[name] = [*new.values(), *(trial for key, trial in old.items() if key not in new)]
+            write(self.file, TrialLine, [trial for group in groups.values() for trial in group])
 
 
-def requests(rows: Sequence[Line]) -> dict[str, list[dict[str, Any]]]:
-    """The rows of each request in a table, by its name."""
-    found: dict[str, list[dict[str, Any]]] = {}
-    for row in rows:
-        found.setdefault(row.get("study", ""), []).append(dict(row))
-    return found
+def requests(trials: Sequence[TrialLine]) -> dict[str, list[TrialLine]]:
+    """The trials of each request in a table, by its name."""
+    groups: dict[str, list[TrialLine]] = {}
+    for trial in trials:
+        groups.setdefault(trial.study, []).append(trial)
+    return groups
 
 
-def settings(row: Mapping[str, Any]) -> list[str]:
-    """The columns of a trial that say what was tried."""
-    return [column for column, cell in row.items()
-            if cell not in ("", None) and column not in (*TRIAL_HEADER, *FINAL, "study")]
+def continues(earlier: Sequence[TrialLine], trials: Sequence[TrialLine]) -> bool:
+    """Whether ``trials`` are of the same request as those of before requests had names."""
+    return bool(earlier) and set(earlier[0].settings) == set(trials[0].settings) and all(
+        old.run.key == new.run.key for old, new in zip(earlier, trials, strict=False))
 
 
-def continues(earlier: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether ``rows`` are trials of the same request as those of before requests had names."""
-    return bool(earlier) and set(settings(earlier[0])) == set(settings(rows[0])) and all(
-        old["key"] == new["key"] for old, new in zip(earlier, rows, strict=False))
+def merged(old: TrialLine | None, new: TrialLine) -> TrialLine:
+    """The new line of a trial. If the trial was not run to the end now, its earlier final run stays."""
+    return replace(new, final=old.final) if old and not new.final else new
 
 
-def merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    """The new row of a trial. If the trial was not run to the end now, its earlier final outcome stays."""
-    kept = {column: old[column] for column in FINAL if column in old} if not new.get("final_key") else {}
-    return {**new, **kept}
+def reported(trial: TrialLine) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The records of a trial that its line stands for, by key. A failed run is tried again, so it is left out."""
+    for run in (trial.run, *([trial.final] if trial.final else [])):
+        if run.status in ("done", "diverged"):
+            yield run.key, {"status": run.status, "fresh": False, "seconds": run.seconds, "epochs": run.epochs,
+                            "best_epoch": run.best_epoch, **came_to(run, trial.metric)}
 
 
-def reported(row: Line) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The records of a trial that its row stands for, by key. A failed trial is tried again, so it is left out."""
-    for kind, value in (("", "value"), ("final_", "final")):
-        if row.get(f"{kind}status") in ("done", "diverged"):
-            numbers = {name: float(row[f"{kind}{name}"]) if row[f"{kind}{name}"] else None
-                       for name in ("epochs", "best_epoch", "seconds")}
-            told = {"status": row[f"{kind}status"], "fresh": False, "seconds": numbers["seconds"],
-                    **{name: None if numbers[name] is None else int(numbers[name] or 0)
-                       for name in ("epochs", "best_epoch")}}
-            if told["status"] == "done":
-                yield row[f"{kind}key"], told | {"valid": {row["metric"]: float(row[value])}}
-            else:
-                yield row[f"{kind}key"], told | {"error": "it did so before, says the table of the study"}
+def came_to(run: TrialRun, metric: str) -> dict[str, Any]:
+    """What a run came to: its validation answer, or why there is none."""
+    if run.status == "done":
+        return {"valid": {metric: run.value}}
+    return {"error": "it did so before, says the table of the study"}

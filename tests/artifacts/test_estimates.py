@@ -8,7 +8,8 @@ import pytest
 
 from recot.artifacts.estimates import Estimates
 from recot.artifacts.workers import Job
-from recot.record import ledger
+from recot.record.ledger import write
+from recot.record.lines import RunLine
 from recot.record.store import Runs
 
 CLREC = {"data": "gowalla", "model": "clrec", "loss": "infonce", "denoiser": "none"}
@@ -17,14 +18,12 @@ CLREC = {"data": "gowalla", "model": "clrec", "loss": "infonce", "denoiser": "no
 @pytest.fixture()
 def estimates(tmp_path):
     """Of five runs of CLRec, at 10 s an epoch, and one closed form."""
-    lines = [CLREC | {"epochs": "20", "max_epochs": "20", "seconds": "200"}] * 3
-    lines += [CLREC | {"epochs": epochs, "max_epochs": "300", "seconds": f"{epochs}0"} for epochs in ("150", "180")]
-    lines.append(CLREC | {"model": "itemknn", "loss": "none", "epochs": "0", "max_epochs": "0", "seconds": "7"})
+    lines = [CLREC | {"epochs": 20, "max_epochs": 20, "seconds": 200}] * 3
+    lines += [CLREC | {"epochs": epochs, "max_epochs": 300, "seconds": 10 * epochs} for epochs in (150, 180)]
+    lines.append(CLREC | {"model": "itemknn", "loss": "none", "epochs": 0, "max_epochs": 0, "seconds": 7})
     folder = tmp_path / "results" / "sclrec"
     folder.mkdir(parents=True)
-    blank = dict.fromkeys(ledger.RUN_HEADER, "")
-    ledger.write(folder / "runs.csv", ledger.RUN_HEADER, [
-        blank | line | {"key": f"{n:016x}", "seed": "0"} for n, line in enumerate(lines)])
+    write(folder / "runs.csv", RunLine, [RunLine(f"{n:016x}", **line) for n, line in enumerate(lines)])
     return Estimates(tmp_path / "results", Runs(tmp_path / "runs"))
 
 

@@ -1,10 +1,12 @@
 """A run begun again: the same to the last digit, or said where it departs."""
 
+from dataclasses import replace
+
 import pytest
 from commands import TINY, execute
 
-from recot.artifacts.collect import run_line
 from recot.artifacts.verify import departure
+from recot.record.record import run_line
 from recot.request.compose import composed
 
 
@@ -42,28 +44,29 @@ def test_another_answer_of_a_closed_form_is_a_departure(runs):
 
 def test_another_split_is_a_departure(runs):
     config, line = asked(runs, "model=popularity")
-    assert departure(config, line | {"split": "0" * 16}).startswith("the split is ")
+    assert departure(config, replace(line, split="0" * 16)).startswith("the split is ")
 
 
-@pytest.mark.parametrize(("model", "lost"), [("clrec", "first_epoch"), ("popularity", "digest")])
+@pytest.mark.parametrize(("model", "lost"), [
+    ("clrec", {"first_epoch": {}}), ("popularity", {"digest": ""}), ("clrec", {"threads": None})])
 def test_a_line_that_does_not_tell_cannot_be_judged(runs, model, lost):
     config, line = asked(runs, f"model={model}")
     with pytest.raises(LookupError, match="was not kept"):
-        departure(config, line | {lost: ""})
+        departure(config, replace(line, **lost))
 
 
 def test_what_is_compared_was_validated(runs):
     config, line = asked(runs, "model=clrec", "trainer.eval_every=2")
-    assert line["first_epoch"].startswith("epoch=2 loss=") and " ndcg@20=" in line["first_epoch"]
-    other = line | {"first_epoch": line["first_epoch"].replace("ndcg@20=", "ndcg@20=1")}
+    assert line.cells()["first_epoch"].startswith("epoch=2 loss=") and "ndcg@20" in line.first_epoch
+    other = replace(line, first_epoch={**line.first_epoch, "ndcg@20": "1.5"})
     assert departure(config, other).startswith("ndcg@20 is ")
     with pytest.raises(LookupError, match="was not validated"):
-        departure(config, line | {"first_epoch": "epoch=1 loss=0.5"})
+        departure(config, replace(line, first_epoch={"epoch": "1", "loss": "0.5"}))
 
 
 @pytest.mark.parametrize("words", [("model=ir",), ("model=bprmf", "protocol=denoise")])
 def test_of_a_fit_on_other_pairs_the_first_epoch_says_nothing(runs, words):
     config, line = asked(runs, *words)
-    assert line["first_epoch"]
+    assert line.first_epoch
     with pytest.raises(LookupError, match="come from a later fit"):
         departure(config, line)

@@ -87,7 +87,7 @@ def test_the_legend_has_the_colours_of_methods_that_are_in_one_panel_only(panels
 
 
 def test_without_its_first_value_a_method_has_bars_and_no_line_of_losses(panels):
-    drawn = panels(FIGURE, csv_rows(FIGURE, {("full", "gowalla noise=0.1"): mean(0.25, std="0.01")}))
+    drawn = panels(FIGURE, csv_rows(FIGURE, {("full", "gowalla noise=0.1"): mean(0.25, std=0.01)}))
     above, below = drawn.axes
     assert len(above.patches) == 1 and above.collections  # the deviation over seeds
     assert [line for line in below.lines if line.get_marker() == "o"] == []
@@ -120,9 +120,8 @@ def test_values_that_multiply_stand_at_equal_distances_under_their_own_names(pan
 
 
 def test_crosses_stand_where_the_paper_prints_a_number(panels):
-    found = [line | ({"paper": "0.25"} if (line["row"], line["column"], line["metric"]) == (
-        "bprmf", "gowalla noise=0.2", "recall@20") else {}) for line in csv_rows(LINES, {
-            ("bprmf", "gowalla noise=0"): mean(0.2)})]
+    found = csv_rows(LINES, {("bprmf", "gowalla noise=0"): mean(0.2),
+                             ("bprmf", "gowalla noise=0.2", "recall@20"): {"paper": 0.25}})
     crosses = [line for line in panels(LINES, found).axes[0].lines if line.get_marker() == "x"]
     assert [(line.get_xdata().tolist(), line.get_ydata().tolist()) for line in crosses] == [([0.2], [0.25])]
 

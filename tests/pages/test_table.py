@@ -12,20 +12,21 @@ from recot.pages import table
 from recot.pages.latex import latex, tex_escape
 from recot.pages.markdown import escape, markdown
 from recot.pages.table import percent, shown
+from recot.record.lines import PairedLine, RunLine
 
 COLUMNS = (Column("gowalla", "gowalla", "Gowalla", ()), Column("ml1m", "ml1m", "ML-1M", (), stands_in="ml10m"))
 TABLE = Artifact("toy", "table2", "results", "Methods & more", "A <note>.", ROWS, COLUMNS, ("recall@20", "ndcg@20"),
                  (0,), "model", tests=True)
 FOUND = csv_rows(TABLE, {
     ("bprmf", "gowalla"): mean(0.1),
-    ("full", "gowalla", "recall@20"): mean(0.21, std="0.0125", seeds="0 1", key="k1 k2", paper="0.2", delta="0.05",
+    ("full", "gowalla", "recall@20"): mean(0.21, std=0.0125, seeds=(0, 1), keys=("k1", "k2"), paper=0.2, delta=0.05,
                                            verdict="close"),
     ("full", "gowalla", "ndcg@20"): mean(0.05),
     ("knn", "gowalla"): mean(0.9),
     ("bprmf", "ml1m"): {"verdict": "failed: ValueError: a | b_c"},
 })
-TESTS = [{"best": "full", "column": "gowalla", "metric": "recall@20", "p_holm": "0.001", "difference": "0.1"},
-         {"best": "bprmf", "column": "gowalla", "metric": "ndcg@20", "p_holm": "0.06", "difference": "0.05"}]
+TESTS = [PairedLine("table2", "gowalla", "recall@20", "full", "bprmf", 0.1, 40, 0.001, 0.001, ("k1", "k0")),
+         PairedLine("table2", "gowalla", "ndcg@20", "bprmf", "full", 0.05, 40, 0.06, 0.06, ("k0", "k1"))]
 
 
 def page(artifact=TABLE, found=FOUND, tests=TESTS, runs=None, today=None, notes=("Command: `make`.",)):
@@ -67,10 +68,10 @@ def test_a_best_row_that_is_alone_is_not_bold():
     assert "**" not in page(found=csv_rows(TABLE, {("bprmf", "gowalla"): mean(0.1)}), tests=[])
 
 
-@pytest.mark.parametrize(("p", "difference", "star"), [("0.049", "0.1", True), ("0.05", "0.1", False),
-                                                       ("0.001", "-0.1", False), ("0.001", "0", False)])
+@pytest.mark.parametrize(("p", "difference", "star"), [(0.049, 0.1, True), (0.05, 0.1, False),
+                                                       (0.001, -0.1, False), (0.001, 0, False)])
 def test_a_star_means_significantly_better(p, difference, star):
-    tests = [TESTS[0] | {"p_holm": p, "difference": difference}]
+    tests = [replace(TESTS[0], p_holm=p, difference=difference)]
     assert ("**\\*" in page(tests=tests)) == star
     assert ("$^*$" in latex(TABLE, FOUND, tests, {}, {})) == star
 
@@ -130,8 +131,8 @@ def test_a_latex_table_has_ours_and_the_papers_in_parentheses_and_balanced_colum
 @pytest.mark.parametrize(("made", "repeated", "today", "marked"), [
     ("old", "", "new", True), ("new", "", "new", False), ("old", "new", "new", False), ("old", "older", "new", True)])
 def test_a_cell_made_by_code_that_has_changed_since_is_marked_with_a_dagger(made, repeated, today, marked):
-    runs = {key: {"sources": "new", "repeated": ""} for key in ("k0", "k1")} | {
-        "k2": {"sources": made, "repeated": repeated}}
+    runs = {key: RunLine(key, sources="new") for key in ("k0", "k1")} | {
+        "k2": RunLine("k2", sources=made, repeated=repeated)}
     code = dict.fromkeys(runs, today)
     gowalla, _ = tables_of(page(runs=runs, today=code))
     assert row_of(gowalla, escape(ROWS[1].name)) == [f"**0.2100 ± 0.0125{'†' * marked}**\\*", "0.0500"]
@@ -140,12 +141,12 @@ def test_a_cell_made_by_code_that_has_changed_since_is_marked_with_a_dagger(made
 
 
 def test_a_run_nobody_knows_the_code_of_is_not_marked():
-    assert "†" not in page(runs={"k0": {"sources": "old"}}) + page(today={"k0": "new"})
+    assert "†" not in page(runs={"k0": RunLine("k0", sources="old")}) + page(today={"k0": "new"})
 
 
 def test_rows_are_compared_with_the_reference_row_in_ours_and_in_the_papers_numbers():
-    found = csv_rows(TABLE, {("full", "gowalla"): mean(0.4, paper="0.5", delta="-0.2", verdict="differs"),
-                             ("bprmf", "gowalla"): mean(0.3, paper="0.45", delta="-0.333333", verdict="differs")})
+    found = csv_rows(TABLE, {("full", "gowalla"): mean(0.4, paper=0.5, delta=-0.2, verdict="differs"),
+                             ("bprmf", "gowalla"): mean(0.3, paper=0.45, delta=-0.333333, verdict="differs")})
     table = tables_of(page(replace(TABLE, relative_to="full"), found, []))[0]
     assert row_of(table, "BPRMF", "against full") == ["-25.0 %"] * 2
     assert row_of(table, "BPRMF", "paper against full") == ["-10.0 %"] * 2
@@ -160,8 +161,9 @@ def test_a_relative_difference_has_a_sign_unless_it_is_nothing(share, text):
 
 
 @pytest.mark.parametrize(("value", "metric", "text"), [
-    ("0.12345", "recall@20", "0.1235"), ("9998900", "interactions", "9,998,900"), ("29858", "users", "29,858"),
-    ("34.4085", "avg_interactions_per_user", "34.4"), ("0.0839622", "density", "0.084"), ("1.42", "density", "1.42")])
+    (0.12345, "recall@20", "0.1235"), (9998900, "interactions", "9,998,900"), (29858, "users", "29,858"),
+    (34.4085, "avg_interactions_per_user", "34.4"), (0.0839622, "density", "0.084"), (1.42, "density", "1.42"),
+    (12.34, "fit_seconds", "12.3"), (None, "recall@20", "")])
 def test_counts_are_shown_in_full_and_measures_with_four_digits(value, metric, text):
     assert shown(value, metric) == text
 
@@ -172,7 +174,7 @@ STATISTICS = Artifact("toy", "table1", "statistics", "Counts", "", (Row("statist
 
 def test_a_table_about_data_has_ours_the_papers_and_the_difference_or_why_there_is_nothing():
     found = csv_rows(STATISTICS, {
-        ("statistics", "gowalla", "users"): mean(29858, paper="29900", delta="-0.00140468", verdict="match"),
+        ("statistics", "gowalla", "users"): mean(29858, paper=29900, delta=-0.00140468, verdict="match"),
         ("statistics", "gowalla", "density"): mean(0.084)}, verdict=NO_DATA)
     [table] = tables_of(page(STATISTICS, found, []))
     assert table == [["", "", "users", "density"], ["Gowalla", "ours", "29,858", "0.084"], ["", "paper", "29,900", ""],
@@ -207,11 +209,11 @@ def test_the_improvement_is_that_of_the_best_reading_over_the_best_other_row_of_
     table = replace(TABLE, improvement=(ROWS[1].id,))
     own = [row.id for row in ROWS if not row.beyond]
     values = {(id_, column.id): {"mean": mean, "paper": paper} for column in COLUMNS for id_, (mean, paper) in zip(
-        own, (("0.2", "0.4"), ("0.3", "0.5")), strict=True)}
+        own, ((0.2, 0.4), (0.3, 0.5)), strict=True)}
     first, *_ = tables_of(page(table, csv_rows(table, values), []))
     place = next(place for place, row in enumerate(first) if row[0].startswith("best of"))
     assert first[place][1:3] == ["ours", "+50.0 %"]
     assert first[place + 1][1:3] == ["paper", "+25.0 %"]
-    missing = {cell: value | {"mean": ""} if cell[0] == own[0] else value for cell, value in values.items()}
+    missing = {cell: value | {"mean": None} if cell[0] == own[0] else value for cell, value in values.items()}
     labelled = [row for row in tables_of(page(table, csv_rows(table, missing), []))[0] if row[0].startswith("best of")]
     assert [row[1:3] for row in labelled] == [["paper", "+25.0 %"]]

@@ -9,12 +9,15 @@ import subprocess
 import sys
 import textwrap
 import time
+import tomllib
 import traceback
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from commands import TINY, environment, execute, python
 
+from recot import __main__ as entry
 from recot import recommend, restore, run, tables, tune
 from recot.artifacts import load, workers
 from recot.request import command
@@ -92,7 +95,7 @@ def started(folder, name, typed, files, encoding):
     for number in command.SIGNALS:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     try:
-        MAINS[name]()
+        (entry.main if name == "script" else MAINS[name])()
     except SystemExit as stop:
         sys.stdout.flush()
         return stop.code
@@ -158,7 +161,7 @@ def test_a_command_does_its_work_whatever_it_was_started_with(place, name, strea
 @pytest.mark.parametrize("name", MAINS)
 @pytest.mark.parametrize(("out", "code", "said"), [
     ("gone", {}, ""),
-    ("closed", {"tables": 1, "recommend": 1}, "standard output is closed, so what was asked for has nowhere to go"),
+    ("closed", {"tables": 1, "recommend": 1}, "standard output is closed, so the answer has nowhere to go"),
     ("full", {"tables": 1, "recommend": 1}, "(No space left on device)")])
 def test_what_was_asked_for_fails_with_the_output_and_what_is_done_does_not(place, name, out, code, said):
     ended = forked(place[0], name, words(name, place[1]), out=out)
@@ -167,7 +170,7 @@ def test_what_was_asked_for_fails_with_the_output_and_what_is_done_does_not(plac
     if code.get(name):
         assert said in ended.err
     if out == "full" and not code.get(name):
-        assert "what came of it could not be printed (No space left on device); it is done" in ended.err
+        assert "the work is done, but its result could not be printed (No space left on device)" in ended.err
 
 
 def hang(*given, **named):
@@ -176,13 +179,18 @@ def hang(*given, **named):
     time.sleep(60)
 
 
-@pytest.mark.parametrize("name", MAINS)
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
-def test_a_signal_ends_each_command_with_one_line_and_its_own_code(place, name, number, code, monkeypatch):
+def let_all_hang(monkeypatch):
+    """Put :func:`hang` in place of the work of every command."""
     monkeypatch.setattr("recot.record.experiment.run", hang)
     monkeypatch.setattr(restore, "restore", hang)
     monkeypatch.setattr(tables, "regenerate", hang)
     monkeypatch.setattr(tune, "tune", hang)
+
+
+@pytest.mark.parametrize("name", MAINS)
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_ends_each_command_with_one_line_and_its_own_code(place, name, number, code, monkeypatch):
+    let_all_hang(monkeypatch)
     ended = forked(place[0], name, words(name, place[1]), stop=number)
     assert ended.code == code and ended.err.startswith("stopped; ") and len(ended.err.splitlines()) == 1, ended
 
@@ -343,6 +351,71 @@ def test_threads_spin_briefly_where_nothing_else_is_said(monkeypatch, before, af
 def test_a_parser_refuses_and_does_not_exit():
     with pytest.raises(RequestError, match="unrecognized arguments: --nothing; python -m recot.tables --help says"):
         tables.arguments().parse_args(["--nothing"])
+
+
+def shape(name, *typed):
+    """What the script makes of words: the module that it starts and the words that this gets."""
+    started_with = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(f"recot.{name}.main", lambda: started_with.append(sys.argv))
+        patch.setattr(sys, "argv", ["/bin/recot", *typed])
+        entry.main()
+    return started_with
+
+
+@pytest.mark.parametrize("name", MAINS)
+def test_a_sub_command_of_the_script_is_the_module_with_the_rest_of_the_words(name):
+    assert set(MAINS) == set(entry.COMMANDS)
+    assert shape(name, name, "a=1", "--b", name) == [[f"recot {name}", "a=1", "--b", name]]
+
+
+@pytest.mark.parametrize("typed", [[], ["model=clrec", "-m"], ["-m", "seed=0,1"], ["~tuned"], ["+a.b=1", "run"],
+                                   ["--cfg", "job"], ["--config-dir", "my_conf"]])
+def test_other_words_are_those_of_a_run(typed):
+    assert shape("run", *typed) == [["recot run", *typed]]
+
+
+@pytest.mark.parametrize(("typed", "code", "said"), [
+    (["--help"], 0, ""), (["-h"], 0, ""),
+    (["tabels"], 2, "refused: recot has no sub-command 'tabels'. Did you mean 'tables'?\n"),
+    (["tables", "--jobs", "x"], 2,
+     "refused: argument --jobs: invalid int value: 'x'; recot tables --help says what can be given\n")])
+def test_the_script_helps_and_refuses_as_its_commands_do(place, typed, code, said):
+    ended = forked(place[0], "script", typed)
+    assert (ended.code, ended.err) == (code, said)
+    assert ended.out.decode() == entry.HELP * (not code) and all(f"  {name}" in entry.HELP for name in MAINS)
+
+
+@pytest.mark.parametrize(("out", "code"), [("gone", 0), ("full", 1), ("closed", 1)])
+def test_the_help_of_the_script_fails_with_the_output(place, out, code):
+    assert forked(place[0], "script", ["--help"], out=out).code == code
+
+
+@pytest.mark.parametrize("name", MAINS)
+def test_a_sub_command_does_what_its_module_does(place, name):
+    ended = forked(place[0], "script", [name, *words(name, place[1])])
+    assert ended.code == 0 and WORKS[name] in ended.out, ended
+
+
+@pytest.mark.parametrize("name", MAINS)
+def test_a_signal_ends_a_sub_command_with_its_own_code(place, name, monkeypatch):
+    let_all_hang(monkeypatch)
+    ended = forked(place[0], "script", [name, *words(name, place[1])], stop=signal.SIGINT)
+    assert ended.code == 130 and ended.err.startswith("stopped; ")
+
+
+def test_the_help_of_the_script_costs_half_a_second_at_most_and_loads_no_hydra(tmp_path):
+    code = ("import resource, runpy, sys, atexit; atexit.register(lambda: sys.stderr.write(str(("
+            "'hydra' in sys.modules, sum(resource.getrusage(resource.RUSAGE_SELF)[:2]) < 0.5)))); "
+            "sys.argv = ['recot', '--help']; runpy.run_module('recot', run_name='__main__')")
+    shown = python(tmp_path, "-c", code)
+    assert (shown.stdout, shown.stderr) == (entry.HELP, "(False, True)")
+
+
+def test_the_installed_script_is_the_entry_point():
+    scripts = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]["scripts"]
+    module, _, function = scripts["recot"].partition(":")
+    assert (module, getattr(entry, function)) == (entry.__name__, entry.main)
 
 
 @pytest.mark.parametrize("name", ["tables", "tune", "recommend"])

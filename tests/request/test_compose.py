@@ -60,7 +60,7 @@ def test_a_file_that_is_not_yaml_is_named_in_one_line(text, tmp_path, monkeypatc
 def test_only_what_is_typed_is_trusted():
     cfg, _ = layered("model=bprmf")
     cfg.plugins = ["evil"]
-    with pytest.raises(RequestError, match=r"comes from a preset, .* if you trust it, type plugins=\[evil\]"):
+    with pytest.raises(RequestError, match=r"from a preset, .* if you trust these packages, type plugins=\[evil\]"):
         check_trust(cfg, ["model=bprmf", "seed=0"])
     check_trust(cfg, ["plugins=[evil]"])
     cfg.plugins = ["${model.name}"]

@@ -133,7 +133,7 @@ def test_a_place_keeps_the_name_of_what_it_needs(word, tmp_path, monkeypatch):
 @pytest.mark.parametrize("url", ["https://user:pw@host/x", "https://token@host/x", "https://host/x?key=pw",
                                  "https://host?key=pw"])
 def test_a_secret_that_was_typed_is_refused_without_showing_it(url):
-    with pytest.raises(RequestError, match=r"which the record would keep; put that into a variable") as raised:
+    with pytest.raises(RequestError, match=r"which the record would keep; put the secret into a variable") as raised:
         composed(*WORDS, f'data.url="{url}"')
     assert "pw" not in str(raised.value) and "token" not in str(raised.value)
 
