@@ -302,7 +302,8 @@ def transport_rows(rounds: int) -> Iterator[Row]:
     ours = Trainer(train, SinkhornCF(200, k=k, n_iters=n_iters), Denoiser(), multvae)
     other = Trainer(train, Multinomial(200, anneal_steps=200_000), Denoiser(), multvae)
     batch = next(ours.objective.batches(train, rng, ours.network, 0))
-    log_p = torch.randn(200, 10_000, generator=rng).log_softmax(1).requires_grad_()
+    scores = torch.randn(200, 10_000, generator=rng) + popularity.log().float()  # of trained networks popular ones lead
+    log_p = scores.log_softmax(1).requires_grad_()
     whole, own = ours.objective.cost.whole().half(), batch.query.history.values.split(
         batch.query.history.sizes.tolist())
     yield Row("transport to 200 items, with gradient / user by user by autograd", *interleaved(
