@@ -33,6 +33,9 @@ def arguments() -> argparse.ArgumentParser:
     asked.add_argument("--users", metavar="IDS", help="ids, separated by commas; one that holds a comma or a quotation "
                        "mark is quoted as in csv: '\"a,b\",c'. All users without it")
     asked.add_argument("--users-from", type=Path, metavar="FILE", help="a text file in UTF-8, one id a line, as it is")
+    asked.add_argument("--histories", type=Path, metavar="FILE", help="histories of users whom the run has never seen, "
+                       "csv or parquet with the columns of its data (or user, item and time); from a model that reads "
+                       "histories")
     parser.add_argument("--tested", action="store_true", help="the lists that were graded, of the users that were "
                         "tested; without it all known pairs are part of the histories, and left out")
     parser.add_argument("--out", type=Path, metavar="FILE", help="a file .csv or .parquet; csv on the terminal "
@@ -62,7 +65,10 @@ def answer(options: argparse.Namespace) -> None:
     if not folder.is_dir():
         folder = Path(composed()[0]["paths"]["runs"]) / folder
     finished = restore(folder, options.words)
-    frame = finished.lists(options.k, None if users is None else finished.users(users), options.tested)
+    if options.histories is None:
+        frame = finished.lists(options.k, None if users is None else finished.users(users), options.tested)
+    else:
+        frame = finished.served(options.histories, options.k)
     if options.spreadsheet:
         for name in ("user", "item"):
             frame[name] = frame[name].astype(str).str.replace(FORMULA, "'", regex=True)
@@ -78,6 +84,11 @@ def check(options: argparse.Namespace) -> None:
     out: Path | None = options.out
     if options.k < 1:
         raise RequestError(f"--k {options.k} shows nothing; give 1 or more")
+    if options.tested and options.histories is not None:
+        raise RequestError("--tested shows the lists of users who were tested, and --histories those of others; leave "
+                           "one of them out")
+    if options.histories is not None and not options.histories.is_file():
+        raise RequestError(f"--histories {options.histories} is no file; name a csv or parquet file")
     if out is None:
         return
     folder = out.absolute().parent

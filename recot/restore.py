@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from recot.data.dataset import Dataset
-from recot.data.interactions import Interactions
+from recot.data.histories import histories
+from recot.data.interactions import Interactions, Ragged
 from recot.data.questions import Query, Split
 from recot.denoise.base import Denoiser
 from recot.evaluation.evaluate import recommended
@@ -39,13 +40,15 @@ class Finished:
     """A run that was brought back.
 
     Attributes:
-        model: fitted. dataset: with the ids of the raw files.
+        model: fitted. dataset: with the ids of the raw files, and those items alone that the run knew.
         split: what the run trained on, and the questions it was tested with.
+        columns: "user", "item" and "time" -> the names that the columns of the raw files have, where they have some.
     """
 
     model: Recommender
     dataset: Dataset
     split: Split
+    columns: Mapping[str, str] = field(default_factory=dict)
 
     def users(self, ids: Iterable[str]) -> Tensor:
         """(b,) int64, the numbers of users that are given by the ids of the raw files.
@@ -60,10 +63,17 @@ class Finished:
         return torch.tensor([numbers[id_] for id_ in given], dtype=torch.int64)
 
     def known(self, users: Tensor | None = None) -> Query:
-        """Questions of users, (b,) numbers, or all who have a pair, with every pair of the data in their histories."""
-        pairs = self.dataset.interactions
-        asked = pairs.activity.nonzero().flatten() if users is None else users
-        return Query(asked, pairs.by_user.take(asked))
+        """Questions about users, (b,) numbers, or all who have a pair, with every pair of the data in their histories.
+
+        Whoever did not train is asked about as a stranger (-1).
+        """
+        asked = self.everybody() if users is None else users
+        trained = self.split.train.activity[asked] > 0
+        return Query(torch.where(trained, asked, -1), self.dataset.interactions.by_user.take(asked))
+
+    def everybody(self) -> Tensor:
+        """(b,) int64, the numbers of the users who have a pair."""
+        return self.dataset.interactions.activity.nonzero().flatten()
 
     def lists(self, k: int, users: Tensor | None = None, tested: bool = False) -> pd.DataFrame:
         """The best items of each user, without those they are known to have had.
@@ -81,21 +91,55 @@ class Finished:
         """
         if k < 1:
             raise RequestError(f"--k {k} shows nothing; give 1 or more")
-        query = self.known(users)
-        seen = query.history
-        if tested:
-            questions = self.split.test[0]
-            asked = questions.query.users if users is None else users
-            place = {int(user): row for row, user in enumerate(questions.query.users)}
-            if absent := [user for user in asked.tolist() if user not in place]:
-                raise RequestError(f"user {self.dataset.user_ids[absent[0]]} was not tested; leave --tested out")
-            rows = torch.tensor([place[user] for user in asked.tolist()], dtype=torch.int64)
-            query, seen = Query(asked, questions.query.history.take(rows)), questions.seen.take(rows)
+        asked = self.split.test[0].asked if tested else self.everybody()
+        asked = asked if users is None else users
+        known = self.known(asked)
+        query, seen = self.graded(asked) if tested else (known, known.history)
+        return self.best(k, query, seen, self.dataset.user_ids[asked.numpy()])
+
+    def graded(self, users: Tensor) -> tuple[Query, Ragged]:
+        """The test questions about users, (b,) numbers, and what is left out of their rankings, b rows.
+
+        Raises:
+            RequestError: a user was not tested.
+        """
+        questions = self.split.test[0]
+        row_of = {int(user): row for row, user in enumerate(questions.asked)}
+        if absent := [user for user in users.tolist() if user not in row_of]:
+            raise RequestError(f"user {self.dataset.user_ids[absent[0]]} was not tested; leave --tested out")
+        rows = torch.tensor([row_of[user] for user in users.tolist()], dtype=torch.int64)
+        return Query(questions.query.users[rows], questions.query.history.take(rows)), questions.seen.take(rows)
+
+    def served(self, file: str | Path, k: int) -> pd.DataFrame:
+        """The best items of each user of a file, whom the run has never seen; see :meth:`lists`.
+
+        The columns of the file are called as in the data of the run, where these have names, and else ``user``,
+        ``item`` and, for a model that reads histories in order, ``time``; see :func:`recot.data.histories.histories`.
+
+        Raises:
+            RequestError: ``k`` is not positive, the model knows users by a vector of their own, or the file is not
+                such a one.
+        """
+        if k < 1:
+            raise RequestError(f"--k {k} shows nothing; give 1 or more")
+        scorer = self.model.scorer
+        if not scorer.inductive:
+            raise RequestError(f"{type(scorer).__name__} has a vector for each user who trained, and none for others; "
+                               "train a model that reads histories, such as model=vae, model=itemknn or model=sasrec")
+        columns = {kind: self.columns.get(kind, kind) for kind in ("user", "item", *(["time"] * scorer.ordered))}
+        try:
+            pairs, names = histories(Path(file), self.dataset.item_ids, columns)
+        except (OSError, ValueError) as error:
+            raise RequestError(f"--histories {file}: {error}") from error
+        strangers = Query(torch.full((len(names),), -1), pairs.by_user)
+        return self.best(k, strangers, strangers.history, names)
+
+    def best(self, k: int, query: Query, seen: Ragged, names: np.ndarray[Any, Any]) -> pd.DataFrame:
+        """The best items of each question without those in ``seen``; ``names`` (b,) stand in the column ``user``."""
         k = min(k, self.split.train.n_items)
         items, scores = recommended(self.model, query.to(self.model.device), seen, k)  # (b, k) each
         frame = pd.DataFrame({
-            "user": self.dataset.user_ids[query.users.numpy()].repeat(k),
-            "place": np.tile(np.arange(1, k + 1), len(query)),
+            "user": names.repeat(k), "place": np.tile(np.arange(1, k + 1), len(names)),
             "item": self.dataset.item_ids[items.flatten().numpy()], "score": scores.flatten().numpy()})
         return frame[~np.isneginf(frame["score"])].reset_index(drop=True)
 
@@ -124,12 +168,20 @@ def restore(folder: str | Path, words: Sequence[str] = ()) -> Finished:
     dataset = source.load()
     dataset = replace(dataset, interactions=build.in_order(config, dataset))  # histories as the model read them
     split = build.ask_questions(config, dataset)
+    dataset = dataset.of(split.items)
     if split.fingerprint != record["split"]:
         raise RequestError(f"today's code splits these data otherwise than when {folder} was made; run it again: "
                            f"{record['command']} force=true")
     if config["protocol"].get("refit"):
         split = build.ask_again(config, dataset)
-    return Finished(fitted(config, record, dataset, split, weights, pairs), dataset, split)
+    model = fitted(config, record, dataset, split, weights, pairs)
+    return Finished(model, dataset, split, columns_of(config["data"]))
+
+
+def columns_of(data: Mapping[str, Any]) -> dict[str, str]:
+    """The names of the columns of raw files, by kind, where a config gives some."""
+    named = data.get("columns") or data
+    return {kind: str(named[kind]) for kind in ("user", "item", "time") if named.get(kind)}
 
 
 def stored(folder: Path) -> tuple[dict[str, Any], Path | None, Path | None]:

@@ -40,6 +40,7 @@ from recot.nn.contracts import (
 from recot.objectives.pairs import BCE, BPR, Bootstrap, DirectAU, InfoNCE
 from recot.objectives.rows import Multinomial, RowBCE, SampledRowBCE, Squared
 from recot.objectives.sequences import Cloze, DuoRec, NextGaussian, NextItem, NextItems
+from recot.objectives.transport import Sinkhorn, SinkhornCF
 
 NETWORKS: list[type[Network]] = [Tables, MF, NeuMF, LightGCN, BUIR, Autoencoder, Caser, SASRec, BERT4Rec, Stosa]
 SEQUENCE_ENCODERS: list[type[SequenceEncoder]] = [SASRec, BERT4Rec, Stosa]
@@ -47,7 +48,7 @@ CLOZE_ENCODERS: list[type[ClozeEncoder]] = [BERT4Rec]
 BOOTSTRAP_ENCODERS: list[type[BootstrapEncoder]] = [BUIR]
 
 ON_PAIRS: list[type[Objective[Encoder, Pairs]]] = [BPR, InfoNCE, DirectAU, BCE]
-ON_ROWS: list[type[Objective[Encoder, Rows]]] = [RowBCE, SampledRowBCE, Squared, Multinomial]
+ON_ROWS: list[type[Objective[Encoder, Rows]]] = [RowBCE, SampledRowBCE, Squared, Multinomial, Sinkhorn, SinkhornCF]
 ON_WINDOWS: list[type[Objective[Encoder, Windows]]] = [NextItems]
 ON_SEQUENCES: list[type[Objective[SequenceEncoder, Sequences]]] = [NextItem, NextGaussian]
 ON_PREFIXES: list[type[Objective[SequenceEncoder, Prefixes]]] = [DuoRec]

@@ -38,7 +38,14 @@ VARIANTS = PLAIN | {
         ("cl4rec", "mean", ("loss.contrast.pooling=mean", "loss.contrast.filled=false", "loss.contrast.alike=cosine",
                             "loss.contrast.augmentation.masked=item")),
         ("coserec", "hybrid", ("loss.contrast.comparison=hybrid", "loss.contrast.warm_up=0")),
-        ("mstein", "group", ("loss.contrast.group=8",)))}
+        ("mstein", "group", ("loss.contrast.group=8",)),
+        ("bprmf", "sinkhorn", ("loss=sinkhorn",)), ("bprmf", "sinkhorn-self", ("loss=sinkhorn", "loss.debias=self")),
+        ("bprmf", "sinkhorn-log", ("loss=sinkhorn", "loss.debias=self", "loss.eps=0.01")),
+        ("bprmf", "sinkhorncf", ("loss=sinkhorncf", "loss.anneal_steps=0.5")),
+        ("bprmf", "sinkhorncf-log", ("loss=sinkhorncf", "loss.eps=0.01", "loss.gradient=unrolled")),
+        ("bprmf", "sinkhorncf-scaled", ("loss=sinkhorncf", "loss.mass=renorm", "loss.scale=norm", "loss.cost.topn=9")),
+        ("bprmf", "official", ("loss=sinkhorncf_official", "loss.every=1", "loss.start_epoch=0", "loss.max_rows=9")),
+        ("bprmf", "implicit", ("loss=sinkhorncf", "loss.gradient=implicit", "loss.k=20")))}
 SMALL = ("data.n_users=60", "data.n_items=80", "data.mean_activity=6", "trainer=smoke")
 
 

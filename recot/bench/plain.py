@@ -6,6 +6,7 @@ Batches come for free here: places in the training set are drawn with replacemen
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -122,3 +123,21 @@ class SCLRec(Straight):
         with torch.no_grad():
             for slow, fast in ((self.slow_user, self.user.weight), (self.slow_item, self.item.weight)):
                 slow.mul_(0.9).add_(fast, alpha=0.1)
+
+
+def transported(cost: Tensor, items: Sequence[Tensor], log_p: Tensor, k: int, n_iters: int) -> Tensor:
+    """(b,): SinkhornCF's transport at entropy one, user by user, in logs and by autograd, as its authors' code has it.
+
+    Args:
+        cost: (n, n), between all items. items: b histories. log_p: (b, n).
+    """
+    found = []
+    for own, scores in zip(items, log_p, strict=True):
+        log_nu, top = scores.topk(k)  # (k,) each
+        kernel = -cost[own][:, top].float()  # (m, k)
+        log_mu, g = torch.zeros(len(own)), torch.zeros(k)
+        for _ in range(n_iters):
+            f = log_mu - (kernel + g).logsumexp(1)  # (m,)
+            g = log_nu - (kernel + f[:, None]).logsumexp(0)  # (k,)
+        found.append(-((kernel + f[:, None] + g).exp() * kernel).sum())
+    return torch.stack(found)

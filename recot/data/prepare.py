@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from recot.data import fetch, filters, read
+from recot.data import fetch, filters, netflix, read
 from recot.data.dataset import Dataset, load, write
 from recot.data.interactions import Interactions
 from recot.system import files
@@ -73,7 +73,8 @@ class Files:
         name: what messages and the cache call it.
         folder: folder of the raw files below the data root.
         files: file name -> sha256 of its uncompressed content, null when unknown. NAME may be stored as NAME.gz.
-        read: the format, a function of ``recot.data.read``; a file called *.parquet or *.csv is read as such in any case.
+        read: the format, a function of ``recot.data.read`` or ``netflix``; a file *.parquet or *.csv is read as such in
+            any case.
         substitute: the same pairs in other files, taken when they lie in the data root and none of ``files`` does.
         url: a .zip that holds the files, or the folder on a server they lie in; null when they cannot be downloaded.
         archive_sha256: of the .zip, null when unknown.
@@ -99,7 +100,8 @@ class Files:
     """
 
     def __init__(self, name: str, folder: str, files: dict[str, str | None],
-                 read: Literal["adjacency_list", "sequences", "tab_ratings", "double_colon_ratings", "csv", "parquet"],
+                 read: Literal["adjacency_list", "sequences", "tab_ratings", "double_colon_ratings", "film_blocks",
+                               "rated_lists", "csv", "parquet"],
                  substitute: dict[str, str | None] | None = None, url: str | None = None,
                  archive_sha256: str | None = None, manual: str | None = None, columns: dict[str, str] | None = None,
                  delimiter: str = ",", threshold: float | None = None, core: int = 0,
@@ -123,9 +125,9 @@ class Files:
         if (sample_users is None) != (sample_interactions is None):
             raise ValueError("data.sample_users and data.sample_interactions belong together; give both or none")
         for key, value in (expect or {}).items():
-            if key not in ("users", "items", "interactions") or not re.fullmatch(r"\d+|\d+(\.\d+)?k", str(value)):
+            if key not in ("users", "items", "interactions") or not re.fullmatch(r"\d+|\d+(\.\d+)?[kM]", str(value)):
                 raise ValueError(f"data.expect has {key}: {value}; give users, items and interactions as an integer "
-                                 "or as a text like '69.9k'")
+                                 "or as a text like '69.9k' or '56.9M'")
         fetch.check_name("data.name", name)
         self.name, self.read, self.root = name, read, root
         self.columns, self.delimiter = dict(columns or {}), delimiter
@@ -176,7 +178,8 @@ class Files:
             ValueError: the raw files are malformed or changed meanwhile, a filter leaves nothing, or ``expect`` is not
                 met.
         """
-        settings: list[Any] = [VERSION, self.read, self.columns, self.delimiter, self._least(), self.core, self.digest()]
+        settings: list[Any] = [VERSION, self.read, self.columns, self.delimiter, self._least(), self.core]
+        settings.append(self.digest())
         settings += [] if self.user_share is None else [self.user_share, self.sample_seed]
         settings += [] if self.reduction == Reduction() else [*astuple(self.reduction)]
         key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
@@ -214,6 +217,10 @@ class Files:
                 return read.ratings(path, "\t", content)
             case "double_colon_ratings":
                 return read.ratings(path, "::", content)
+            case "film_blocks":
+                return netflix.film_blocks(path, content)
+            case "rated_lists":
+                return netflix.rated_lists(path, content)
             case _:
                 return read.table(path, self.columns, self.delimiter, content)
 
@@ -222,9 +229,9 @@ class Files:
                  "interactions": len(dataset.interactions)}
         wrong = []
         for kind, printed in self.expect.items():
-            if str(printed).endswith("k"):
+            if (unit := str(printed)[-1]) in ("k", "M"):
                 digits = len(str(printed).partition(".")[2][:-1])
-                same = f"{found[kind] / 1000:.{digits}f}k" == printed
+                same = f"{found[kind] / (1000 if unit == 'k' else 1_000_000):.{digits}f}{unit}" == printed
             else:
                 same = found[kind] == int(printed)
             if not same:
@@ -243,7 +250,7 @@ class Csv(Files):
         user, item: names of the columns. Ids are strings or integers, see ``recot.data.read``.
         rating, time: names of the columns; null when there is none. Times are whole seconds or dates.
         delimiter: null takes a comma for .csv and a tab for .tsv; parquet has none. Names count in any case (.CSV).
-        threshold, core, user_core, cache: as in :class:`Files`.
+        threshold, core, cache: as in :class:`Files`.
 
     Raises:
         ValueError: the delimiter cannot be one or be told from the name, or a threshold has no rating column.
@@ -251,7 +258,7 @@ class Csv(Files):
 
     def __init__(self, path: str, user: str = "user", item: str = "item", rating: str | None = None,
                  time: str | None = None, delimiter: str | None = None, threshold: float | None = None, core: int = 0,
-                 cache: str | None = None, user_core: int = 0) -> None:
+                 cache: str | None = None) -> None:
         separator = delimiter or {".csv": ",", ".tsv": "\t", ".parquet": ","}.get(Path(unpacked(path)).suffix)
         if separator is None and is_parquet(Path(path)):
             separator = ","
@@ -268,7 +275,7 @@ class Csv(Files):
                    (("user", user), ("item", item), ("rating", rating), ("time", time)) if column is not None}
         self.path = Path(path)
         super().__init__("csv", "csv", {"csv": None}, "csv", columns=columns, delimiter=separator,
-                         threshold=threshold, core=core, cache=cache, user_core=user_core)
+                         threshold=threshold, core=core, cache=cache)
 
     def paths(self) -> list[Path]:
         """The file.

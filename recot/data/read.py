@@ -95,11 +95,11 @@ def sequences(path: Path, content: bytes | None = None) -> pd.DataFrame:
     twice = order[1:][users[order][1:] == users[order][:-1]]
     if len(twice):
         again = int(twice.min())
-        raise _malformed(path, int(line[leads][again]) + 1, f"the user {users[again]} has a line of its own above; "
+        raise malformed(path, int(line[leads][again]) + 1, f"the user {users[again]} has a line of its own above; "
                          "join the two in order of time")
     zeros = np.flatnonzero((numbers == 0) & ~leads)
     if len(zeros):
-        raise _malformed(path, int(line[zeros[0]]) + 1, "the item 0 stands for padding in such files; number items "
+        raise malformed(path, int(line[zeros[0]]) + 1, "the item 0 stands for padding in such files; number items "
                          "from 1")
     first = np.flatnonzero(leads)[np.cumsum(leads) - 1]                # (tokens,) where the line of a token begins
     place = np.arange(len(numbers)) - first - 1
@@ -112,7 +112,7 @@ def _integers(path: Path, content: bytes | None) -> tuple[np.ndarray, np.ndarray
     Raises:
         ValueError: a token is not an integer (file and line named), or the file is empty.
     """
-    content = _text(path, content)
+    content = content_of(path, content)
     text = np.frombuffer(content, np.uint8)
     blank = (text == 32) | (text == 9) | (text == 10)
     inside = np.concatenate([[False], ~blank, [False]])
@@ -126,7 +126,7 @@ def _integers(path: Path, content: bytes | None) -> tuple[np.ndarray, np.ndarray
     if wrong.any():
         token = int(np.flatnonzero(wrong)[0])
         written = content[start[token]:stop[token]].decode(errors="replace")
-        raise _malformed(path, int(line[token]) + 1, f"the id {written!r} is not a whole number below 10**18")
+        raise malformed(path, int(line[token]) + 1, f"the id {written!r} is not a whole number below 10**18")
     numbers = np.fromstring(content.decode("ascii"), dtype=np.int64, sep=" ")
     return numbers, line, np.concatenate([[True], line[1:] != line[:-1]])
 
@@ -137,10 +137,10 @@ def ratings(path: Path, delimiter: Literal["\t", "::"], content: bytes | None = 
     Raises:
         ValueError: a line is malformed (file and line named), or the file is empty.
     """
-    text = _text(path, content)
+    text = content_of(path, content)
     width = len(_first_line(path, text).split(delimiter))
     if not 2 <= width <= 4:
-        raise _malformed(path, 1, f"it has {width} fields between {delimiter!r}, expected 'user item [rating [time]]'")
+        raise malformed(path, 1, f"it has {width} fields between {delimiter!r}, expected 'user item [rating [time]]'")
     return _delimited(path, text, list(FIELDS[:width]), {kind: kind for kind in FIELDS[:width]}, delimiter,
                       header=False)
 
@@ -158,7 +158,7 @@ def table(path: Path, columns: dict[str, str], delimiter: str = ",", content: by
         ValueError: a column is missing, occurs twice or is named twice, a line is malformed (file and line named), a
             column holds what it should not, or the file is empty.
     """
-    text = _text(path, content)
+    text = content_of(path, content)
     first = _first_line(path, text)
     _check_quotes(path, text, delimiter)
     header = next(csv.reader([first], delimiter=delimiter))
@@ -300,7 +300,7 @@ def _check_columns(path: Path, header: list[str], columns: dict[str, str], more:
                              f"{header}. Name the columns with data.user, data.item, data.rating, data.time{more}")
 
 
-def _text(path: Path, content: bytes | None) -> bytes:
+def content_of(path: Path, content: bytes | None) -> bytes:
     """UTF-8 without a byte-order mark, with line ends LF.
 
     Raises:
@@ -323,7 +323,7 @@ def _text(path: Path, content: bytes | None) -> bytes:
     if b"\r" in text:
         text = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     if (place := text.find(b"\0")) >= 0:
-        raise _malformed(path, text.count(b"\n", 0, place) + 1, "it holds a zero byte, as UTF-16 without a byte-order "
+        raise malformed(path, text.count(b"\n", 0, place) + 1, "it holds a zero byte, as UTF-16 without a byte-order "
                          "mark and files that are no text do; write the file as UTF-8")
     return text
 
@@ -338,7 +338,7 @@ def _check_quotes(path: Path, text: bytes, delimiter: str) -> None:
     text = text if text.endswith(b"\n") else text + b"\n"
     good = lines.match(text).end()  # type: ignore[union-attr]  # it matches nothing at least
     if good < len(text):
-        raise _malformed(path, text.count(b"\n", 0, good) + 1, "a quote is left open, or text follows a closing quote; "
+        raise malformed(path, text.count(b"\n", 0, good) + 1, "a quote is left open, or text follows a closing quote; "
                          "a value may not span lines, and a quote inside a quoted value is written twice")
 
 
@@ -425,7 +425,7 @@ def _first_fault(path: Path, text: bytes, names: list[str], columns: dict[str, s
     if wrong[kind] == lines > 1:
         return ValueError(f"{path}, line {number}: {reason}, and it is so in all {lines} lines that were looked at; "
                           f"{ADVICE[kind]}")
-    return _malformed(path, number, reason)
+    return malformed(path, number, reason)
 
 
 def _rows(text: bytes, delimiter: str, header: bool) -> Iterator[tuple[int, list[str]]]:
@@ -462,5 +462,5 @@ def _is_date(text: str) -> bool:
     return re.match(DATE, text) is not None
 
 
-def _malformed(path: Path, line: int, reason: str) -> ValueError:
+def malformed(path: Path, line: int, reason: str) -> ValueError:
     return ValueError(f"{path}, line {line}: {reason}; correct or remove that line, or get the file again")

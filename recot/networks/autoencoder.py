@@ -63,7 +63,7 @@ class Autoencoder(TwoTower):
     """
 
     inductive_if = {"user_vector": ("none",)}
-    objectives = ("RowBCE", "SampledRowBCE", "Multinomial")
+    objectives = ("RowBCE", "SampledRowBCE", "Multinomial", "Sinkhorn", "SinkhornCF")
     undecayed = ("first_bias", "item_bias", "inward.bias", "outward.bias")
 
     def __init__(self, n_users: int, n_items: int, dim: int = 50, hidden: int = 0,

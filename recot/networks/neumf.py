@@ -76,7 +76,7 @@ class NeuMF(TwoTower):
     first and joins them. The score is the logit. Losses over whole rows are SinkhornCF's.
     """
 
-    objectives = ("BCE", "BPR", "RowBCE", "SampledRowBCE", "Multinomial")
+    objectives = ("BCE", "BPR", "RowBCE", "SampledRowBCE", "Multinomial", "Squared", "Sinkhorn")
 
     def __init__(self, n_users: int, n_items: int, factors: int = 8, dim: int = 32,
                  layers: list[int] = [32, 16, 8],  # noqa: B006  # read and never changed; a config gives lists

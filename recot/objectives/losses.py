@@ -151,6 +151,20 @@ def multinomial(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 @in_float32
+def likelihood(log_p: Tensor, targets: Tensor) -> Tensor:
+    """:func:`multinomial` of log probabilities that others need as well.
+
+    Args:
+        log_p: (b, n), ``log_softmax`` of scores. targets: (b, n), counts.
+
+    Returns:
+        (b,).
+    """
+    loss: Tensor = -torch.linalg.vecdot(targets, log_p)
+    return loss
+
+
+@in_float32
 def gaussian_kl(mean: Tensor, log_std: Tensor) -> Tensor:
     """Divergence of N(mean, exp(log_std)^2) from N(0, 1), of each coordinate; the shape of both; 0 where both are 0.
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from recot.request.signature import describe
 
-LATER = {"trainer.optimizer": "adam", "trainer.patience_steps": None, "protocol.refit": False, "noise.seen": "all"}
+LATER = {"trainer.optimizer": "adam", "trainer.patience_steps": None, "protocol.refit": False, "noise.seen": "all",
+         "model.hidden_activation": "tanh", "model.spread": "log_std"}
 """Config keys that came, each with the value that stands for what was done before."""
 
 GONE = {target: {"restart": True, "first": 30, "every": 20} for target in (

@@ -13,6 +13,7 @@ from recot.denoise.soft_matching import SoftMatching
 from recot.networks.factorisation import Tables
 from recot.networks.lightgcn import LightGCN
 from recot.objectives.pairs import BPR, DirectAU, InfoNCE
+from recot.objectives.transport import SinkhornCF
 
 
 @pytest.fixture
@@ -37,6 +38,15 @@ def test_the_straight_version_and_ours_have_the_same_loss(train, rng, other, obj
     plain.negatives = lambda: batch.negatives[:, 0]
     loss, _ = objective(ours, denoiser.before(batch, ours))
     torch.testing.assert_close(plain.loss(batch.query.users, batch.items), loss.mean(), atol=1e-5, rtol=1e-5)
+
+
+def test_the_transport_user_by_user_and_ours_have_the_same_loss(train, rng):
+    objective = SinkhornCF(40, k=7, n_iters=3)
+    batch = next(objective.batches(train, rng, Tables(300, 200, 8), 0))
+    log_p = torch.randn(40, 200, generator=rng).log_softmax(1)
+    items = batch.query.history.values.split(batch.query.history.lengths.tolist())
+    torch.testing.assert_close(plain.transported(objective.cost.whole(), items, log_p, 7, 3),
+                               objective.to_top(batch, log_p), atol=1e-6, rtol=1e-5)
 
 
 def test_interleaving_alternates_and_reports_the_median_ratio(monkeypatch):

@@ -25,6 +25,7 @@ from recot.networks.stosa import Stosa
 from recot.objectives.pairs import BCE, BPR, DirectAU, InfoNCE
 from recot.objectives.rows import Multinomial, SampledRowBCE
 from recot.objectives.sequences import Cloze, DuoRec, NextGaussian, NextItem, NextItems
+from recot.objectives.transport import Cosine, Sinkhorn, SinkhornCF
 from recot.objectives.views import Contrast
 
 VIEWS = Augmentation(["crop"], ratios={"crop": 0.5})
@@ -38,7 +39,11 @@ REFUSED = {  # group -> class -> what it is given besides, and the values it ref
         NextGaussian: ({}, {"negatives": [0], "pvn": [-0.1]}),
         DuoRec: ({}, {"negatives": [1, -1], "tau": [0.0], "weight": [-0.1]}),
         NextItems: ({}, {"targets": [0], "negatives": [0], "max_length": [0]}),
-        Cloze: ({}, {"ratio": [0.0, 1.1, -0.5], "last": [-0.1, 1.5]})},
+        Cloze: ({}, {"ratio": [0.0, 1.1, -0.5], "last": [-0.1, 1.5]}),
+        Sinkhorn: ({}, {"eps": [0.0, -1.0], "n_iters": [0], "beta": [-1.0], "anneal_steps": [-1, 0.5]}),
+        SinkhornCF: ({}, {"weight": [-0.1], "concentration": [-0.1, 1.1], "k": [0], "eps": [0.0], "n_iters": [0],
+                          "every": [0], "start_epoch": [-1], "max_rows": [0], "beta": [-1.0], "anneal_steps": [-1]})},
+    "loss.cost": {Cosine: ({}, {"shrink": [-1.0], "topn": [0]})},
     "loss.contrast": {Contrast: ({"augmentation": VIEWS}, {
         "weight": [-0.1], "tau": [0.0], "group": [0], "warm_up": [-1]})},
     "denoiser": {
