@@ -8,6 +8,7 @@ from recot.closed.linear import EASE
 from recot.closed.markov import Markov
 from recot.closed.neighbours import ItemKNN
 from recot.closed.popularity import Popularity
+from recot.closed.slim import SLIM
 from recot.closed.walks import P3alpha, RP3beta
 from recot.denoise.base import Denoiser
 from recot.denoise.iterative import IterativeRelabelling
@@ -60,4 +61,4 @@ OF_ROWS: list[type[Supervision[Rows]]] = [Denoiser, TCE, RCE]
 RELABELLERS: list[type[Relabeller]] = [ProRec]
 RELABELLERS_OF_NETWORKS = [IterativeRelabelling]  # no Relabeller to the type checker: it asks for vectors of items
 
-CLOSED_FORMS: list[type[Recommender]] = [Popularity, Markov, ItemKNN, P3alpha, RP3beta, EASE, SVD, NCE, WRMF]
+CLOSED_FORMS: list[type[Recommender]] = [Popularity, Markov, ItemKNN, P3alpha, RP3beta, EASE, SLIM, SVD, NCE, WRMF]
