@@ -143,9 +143,7 @@ def words(network, objective):
     """A request that pairs the two. What takes other values than those of files is told so."""
     loss = objective.__name__.lower()
     return (f"model={FIRST[network]}", f"loss={loss}", "denoiser=none", *SMALL,
-            *["loss.weighting=equal"] * (loss == "rowbce"),  # only an autoencoder hides items
-            # The preset ties it to what the model reads.
-            *["~loss.max_length"] * (FIRST[network] == "caser" and loss != "nextitems"))
+            *["loss.weighting=equal"] * (loss == "rowbce"))  # only an autoencoder hides items
 
 
 def refused(network, objective):

@@ -332,7 +332,7 @@ def test_the_figures_of_a_paper_agree_on_the_colours_of_its_methods(toy):
 
 
 def test_a_folder_without_specs_and_a_file_that_is_none_are_refused(toy, tmp_path):
-    with pytest.raises(RequestError, match="holds no spec; RECOT_EXPERIMENTS names a folder"):
+    with pytest.raises(RequestError, match="holds no spec; let RECOT_EXPERIMENTS name a folder"):
         papers()
     papers.cache_clear()
     toy()
