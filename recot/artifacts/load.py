@@ -47,7 +47,8 @@ def load(paper: str, profile: str | None = None) -> tuple[Artifact, ...]:
     colours = tuple(dict.fromkeys(row.id for artifact in artifacts if artifact.kind == "figure"
                                   for row in artifact.rows))
     artifacts = [replace(artifact, colours=colours) for artifact in artifacts]
-    return tuple(_on_planted(artifact, profile) if profile else artifact for artifact in artifacts)
+    planted = run_of(spec["data"].get("planted", ""))
+    return tuple(_on_planted(artifact, profile, planted) if profile else artifact for artifact in artifacts)
 
 
 def tuning(paper: str) -> Tuning:
@@ -115,8 +116,10 @@ def _artifact(paper: str, name: str, node: Mapping[str, Any], spec: Mapping[str,
 def _columns(node: Mapping[str, Any], spec: Mapping[str, Any], axis: Mapping[str, Any] | None) -> Iterator[Column]:
     base = tuple(shlex.split(node.get("base", "")))
     for data in node["data"]:
-        common = (f"data={data}", *base)
-        name, stands_in = spec["data"].get(data, "planted communities"), spec.get("stand_ins", {}).get(data)
+        entry = spec["data"].get(data, "planted communities")
+        name = entry["name"] if isinstance(entry, Mapping) else entry
+        common = (f"data={data}", *base, *run_of(entry))
+        stands_in = spec.get("stand_ins", {}).get(data)
         if axis is None:
             yield Column(data, data, name, common, None, stands_in)
             continue
@@ -136,20 +139,29 @@ def _places(axis: Mapping[str, Any]) -> Iterator[tuple[float, str, str, Group | 
         yield float(low), "", "test", Group(axis["by"], low, None if following is None else following - 1)
 
 
-def _on_planted(artifact: Artifact, profile: str) -> Artifact:
-    """The artifact with small planted data in place of every data set, which is then one column; two seeds at most."""
+def run_of(entry: Mapping[str, str] | str) -> tuple[str, ...]:
+    """The overrides that every run on a data set has; ``entry`` is its name, or its ``name`` and ``run``."""
+    return tuple(shlex.split(entry["run"])) if isinstance(entry, Mapping) else ()
+
+
+def _on_planted(artifact: Artifact, profile: str, own: tuple[str, ...]) -> Artifact:
+    """The artifact with small planted data in place of every data set, which is then one column; two seeds at most.
+
+    Args:
+        own: overrides that the paper has for planted data, where it has some.
+    """
     file = EXPERIMENTS / "profiles" / f"{profile}.yaml"
     if not file.exists():
         known = [path.stem for path in (EXPERIMENTS / "profiles").glob("*.yaml")]
         raise RequestError(f"no profile is called {profile!r}. {nearest(profile, known)}")
     settings = yaml.safe_load(file.read_text(encoding="utf-8"))
     given = shlex.split(settings["run"])
-    replaced = {word.split("=")[0] for word in given}
+    replaced = {word.split("=")[0] for word in (*given, *own)}
     columns: dict[str, Column] = {}
     for column in artifact.columns:
         rest = [word for word in column.overrides if word.split("=")[0] not in {"data", *replaced}]
         id_ = column.id.replace(column.data, settings["data"], 1)
         columns.setdefault(id_, replace(
             column, id=id_, data=settings["data"], name="planted communities", stands_in=None,
-            overrides=(f"data={settings['data']}", *given, *rest)))
+            overrides=(f"data={settings['data']}", *given, *rest, *own)))
     return replace(artifact, columns=tuple(columns.values()), seeds=artifact.seeds[:2], planted=True)

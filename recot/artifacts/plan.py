@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from recot.artifacts import workers
-from recot.artifacts.spec import Artifact, Column, Row
+from recot.artifacts.spec import HELD_OUT, Artifact, Column, Row
 from recot.record.lines import CellLine
 from recot.request import keys
 from recot.request.compose import composed, explain, layered, seeded
@@ -104,7 +104,9 @@ class Planner:
         if digest is None:
             return {}
         if artifact.kind == "statistics":
-            return {0: keys.key({"statistics": keys.relevant({"data": config["data"]})["data"]}, digest)}
+            counted = {"statistics": keys.relevant({"data": config["data"]})["data"]}
+            split = {"split": config["protocol"]["split"]} if {*HELD_OUT} & {*artifact.metrics} else {}
+            return {0: keys.key(counted | split, digest)}
         for metric in artifact.metrics:
             if ("@" in metric or metric in metric_names()) and metric not in config["metrics"]:
                 raise RequestError(f"{artifact.label} asks for {metric}, and its runs answer "

@@ -36,5 +36,5 @@ def printed(artifact: Artifact, row: Row, column: Column, metric: str) -> float 
     if artifact.printed == "model":
         return numbers.get((artifact.name, column.data, row.paper or row.id, variant, metric))
     if artifact.printed == "variant":
-        return numbers.get((artifact.name, column.data, artifact.paper, row.id, metric))
+        return numbers.get((artifact.name, column.data, row.paper or artifact.paper, row.id, metric))
     return None

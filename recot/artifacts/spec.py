@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-KINDS = {"statistics": {"data", "metrics"},
+KINDS = {"statistics": {"data", "metrics", "base"},
          "results": {"data", "metrics", "rows", "beyond", "base", "axis", "printed", "called", "tests", "relative_to",
                      "improvement"},
          "figure": {"data", "metrics", "rows", "beyond", "base", "axis", "printed", "called", "plot"}}
 """What an artifact of each kind may say besides ``kind``, ``title`` and ``note``."""
+
+HELD_OUT = ("validation_users", "test_users")
+"""Statistics of a split. A table that has them counts its data as they are split."""
 
 PLOTS = ("degradation", "lines", "groups", "case")
 """How a figure may be drawn: bars with their loss below, one panel of lines for each metric, lines over bars that show
@@ -24,7 +27,8 @@ class Row:
     """A method or setting: its id, its name, its overrides; ``beyond`` the paper or in it.
 
     Attributes:
-        paper: its id in the printed numbers where that is another one (two readings of one method), or None.
+        paper: its id in the printed numbers where that is another one (two readings of one method), or None; where rows
+            are variants, the method that they vary if that is not the paper's.
     """
 
     id: str

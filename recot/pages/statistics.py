@@ -9,7 +9,7 @@ from typing import Any
 from recot.artifacts.collect import NO_DATA, NOT_RUN, judged, rounded
 from recot.artifacts.plan import Planner
 from recot.artifacts.printed import printed
-from recot.artifacts.spec import Artifact, Column
+from recot.artifacts.spec import HELD_OUT, Artifact, Column
 from recot.record.lines import CellLine
 
 
@@ -19,7 +19,7 @@ def statistics(artifact: Artifact, planner: Planner, earlier: Sequence[CellLine]
     The data sets that were asked for are counted now if they are at hand. A row of ``earlier``, the csv as it was,
     stays if it counted the same data, or if these are not at hand.
     """
-    from recot.record.build import make
+    from recot.record.build import ask_questions, make
 
     before = {(line.column, line.metric): line for line in earlier}
     for column in artifact.columns:
@@ -29,7 +29,11 @@ def statistics(artifact: Artifact, planner: Planner, earlier: Sequence[CellLine]
         counts: dict[str, float] = {}
         if key and len(stays) < len(artifact.metrics) and planner.request.wants(artifact.rows[0], column):
             config, _ = planner.config((*column.overrides, "model=popularity"))
-            counts = count(make(config["data"]).load().interactions)
+            dataset = make(config["data"]).load()
+            if {*HELD_OUT} & {*artifact.metrics}:
+                counts = count_split(ask_questions(config, dataset))
+            else:
+                counts = count(dataset.interactions)
         for metric in artifact.metrics:
             paper = printed(artifact, artifact.rows[0], column, metric)
             line = CellLine(artifact.name, artifact.rows[0].id, column.id, metric,
@@ -57,3 +61,12 @@ def count(interactions: Any) -> dict[str, float]:
     users, items, pairs = interactions.n_users, interactions.n_items, len(interactions)
     return {"users": users, "items": items, "interactions": pairs, "avg_interactions_per_user": pairs / users,
             "density": 100 * pairs / users / items, "sparsity": 1 - pairs / users / items}
+
+
+def count_split(split: Any) -> dict[str, float]:
+    """Statistics of data whose users are split: all of them, the items that train, and the pairs of these."""
+    train, parts = split.train, (split.valid, *split.test)
+    held = sum(len(part.query.history.values) + len(part.targets.values) for part in parts)
+    return {"users": int((train.activity > 0).sum()) + sum(len(part) + part.left_out for part in parts),
+            "items": train.n_items, "interactions": len(train) + held,
+            "validation_users": len(parts[0]), "test_users": len(parts[1])}
