@@ -1,14 +1,22 @@
 """How tests start runs: composed in this process, or typed into another one. Nothing is written outside tmp_path."""
 
+import json
 import os
+import select
 import subprocess
 import sys
+import tempfile
+from functools import cache
+from pathlib import Path
 
 from recot.record import experiment
 from recot.record.store import Runs
 from recot.request.compose import composed
 
 TINY = ("trainer=smoke", "trainer.max_epochs=2", "data.n_users=60", "data.mean_activity=8")
+
+PATIENCE = 1800
+"""Seconds after which a process hangs, whatever else this machine does."""
 
 
 def execute(runs, *overrides):
@@ -33,9 +41,33 @@ def environment(folder, **changes):
 def python(folder, *words, cwd=None, **changes):
     """A finished process of this interpreter."""
     return subprocess.run([sys.executable, *words], cwd=cwd or folder, env=environment(folder, **changes), text=True,
-                          stdin=subprocess.DEVNULL, capture_output=True, timeout=120, check=False)
+                          stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE, check=False)
+
+
+@cache
+def warm():
+    """The process that forks for commands, see warm.py; it ends with this one."""
+    return subprocess.Popen([sys.executable, Path(__file__).with_name("warm.py")], text=True, stdin=subprocess.PIPE,
+                            stdout=subprocess.PIPE, env=os.environ | {"OMP_NUM_THREADS": "1"})
+
+
+def command(folder, module, *words, cwd=None, **changes):
+    """The finished process of ``python -m module words``, a fork of one that has imported the libraries."""
+    with tempfile.TemporaryDirectory() as place:
+        streams = {name: os.path.join(place, name) for name in ("stdout", "stderr")}
+        for file in streams.values():
+            Path(file).touch()
+        warm().stdin.write(json.dumps(streams | {"words": [module, *words], "cwd": str(cwd or folder),
+                                                 "environment": environment(folder, **changes)}) + "\n")
+        warm().stdin.flush()
+        if not select.select([warm().stdout], [], [], PATIENCE)[0]:
+            warm().kill()
+            raise TimeoutError(f"{module} {words} is still running: {Path(streams['stderr']).read_text()}")
+        code = int(warm().stdout.readline())
+        return subprocess.CompletedProcess([module, *words], code, *(Path(file).read_text()
+                                                                     for file in streams.values()))
 
 
 def typed(folder, *overrides, cwd=None, **changes):
-    """The finished process of a command."""
-    return python(folder, "-m", "recot.run", *overrides, cwd=cwd, **changes)
+    """The finished process of a run."""
+    return command(folder, "recot.run", *overrides, cwd=cwd, **changes)

@@ -10,7 +10,7 @@ import sys
 import textwrap
 
 import pytest
-from commands import edit, environment, python
+from commands import command, edit, environment, python
 from processes import alive, child_processes, wait_for
 
 from recot.record import ledger
@@ -59,7 +59,7 @@ def spec(folder, epochs=2, **changes):
 
 
 def tables(folder, *words, **variables):
-    return python(folder, "-m", "recot.tables", *words, **variables)
+    return command(folder, "recot.tables", *words, **variables)
 
 
 def cells(folder, name="table2"):
@@ -76,7 +76,7 @@ def finished(tmp_path_factory):
     """A folder in which the toy paper was run once, and the process that did."""
     folder = tmp_path_factory.mktemp("finished")
     variables = spec(folder)
-    return folder, variables, tables(folder, **variables)
+    return folder, variables, python(folder, "-m", "recot.tables", **variables)
 
 
 def test_every_artifact_is_run_and_written_beside_the_printed_numbers(finished):
@@ -295,7 +295,7 @@ def test_row_21_two_runners_of_one_list_share_the_work(tmp_path):
     runners = [subprocess.Popen([sys.executable, "-m", "recot.tables"], cwd=tmp_path, stdin=subprocess.DEVNULL,
                                 stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
                                 env=environment(tmp_path, **variables)) for _ in range(2)]
-    told = [runner.communicate(timeout=120)[1] for runner in runners]
+    told = [runner.communicate()[1] for runner in runners]
     assert [runner.returncode for runner in runners] == [0, 0], told
     started = [line for text in told for line in text.splitlines() if "python -m recot.run" in line and "[" in line]
     assert len(set(line.split("] ")[1] for line in started)) == 3

@@ -13,7 +13,7 @@ import traceback
 from dataclasses import dataclass
 
 import pytest
-from commands import TINY, environment, execute, python
+from commands import PATIENCE, TINY, environment, execute, python
 
 from recot import recommend, restore, run, tables, tune
 from recot.artifacts import load, workers
@@ -242,7 +242,7 @@ def test_a_worker_leaves_signals_to_its_parent(number, monkeypatch):
 @pytest.mark.parametrize("line", ["loss.tua=1 >&-", "loss.tua=1 2>&-", "loss.tua=1 <&- >&- 2>&-"])
 def test_an_interpreter_without_streams_refuses_as_well(tmp_path, line):
     done = subprocess.run(["sh", "-c", f"exec {sys.executable} -m recot.run {line}"], cwd=tmp_path,
-                          env=environment(tmp_path), stderr=subprocess.PIPE, text=True, timeout=120, check=False)
+                          env=environment(tmp_path), stderr=subprocess.PIPE, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert done.stderr.startswith("refused: loss.tua: ") or "2>&-" in line
 
