@@ -7,7 +7,7 @@ import math
 import hydra.utils
 import pytest
 import yaml
-from commands import composed, execute
+from commands import composed, execute, known
 from hydra.errors import HydraException
 
 from recot.fit.gradient import Gradient
@@ -92,9 +92,9 @@ def test_every_loss_and_denoiser_builds_or_is_refused_with_what_would_work(loss,
         with pytest.raises(RequestError, match=remedy):
             composed(*words)
     elif denoiser in ("iterative", "prorec"):
-        assert isinstance(build(composed(*words)[0]), Relabelled)
+        assert isinstance(build(known(*words)[0]), Relabelled)
     else:
-        assert type(build(composed(*words)[0]).objective).__name__.lower() == loss.removesuffix("_paper")
+        assert type(build(known(*words)[0]).objective).__name__.lower() == loss.removesuffix("_paper")
 
 
 @pytest.mark.parametrize("loss", [loss for loss in choices_of("loss") if loss != "bootstrap"])
@@ -178,14 +178,14 @@ def test_a_tuned_file_applies_to_exactly_its_model_loss_and_denoiser():
 def test_each_tuned_file_is_named_after_choices_that_exist():
     for file in (CONF / "tuned").rglob("*.yaml"):
         model, loss, denoiser = file.stem.split("-")
-        composed(f"data={file.parent.name}", f"model={model}", f"loss={loss}", f"denoiser={denoiser}")
+        known(f"data={file.parent.name}", f"model={model}", f"loss={loss}", f"denoiser={denoiser}")
 
 
 @pytest.mark.parametrize("file", sorted((CONF / "tuned" / "beauty").glob("*.yaml")), ids=lambda file: file.stem)
 def test_settings_that_were_found_on_office_are_those_of_beauty_too(file):
     choices = dict(zip(("model", "loss", "denoiser"), file.stem.split("-"), strict=True))
     words = [f"{group}={choice}" for group, choice in choices.items()]
-    here, there, preset = (composed(*words, f"data={data}", *rest)[0]
+    here, there, preset = (known(*words, f"data={data}", *rest)[0]
                            for data, rest in (("beauty", ()), ("office", ()), ("beauty", ("~tuned",))))
     methods = [{group: config[group] for group in ("model", "loss", "trainer")} for config in (here, there, preset)]
     assert methods[0] == methods[1]

@@ -9,7 +9,7 @@ from functools import cache
 
 import pytest
 import torch
-from commands import composed
+from commands import known as composed
 from exceptions import FOLDER, KINDS, exceptions, having, words
 from hydra.utils import get_class
 
@@ -42,13 +42,13 @@ def plain(preset):
     return composed(f"model={preset}")[0]
 
 
-def known(preset, given):
+def taken(preset, given):
     """Those of the words that set what a preset has."""
-    def has(word):
-        node, path = plain(preset), word.partition("=")[0].split(".")
-        return len(path) == 1 or path[0] != "data" and path[1] in node[path[0]] or path[0] == "data"
+    def sets(word):
+        group, _, key = word.partition("=")[0].partition(".")
+        return group in ("data", "protocol") or key.partition(".")[0] in plain(preset)[group]
 
-    return tuple(filter(has, given))
+    return tuple(filter(sets, given))
 
 
 @cache
@@ -60,7 +60,7 @@ def reads_sequences(preset):
 def config(preset, *given):
     """The checked config of a preset on planted data, with the trainer a first run uses."""
     small = (*SMALL, *words(preset, "small")) if reads_sequences(preset) else ()
-    return composed(f"model={preset}", "trainer=smoke", *known(preset, (*small, *given)))[0]
+    return composed(f"model={preset}", "trainer=smoke", *taken(preset, (*small, *given)))[0]
 
 
 class Enough(Exception):
@@ -213,7 +213,7 @@ def test_every_exception_is_of_a_known_kind_of_a_preset_that_is_there_and_says_w
         assert file.stem in PRESETS and exceptions(file.stem)
         for kind, entry in exceptions(file.stem).items():
             assert kind in KINDS and set(entry) <= {"words", "why"} and len(entry["why"].split()) > 5, file
-            assert known(file.stem, entry.get("words", ())) == tuple(entry.get("words", ())), file
+            assert taken(file.stem, entry.get("words", ())) == tuple(entry.get("words", ())), file
 
 
 METHODS = sorted({target for group in ("model", "loss", "denoiser") for file in (CONF / group).glob("*.yaml")
