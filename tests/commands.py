@@ -61,21 +61,42 @@ def warm():
                             stdout=subprocess.PIPE, env=os.environ | {"OMP_NUM_THREADS": "1"})
 
 
-def command(folder, module, *words, cwd=None, **changes):
-    """The finished process of ``python -m module words``, a fork of one that has imported the libraries."""
-    with tempfile.TemporaryDirectory() as place:
-        streams = {name: os.path.join(place, name) for name in ("stdout", "stderr")}
-        for file in streams.values():
+def asked(question):
+    """The answer of the warm process."""
+    warm().stdin.write(json.dumps(question) + "\n")
+    warm().stdin.flush()
+    if not select.select([warm().stdout], [], [], PATIENCE)[0]:
+        warm().kill()
+        raise TimeoutError(f"no answer to {question}")
+    return int(warm().stdout.readline())
+
+
+class Started:
+    """A command that runs as a fork of a process which has imported the libraries.
+
+    Args:
+        words: after ``python -m``, or ``-c``, a program and its words. folder, cwd, changes: as of ``python``.
+    """
+
+    def __init__(self, folder, *words, cwd=None, **changes):
+        self.words, self.place = words, tempfile.TemporaryDirectory()
+        self.streams = {name: os.path.join(self.place.name, name) for name in ("stdout", "stderr")}
+        for file in self.streams.values():
             Path(file).touch()
-        warm().stdin.write(json.dumps(streams | {"words": [module, *words], "cwd": str(cwd or folder),
-                                                 "environment": environment(folder, **changes)}) + "\n")
-        warm().stdin.flush()
-        if not select.select([warm().stdout], [], [], PATIENCE)[0]:
-            warm().kill()
-            raise TimeoutError(f"{module} {words} is still running: {Path(streams['stderr']).read_text()}")
-        code = int(warm().stdout.readline())
-        return subprocess.CompletedProcess([module, *words], code, *(Path(file).read_text()
-                                                                     for file in streams.values()))
+        self.pid = asked(self.streams | {"words": words, "cwd": str(cwd or folder),
+                                         "environment": environment(folder, **changes)})
+
+    def finished(self):
+        """The process, once it has ended."""
+        code = asked(self.pid)
+        told = [Path(file).read_text() for file in self.streams.values()]
+        self.place.cleanup()
+        return subprocess.CompletedProcess([*self.words], code, *told)
+
+
+def command(folder, module, *words, cwd=None, **changes):
+    """The finished process of ``python -m module words``, see :class:`Started`."""
+    return Started(folder, module, *words, cwd=cwd, **changes).finished()
 
 
 def typed(folder, *overrides, cwd=None, **changes):

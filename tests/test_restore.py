@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from commands import command, edit, environment, execute, python
+from commands import command, edit, environment, execute
 from hydra.errors import HydraException
 
 from recot import recommend
@@ -195,7 +195,7 @@ def test_a_file_that_moved_is_found_where_the_user_says(tmp_path):
 def test_the_command_prints_and_writes_lists(runs, tmp_path):
     folder = folder_of(runs, "model=itemknn")
     users = [str(id_) for id_ in restore(folder).dataset.user_ids[:2]]
-    shown = python(tmp_path, "-m", "recot.recommend", folder.name, "--users", ",".join(users), "--k", "3",
+    shown = command(tmp_path, "recot.recommend", folder.name, "--users", ",".join(users), "--k", "3",
                    RECOT_RUNS=str(runs))
     assert shown.returncode == 0, shown.stderr
     lines = shown.stdout.splitlines()

@@ -1,4 +1,4 @@
-"""A process that has imported the libraries of recot, and forks once for each command that it is asked to run.
+"""A process that has imported the libraries of recot, and forks once for each command that it is asked to start.
 
 A command of a test spends most of its time in importing torch, Lightning and pandas. A fork has them already; the
 modules of recot itself are imported anew in each, so that nothing of one command reaches another. What such a process
@@ -39,7 +39,11 @@ def carry_out():
     """Run the command and end as an interpreter does, but for clearing all modules, which costs a second of CPU."""
     code = 0
     try:
-        runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+        if sys.argv[0] == "-c":  # a program of a test may import what lies beside this file
+            sys.path.insert(1, os.path.dirname(os.path.abspath(__file__)))
+            exec(compile(sys.argv.pop(1), "-c", "exec"), {"__name__": "__main__"})
+        else:
+            runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
     except SystemExit as end:
         code = end.code or 0
     except BaseException:
@@ -53,16 +57,19 @@ def carry_out():
 
 
 def main():
-    """Answer each line of standard input, a command, with its exit code; in a fork, run the command."""
+    """Answer each line of standard input: a command with the id of the fork that runs it, an id with its exit code."""
     for name in LIBRARIES:
         __import__(name)
     for line in iter(sys.stdin.readline, ""):
+        asked = json.loads(line)
+        if isinstance(asked, int):
+            print(os.waitstatus_to_exitcode(os.waitpid(asked, 0)[1]), flush=True)
+            continue
         child = os.fork()
         if child == 0:
-            become(json.loads(line))
+            become(asked)
             carry_out()
-        _, status = os.waitpid(child, 0)
-        print(os.waitstatus_to_exitcode(status), flush=True)
+        print(child, flush=True)
 
 
 if __name__ == "__main__":
