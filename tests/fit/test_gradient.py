@@ -10,7 +10,8 @@ from functools import partial
 
 import pytest
 import torch
-from commands import TINY, command, composed, execute
+from commands import TINY, command, execute
+from commands import known as composed
 from fitting import QUICK, gradient, small_split, weights
 
 from recot.denoise.base import Denoiser
@@ -336,7 +337,8 @@ def test_in_mixed_precision_every_step_has_a_finite_loss_in_float32(preset, monk
 
     monkeypatch.setattr(Step, "manual_backward", noted)
     split = ask_questions(config, make(config["data"]).load())
-    build(config).fit(split.for_training())
+    model = build(config).fit(split.for_training())
+    assert evaluate(model, split.test[0], ["ndcg@20"])["ndcg@20"].isfinite().all()
     assert losses and all(loss.dtype == torch.float32 and loss.isfinite() for loss in losses)
 
 
