@@ -46,13 +46,14 @@ def carried_out(folder, line):
     ("a data set", "itemknn on playlists")])
 def test_the_example_of_a_page_runs_as_it_stands(page, shown, tmp_path):
     [line] = written(tmp_path, page)
-    done = (in_a_shell if page == "a method" else carried_out)(tmp_path, line)
+    done = carried_out(tmp_path, line)
     assert done.returncode == 0, done.stderr[-2000:]
     assert shown in done.stdout
 
 
 def test_the_example_of_a_paper_has_its_printed_numbers_beside_ours(tmp_path):
-    listed, made = (carried_out(tmp_path, line) for line in written(tmp_path, "a paper"))
+    to_list, to_make = written(tmp_path, "a paper")
+    listed, made = in_a_shell(tmp_path, to_list), carried_out(tmp_path, to_make)
     assert "0 of 3 cells, 3 to run" in listed.stdout and (listed.returncode, made.returncode) == (0, 0), made.stderr
     table = (tmp_path / "my_results" / "margins" / "table1.md").read_text(encoding="utf-8")
     assert re.search(r"^\| BPR \| ours \| .*\d.*\n\|  \| paper \| 0\.1500 ", table, re.MULTILINE), table
