@@ -3,6 +3,8 @@
 import os
 import time
 
+from commands import PATIENCE
+
 
 def child_processes(pid):
     """Python processes started by ``pid``, but the tracker of shared resources, which ends by itself."""
@@ -36,7 +38,7 @@ def state(stat):
         return ""
 
 
-def wait_for(condition, seconds=60):
+def wait_for(condition, seconds=PATIENCE):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if found := condition():

@@ -9,6 +9,7 @@ from functools import cache
 import contracts
 import pytest
 import torch
+from commands import known as composed
 
 from recot.data.questions import Query
 from recot.fit.gradient import Gradient
@@ -16,7 +17,7 @@ from recot.fit.rounds import Relabelled
 from recot.nn import contracts as documented
 from recot.record.build import ask_questions, build, make
 from recot.request import schema
-from recot.request.compose import CONF, composed
+from recot.request.compose import CONF
 from recot.request.errors import RequestError
 from recot.request.kinds import KINDS
 
@@ -146,6 +147,7 @@ def words(network, objective):
             *["loss.weighting=equal"] * (loss == "rowbce"))  # only an autoencoder hides items
 
 
+@cache
 def refused(network, objective):
     try:
         composed(*words(network, objective))

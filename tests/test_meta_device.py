@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from card import Card, Mixed, held, lent
-from commands import composed
+from commands import known as composed
 
 from recot.denoise.base import Denoiser
 from recot.fit.rmsprop import RMSProp

@@ -5,13 +5,11 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import textwrap
 from dataclasses import replace
 
 import pytest
-from commands import edit, environment, python
+from commands import Started, command, edit, python
 from processes import alive, child_processes, wait_for
 
 from recot.record.ledger import read, write
@@ -61,7 +59,7 @@ def spec(folder, epochs=2, **changes):
 
 
 def tables(folder, *words, **variables):
-    return python(folder, "-m", "recot.tables", *words, **variables)
+    return command(folder, "recot.tables", *words, **variables)
 
 
 def cells(folder, name="table2"):
@@ -78,7 +76,7 @@ def finished(tmp_path_factory):
     """A folder in which the toy paper was run once, and the process that did."""
     folder = tmp_path_factory.mktemp("finished")
     variables = spec(folder)
-    return folder, variables, tables(folder, **variables)
+    return folder, variables, python(folder, "-m", "recot.tables", **variables)
 
 
 def test_every_artifact_is_run_and_written_beside_the_printed_numbers(finished):
@@ -248,9 +246,7 @@ def test_a_clone_without_records_is_verified_by_its_list_of_runs(tmp_path):
 def test_row_19_killed_in_the_middle_it_goes_on_and_repeats_nothing(tmp_path):
     """SIGKILL while the second of three runs trains; the numbers are those of an undisturbed run."""
     variables = spec(tmp_path, 60)
-    process = subprocess.Popen([sys.executable, "-m", "recot.tables"], cwd=tmp_path, stdin=subprocess.DEVNULL,
-                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                               env=environment(tmp_path, **variables))
+    process = Started(tmp_path, "recot.tables", **variables)
 
     def second_under_way():
         begun = [path.parent for path in (tmp_path / "runs").glob("*/epochs.csv") if path.read_text().count("\n") > 5]
@@ -259,7 +255,7 @@ def test_row_19_killed_in_the_middle_it_goes_on_and_repeats_nothing(tmp_path):
     [checkpoint] = wait_for(second_under_way)
     children = child_processes(process.pid)
     os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    process.finished()
     wait_for(lambda: not any(alive(child) for child in children))
     records = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").glob("*/record.json")}
     assert len(records) == 1 and checkpoint.exists()
@@ -293,12 +289,11 @@ def test_row_20_a_failing_row_says_so_and_only_it_is_tried_again(tmp_path):
 
 def test_row_21_two_runners_of_one_list_share_the_work(tmp_path):
     variables = spec(tmp_path, 20)
-    runners = [subprocess.Popen([sys.executable, "-m", "recot.tables"], cwd=tmp_path, stdin=subprocess.DEVNULL,
-                                stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-                                env=environment(tmp_path, **variables)) for _ in range(2)]
-    told = [runner.communicate(timeout=120)[1] for runner in runners]
-    assert [runner.returncode for runner in runners] == [0, 0], told
-    started = [line for text in told for line in text.splitlines() if "python -m recot.run" in line and "[" in line]
+    runners = [Started(tmp_path, "recot.tables", **variables) for _ in range(2)]
+    ended = [runner.finished() for runner in runners]
+    assert [runner.returncode for runner in ended] == [0, 0], ended
+    started = [line for runner in ended for line in runner.stderr.splitlines()
+               if "python -m recot.run" in line and "[" in line]
     assert len(set(line.split("] ")[1] for line in started)) == 3
     assert len(list((tmp_path / "runs").glob("*/record.json"))) == 3
     assert all(line["mean"] for line in cells(tmp_path).values())

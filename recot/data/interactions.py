@@ -22,7 +22,11 @@ def sorted_order(keys: Tensor) -> Tensor:
 
 
 def is_in(wanted: Tensor, keys: Tensor) -> Tensor:
-    """Whether each entry of ``wanted`` is among ``keys``, (n,) in rising order; bool of the shape of ``wanted``."""
+    """Whether each entry of ``wanted`` is among ``keys``, (n,) in rising order; bool of the shape of ``wanted``.
+
+    >>> is_in(torch.tensor([3, 4, 9]), torch.tensor([1, 3, 9]))
+    tensor([ True, False,  True])
+    """
     if not len(keys):
         return torch.zeros_like(wanted, dtype=torch.bool)
     return keys[torch.searchsorted(keys, wanted).clamp_(max=len(keys) - 1)] == wanted
@@ -63,7 +67,16 @@ class Ragged:
 
     @classmethod
     def from_lists(cls, rows: list[list[int]]) -> Ragged:
-        """Ragged of the given rows, in their order, on the CPU."""
+        """Ragged of the given rows, in their order, on the CPU.
+
+        >>> rows = Ragged.from_lists([[5, 6], [], [7]])
+        >>> rows.offsets, rows.values, rows.rows
+        (tensor([0, 2, 2, 3]), tensor([5, 6, 7]), tensor([0, 0, 2]))
+        >>> rows.padded(2)  # -1 where there is nothing
+        tensor([[ 5,  6],
+                [-1, -1],
+                [-1,  7]])
+        """
         lengths = torch.tensor([len(row) for row in rows], dtype=torch.int64)
         return cls.from_lengths(lengths, torch.tensor([v for row in rows for v in row], dtype=torch.int64))
 

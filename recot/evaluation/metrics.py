@@ -65,17 +65,35 @@ def discount(k: int) -> Tensor:
 
 
 def recall(ranks: Ranks, k: int) -> Tensor:
-    """Hits in the first k over all targets, ``hits / |T|``; (b,). SCLRec, ProRec, MStein."""
+    """Hits in the first k over all targets, ``hits / |T|``; (b,). SCLRec, ProRec, MStein.
+
+    Of one user with targets at positions 1 and 4, and another whose only target shares positions 2 and 3:
+
+    >>> ranks = Ranks(Ragged.from_lists([[1, 4], [2]]), torch.tensor([1, 1, 2]))
+    >>> recall(ranks, 2)  # one of two; half a hit
+    tensor([0.5000, 0.5000], dtype=torch.float64)
+    >>> recall(ranks, 3)
+    tensor([0.5000, 1.0000], dtype=torch.float64)
+    """
     return ranks.total(ranks.gain(flat(k))) / ranks.lengths
 
 
 def recall_capped(ranks: Ranks, k: int) -> Tensor:
-    """Hits in the first k over the most there can be, ``hits / min(k, |T|)``; (b,). SinkhornCF (Liang et al., 2018)."""
+    """Hits in the first k over the most there can be, ``hits / min(k, |T|)``; (b,). SinkhornCF (Liang et al., 2018).
+
+    >>> ranks = Ranks(Ragged.from_lists([[1, 4, 9]]), torch.ones(3, dtype=torch.int64))
+    >>> recall(ranks, 2), recall_capped(ranks, 2)  # one hit of three targets, of two places
+    (tensor([0.3333], dtype=torch.float64), tensor([0.5000], dtype=torch.float64))
+    """
     return ranks.total(ranks.gain(flat(k))) / ranks.lengths.clamp(max=k)
 
 
 def ndcg(ranks: Ranks, k: int) -> Tensor:
-    """Discounted gain over that of an ideal list of ``min(k, |T|)`` targets; (b,). SCLRec, SinkhornCF, MStein, UCLR."""
+    """Discounted gain over that of an ideal list of ``min(k, |T|)`` targets; (b,). SCLRec, SinkhornCF, MStein, UCLR.
+
+    >>> ndcg(Ranks(Ragged.from_lists([[1], [3]]), torch.ones(2, dtype=torch.int64)), 5)  # 1 / log2(1 + 3) is a half
+    tensor([1.0000, 0.5000], dtype=torch.float64)
+    """
     return ranks.total(ranks.gain(discount(k))) / discount(k).cumsum(0)[ranks.lengths.clamp(max=k) - 1]
 
 

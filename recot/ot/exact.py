@@ -25,6 +25,10 @@ def exact_plan(cost: Tensor) -> Tensor:
     Raises:
         ImportError: POT is not installed.
         RuntimeError: the simplex stopped early.
+
+    >>> exact_plan(torch.tensor([[0.0, 1.0], [1.0, 0.0]]))  # each row goes where it costs nothing
+    tensor([[0.5000, 0.0000],
+            [0.0000, 0.5000]], dtype=torch.float64)
     """
     try:
         import ot

@@ -36,7 +36,14 @@ class LogSum:
         self.largest = largest
 
     def value(self) -> Tensor:
-        """(n,); ``-inf`` for a column without mass."""
+        """(n,); ``-inf`` for a column without mass.
+
+        >>> sums = LogSum(torch.zeros(2, dtype=torch.float64))
+        >>> for _ in range(2):
+        ...     sums.add(torch.tensor([[-1000.0, 1000.0]], dtype=torch.float64))
+        >>> sums.value().round()  # exp(1000) alone overflows
+        tensor([-999., 1001.], dtype=torch.float64)
+        """
         return self.total.log() + self.largest.clamp(min=torch.finfo(self.total.dtype).min)
 
 

@@ -48,6 +48,15 @@ def sinkhorn(log_kernel: Tensor, log_a: Tensor, log_b: Tensor, n_iters: int) -> 
         ValueError: the shapes disagree, or ``n_iters`` is negative.
 
     Source: Cuturi (2013), Alg. 1, in the log form of Peyre and Cuturi (2019), Sec. 4.4.
+
+    >>> ones = torch.zeros(2)  # the logs of two masses of 1
+    >>> kernel = torch.tensor([[4.0, 2.0], [4.0, 4.0]])
+    >>> sinkhorn(kernel.log(), ones, ones, 0).exp().round(decimals=2)  # a softmax of each row
+    tensor([[0.6700, 0.3300],
+            [0.5000, 0.5000]])
+    >>> sinkhorn(kernel.log(), ones, ones, 50).exp().round(decimals=2)  # columns sum to 1 as well
+    tensor([[0.5900, 0.4100],
+            [0.4100, 0.5900]])
     """
     check_shapes(log_kernel, log_a, log_b, n_iters)
     if log_kernel.dtype in (torch.float16, torch.bfloat16):  # sums of a thousand terms need more than 11 bits

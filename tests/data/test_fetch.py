@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from commands import PATIENCE
 
 from recot.data import fetch
 from recot.data.fetch import RawFiles, content_sha256, locate
@@ -42,7 +43,7 @@ class Handler(SimpleHTTPRequestHandler):
         self.wfile.flush()
         if self.path.endswith(".slow"):
             self.server.halfway.set()
-            self.server.closing.wait(20)
+            self.server.closing.wait(PATIENCE)
         return None
 
     def log_message(self, *_):
@@ -362,7 +363,7 @@ def test_row_6_eight_processes_download_once(tmp_path, server, processes):
     children = [processes.Process(target=locate_in_child, args=arguments) for _ in range(8)]
     for child in children:
         child.start()
-    assert [results.get(timeout=60) for _ in children] == [sha256(TEXT)] * 8
+    assert [results.get(timeout=PATIENCE) for _ in children] == [sha256(TEXT)] * 8
     for child in children:
         child.join()
     assert server.requests == ["/a.txt"]
@@ -374,7 +375,7 @@ def test_a_download_killed_halfway_is_started_again(tmp_path, server, processes)
     results = processes.Queue()             # a name of its own: unreferenced, it is gone before the child opens it
     child = processes.Process(target=locate_in_child, args=(slow, cache, results))
     child.start()
-    assert server.halfway.wait(60)
+    assert server.halfway.wait(PATIENCE)
     child.kill()
     child.join()
     assert not Path(cache / "raw/set/a.slow").exists()

@@ -19,6 +19,7 @@ import hydra
 import pandas as pd
 import pytest
 import torch
+from commands import PATIENCE
 from omegaconf import OmegaConf
 
 from recot.data.dataset import load
@@ -237,7 +238,7 @@ def test_row_6_eight_processes_prepare_once_and_agree(tmp_path, processes):
     children = [processes.Process(target=prepare_in_child, args=(source, barrier, results)) for _ in range(8)]
     for child in children:
         child.start()
-    answers = [results.get(timeout=60) for _ in children]
+    answers = [results.get(timeout=PATIENCE) for _ in children]
     for child in children:
         child.join()
     assert sum(answer[2] for answer in answers) == 1                       # one line of counts: one did it

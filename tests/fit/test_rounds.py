@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 import torch
-from commands import composed, python
+from commands import command, composed
 from fitting import QUICK, small_split
 
 from recot.data.interactions import Interactions
@@ -124,13 +124,11 @@ PROGRAM = """
 
 
 def test_row_18_killed_in_a_later_round_it_ends_as_if_it_had_never_been_killed(tmp_path):
-    import pathlib
-
-    program = f"import sys; sys.path.insert(0, {str(pathlib.Path(__file__).parents[1])!r})\n" + textwrap.dedent(PROGRAM)
-    undisturbed = python(tmp_path, "-c", program, str(tmp_path / "a"))
-    killed = python(tmp_path, "-c", program, str(tmp_path / "b"), "7")
+    program = textwrap.dedent(PROGRAM)
+    undisturbed = command(tmp_path, "-c", program, str(tmp_path / "a"))
+    killed = command(tmp_path, "-c", program, str(tmp_path / "b"), "7")
     assert killed.returncode == -signal.SIGKILL
-    resumed = python(tmp_path, "-c", program, str(tmp_path / "b"))
+    resumed = command(tmp_path, "-c", program, str(tmp_path / "b"))
     assert resumed.returncode == 0, resumed.stderr
     assert resumed.stdout == undisturbed.stdout
     histories = [next((tmp_path / name).glob("*/epochs.csv")).read_text().splitlines() for name in ("a", "b")]

@@ -4,7 +4,7 @@ from functools import cache
 
 import pytest
 import torch
-from commands import composed
+from commands import known as composed
 from torch import nn
 
 from recot.data.interactions import Interactions

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 from commands import execute
+from commands import known as composed
 
 from recot.record import code
 from recot.record.code import digest, reached, shape, targets
 from recot.record.provenance import source_digest
-from recot.request.compose import composed
 from recot.request.signature import parse
 
 ROOT = Path(__file__).parents[2]

@@ -11,9 +11,10 @@ import textwrap
 import threading
 
 import pytest
-from commands import composed, environment
+from commands import PATIENCE, composed, environment
 from hypothesis import given
 from hypothesis import strategies as st
+from processes import wait_for
 
 from recot.record import store
 from recot.request import keys
@@ -248,7 +249,7 @@ HOLD = textwrap.dedent("""
     from recot.record.store import Runs
     with Runs(sys.argv[1]).lock("k"):
         print("held", flush=True)
-        time.sleep(60)
+        time.sleep(86400)
 """)
 
 
@@ -265,10 +266,10 @@ def test_a_run_waits_for_the_process_that_holds_it_and_a_killed_one_frees_it(tmp
 
         waiting = threading.Thread(target=take)
         waiting.start()
+        wait_for(lambda: "another process is working on" in caplog.text)
         assert not got.wait(0.3)
-        assert "another process is working on" in caplog.text
         holder.send_signal(signal.SIGKILL)
-        assert got.wait(10)
+        assert got.wait(PATIENCE)
         waiting.join()
     finally:
         holder.kill()

@@ -6,10 +6,9 @@ import os
 import sys
 import textwrap
 import threading
-import time
 
 import pytest
-from commands import execute, python
+from commands import PATIENCE, execute, python
 
 from recot.record import trackers
 
@@ -124,17 +123,15 @@ WANDB = textwrap.dedent("""
 
 
 def test_wandb_without_a_key_never_asks_and_ends_at_once_with_one_warning(tmp_path):
-    began = time.monotonic()
-    done = python(tmp_path, "-c", WANDB, "online", "30")
-    assert done.returncode == 0 and done.stdout == "reached the end" and time.monotonic() - began < 20
+    done = python(tmp_path, "-c", WANDB, "online", str(2 * PATIENCE))  # who asked would be waited for in vain
+    assert done.returncode == 0 and done.stdout == "reached the end"
     assert done.stderr == ("logger=wandb does not work (RuntimeError: there is no key; run `wandb login` once, or use "
                            "logger.mode=offline); the run goes on, and its own folder holds everything\n")
 
 
 def test_wandb_with_a_server_that_cannot_be_reached_gives_up_before_its_limit_with_one_warning(tmp_path):
-    began = time.monotonic()
     done = python(tmp_path, "-c", WANDB, "online", "3", WANDB_API_KEY="a" * 40, WANDB_BASE_URL="http://127.0.0.1:9")
-    assert done.returncode == 0 and done.stdout == "reached the end" and time.monotonic() - began < 30
+    assert done.returncode == 0 and done.stdout == "reached the end"
     assert done.stderr.count("logger=wandb does not work") == 1 and "Traceback" not in done.stderr
     assert "a" * 40 not in done.stderr
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from commands import TINY, environment, execute, python
+from commands import PATIENCE, TINY, environment, execute, python
 
 from recot import __main__ as entry
 from recot import recommend, restore, run, tables, tune
@@ -176,7 +176,7 @@ def test_what_was_asked_for_fails_with_the_output_and_what_is_done_does_not(plac
 def hang(*given, **named):
     """Say that the work has begun, and never end it."""
     os.write(int(os.environ["READY"]), b".")
-    time.sleep(60)
+    time.sleep(86400)
 
 
 def let_all_hang(monkeypatch):
@@ -250,7 +250,7 @@ def test_a_worker_leaves_signals_to_its_parent(number, monkeypatch):
 @pytest.mark.parametrize("line", ["loss.tua=1 >&-", "loss.tua=1 2>&-", "loss.tua=1 <&- >&- 2>&-"])
 def test_an_interpreter_without_streams_refuses_as_well(tmp_path, line):
     done = subprocess.run(["sh", "-c", f"exec {sys.executable} -m recot.run {line}"], cwd=tmp_path,
-                          env=environment(tmp_path), stderr=subprocess.PIPE, text=True, timeout=120, check=False)
+                          env=environment(tmp_path), stderr=subprocess.PIPE, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert done.stderr.startswith("refused: loss.tua: ") or "2>&-" in line
 
