@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from recot.artifacts.spec import Artifact, Column, Row
+from recot.artifacts.spec import HELD_OUT, Artifact, Column, Row
 from recot.record.lines import CellLine, PairedLine, RunLine
 
 STAR = 0.05  # p value after Holm's correction below which the best row gets a star
@@ -21,7 +21,7 @@ def shown(value: float | None, metric: str) -> str:
     """A value as a table shows it: four digits behind the point, counts in full; empty where there is none."""
     if value is None:
         return ""
-    if metric in ("users", "items", "interactions", "questions"):
+    if metric in ("users", "items", "interactions", "questions", *HELD_OUT):
         return f"{value:,.0f}"
     if metric in ("avg_interactions_per_user", "density"):
         return f"{value:.3g}" if metric == "density" else f"{value:.1f}"
