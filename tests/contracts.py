@@ -22,6 +22,7 @@ from recot.networks.bert4rec import BERT4Rec
 from recot.networks.buir import BUIR
 from recot.networks.caser import Caser
 from recot.networks.factorisation import Tables
+from recot.networks.flow import FlowAutoencoder
 from recot.networks.lightgcn import LightGCN
 from recot.networks.mf import MF
 from recot.networks.neumf import NeuMF
@@ -42,7 +43,8 @@ from recot.objectives.rows import Multinomial, RowBCE, SampledRowBCE, Squared
 from recot.objectives.sequences import Cloze, DuoRec, NextGaussian, NextItem, NextItems
 from recot.objectives.transport import Sinkhorn, SinkhornCF
 
-NETWORKS: list[type[Network]] = [Tables, MF, NeuMF, LightGCN, BUIR, Autoencoder, Caser, SASRec, BERT4Rec, Stosa]
+NETWORKS: list[type[Network]] = [Tables, MF, NeuMF, LightGCN, BUIR, Autoencoder, FlowAutoencoder, Caser, SASRec,
+                                 BERT4Rec, Stosa]
 SEQUENCE_ENCODERS: list[type[SequenceEncoder]] = [SASRec, BERT4Rec, Stosa]
 CLOZE_ENCODERS: list[type[ClozeEncoder]] = [BERT4Rec]
 BOOTSTRAP_ENCODERS: list[type[BootstrapEncoder]] = [BUIR]
