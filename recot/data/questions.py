@@ -99,14 +99,19 @@ class Split:
 
     @property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits that change with any training pair, history, target, masked item or candidate."""
+        """16 hexadecimal digits that change with any training pair, history, target, masked item or candidate.
+
+        They are the same whether those who are asked about train as well (``train.folded``) or are strangers (-1): what
+        is known and asked is the same then.
+        """
         digest = hashlib.sha256(f"{self.train.n_users},{self.train.n_items}".encode())
-        tensors = [self.train.users, self.train.items, *([] if self.items is None else [self.items])]
+        train = self.train.unfolded()
+        tensors = [train.users, train.items, *([] if self.items is None else [self.items])]
         for part in (self.valid, *self.test):
-            tensors.append(part.query.users)
+            tensors.append(part.asked)
             tensors += [tensor for rows in (part.query.history, part.targets, part.seen)
                         for tensor in (rows.offsets, rows.values)]
-            tensors += [extra for extra in (part.candidates, part.owners) if extra is not None]
+            tensors += [] if part.candidates is None else [part.candidates]
         for tensor in tensors:
             digest.update(tensor.cpu().numpy().tobytes())
         return digest.hexdigest()[:16]

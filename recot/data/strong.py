@@ -8,6 +8,7 @@ from fractions import Fraction
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from recot.data.interactions import Interactions, Ragged, sorted_order
@@ -109,15 +110,16 @@ def transductive(split: Split) -> Split:
 
     Source: the second training file of SinkhornCF's program, for its models without an encoder.
     """
-    train, parts = split.train, (split.valid, *split.test)
-    users = torch.cat([part.asked[part.query.history.rows] for part in parts])  # (n,)
-    items = torch.cat([part.query.history.values for part in parts])  # (n,)
-    new = torch.cat([(part.query.users < 0)[part.query.history.rows] for part in parts])  # (n,)
-    keys = (users * train.n_items + items)[new].unique()
-    users, items = keys // train.n_items, keys % train.n_items
-    joins = torch.cat([torch.zeros_like(train.users, dtype=torch.bool), torch.ones_like(users, dtype=torch.bool)])
-    noisy = None if train.noisy is None else torch.cat([train.noisy, torch.zeros_like(users, dtype=torch.bool)])
-    whole = Interactions.from_pairs(torch.cat([train.users, users]), torch.cat([train.items, items]), train.n_users,
-                                    train.n_items, noisy=noisy, domains=train.domains, folded=joins)
-    valid, *test = (replace(part, query=replace(part.query, users=part.asked)) for part in parts)
+    train, parts = split.train, (split.valid, *split.test[:1])  # later sets ask about the same users
+    users, items = [train.users], [train.items]
+    for part in parts:
+        new = (part.query.users < 0)[part.query.history.rows]  # (nnz,)
+        users.append(part.asked[part.query.history.rows][new])
+        items.append(part.query.history.values[new])
+    owner = torch.cat(users)  # (n,)
+    order, joins = sorted_order(owner), torch.arange(len(owner)) >= len(train)
+    noisy = None if train.noisy is None else F.pad(train.noisy, (0, len(owner) - len(train)))[order]
+    whole = replace(train, users=owner[order], items=torch.cat(items)[order], weights=torch.ones(len(owner)),
+                    times=None, noisy=noisy, folded=joins[order])
+    valid, *test = (replace(part, query=replace(part.query, users=part.asked)) for part in (split.valid, *split.test))
     return replace(split, train=whole, valid=valid, test=tuple(test))

@@ -94,7 +94,7 @@ def test_what_is_folded_in_trains_is_marked_and_changes_no_question():
     split = strong(pairs(), 6, 8)
     whole = transductive(split)
     validate(whole)
-    assert torch.equal(whole.train.unfolded().keys, split.train.keys)
+    assert torch.equal(whole.train.unfolded().keys, split.train.keys) and whole.fingerprint == split.fingerprint
     assert int(whole.train.folded.sum()) == sum(len(part.query.history.values) for part in asked(split))
     for before, after in zip(asked(split), asked(whole), strict=True):
         assert torch.equal(after.query.users, before.owners) and after.targets is before.targets
