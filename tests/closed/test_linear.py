@@ -3,35 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from closed_forms import dense, fit
 from scipy import sparse
 
 from recot.closed import linear
 from recot.closed.linear import EASE
 from recot.data.interactions import Interactions, Ragged
-from recot.data.questions import Query, Split
-
-
-def fit(model, train):
-    return model.fit(Split(train, valid=None, test=()))
-
-
-@pytest.fixture
-def train(rng):
-    """60 users, 45 items, of which the last three have no user."""
-    taken = torch.rand(60, 45, generator=rng) < torch.linspace(0.4, 0.05, 45)
-    taken[:, 42:] = False
-    return Interactions.from_pairs(*taken.nonzero(as_tuple=True), 60, 45)
-
-
-@pytest.fixture
-def weighted(train, rng):
-    return train.reweighted(0.1 + 0.9 * torch.rand(len(train), generator=rng))
-
-
-def dense(train):
-    x = np.zeros((train.n_users, train.n_items))
-    x[train.users, train.items] = train.weights
-    return x
+from recot.data.questions import Query
 
 
 def test_ease_of_two_users_by_hand():

@@ -32,14 +32,6 @@ def by_definition(train, k, shrink):
 
 
 @pytest.fixture
-def train(rng):
-    """60 users, 45 items, of which the last three have no user."""
-    taken = torch.rand(60, 45, generator=rng) < torch.linspace(0.4, 0.05, 45)
-    taken[:, 42:] = False
-    return Interactions.from_pairs(*taken.nonzero(as_tuple=True), 60, 45)
-
-
-@pytest.fixture
 def three_users():
     """Item 0 of users 0, 1, 2; item 1 of users 0, 1; item 2 of user 2."""
     return Interactions.from_pairs(torch.tensor([0, 0, 1, 1, 2, 2]), torch.tensor([0, 1, 0, 1, 0, 2]), 3, 3)

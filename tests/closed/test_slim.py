@@ -3,16 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from closed_forms import dense, fit
 from sklearn.linear_model import ElasticNet
 
 from recot.closed import slim
 from recot.closed.slim import SLIM
 from recot.data.interactions import Interactions, Ragged
-from recot.data.questions import Query, Split
-
-
-def fit(model, train):
-    return model.fit(Split(train, valid=None, test=()))
+from recot.data.questions import Query
 
 
 @pytest.fixture
@@ -21,17 +18,6 @@ def train(rng):
     taken = torch.rand(80, 45, generator=rng) < torch.linspace(0.4, 0.05, 45)[torch.randperm(45, generator=rng)]
     taken[:, 42:] = False
     return Interactions.from_pairs(*taken.nonzero(as_tuple=True), 80, 45)
-
-
-@pytest.fixture
-def weighted(train, rng):
-    return train.reweighted(0.1 + 0.9 * torch.rand(len(train), generator=rng))
-
-
-def dense(train):
-    x = np.zeros((train.n_users, train.n_items))
-    x[train.users, train.items] = train.weights
-    return x
 
 
 def by_columns(x, alpha, l1_ratio):

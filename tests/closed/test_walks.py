@@ -3,29 +3,18 @@
 import numpy as np
 import pytest
 import torch
+from closed_forms import fit
 
 from recot.closed import items, walks
 from recot.closed.walks import P3alpha, RP3beta
 from recot.data.interactions import Interactions, Ragged
-from recot.data.questions import Query, Split
-
-
-def fit(model, train):
-    return model.fit(Split(train, valid=None, test=()))
+from recot.data.questions import Query
 
 
 def pairs(*taken):
     users = torch.tensor([user for user, row in enumerate(taken) for _ in row])
     return Interactions.from_pairs(users, torch.tensor([item for row in taken for item in row]), len(taken),
                                    1 + max(max(row) for row in taken))
-
-
-@pytest.fixture
-def train(rng):
-    """60 users, 45 items, of which the last three have no user."""
-    taken = torch.rand(60, 45, generator=rng) < torch.linspace(0.4, 0.05, 45)
-    taken[:, 42:] = False
-    return Interactions.from_pairs(*taken.nonzero(as_tuple=True), 60, 45)
 
 
 def by_definition(train, k, alpha, beta, normalize):
