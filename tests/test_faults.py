@@ -212,7 +212,9 @@ def test_row_12_a_split_with_an_overlap_fails_the_run(tmp_path, monkeypatch):
 
 def test_row_12_a_model_that_looks_for_the_test_answers_finds_none(tmp_path, plugin):
     name = plugin("""
-        class Peeks:
+        from recot.evaluation.recommender import Recommender
+
+        class Peeks(Recommender):
             def fit(self, split):
                 self.answers = split.test[0].targets
                 return self

@@ -155,7 +155,9 @@ def test_a_command_with_a_folder_of_its_own_presets_can_be_typed_again(tmp_path)
         "model:\n  _target_: recot.closed.popularity.Popularity\n")
     (tmp_path / "mine" / "model" / "warm.yaml").write_text(
         "# @package _global_\ndefaults:\n  - override /loss: infonce\n  - override /denoiser: none\n"
-        "model:\n  _target_: recot.networks.factorisation.Tables\nloss:\n  tau: 0.3\n")
+        "model:\n  _target_: recot.networks.factorisation.Tables\n")
+    (tmp_path / "mine" / "recipe").mkdir()
+    (tmp_path / "mine" / "recipe" / "warm-infonce.yaml").write_text("# @package loss\ntau: 0.3\n")
     done = typed(tmp_path, "--config-dir", "mine", *TINY, "model=floor")
     assert done.returncode == 0, done.stderr
     record = json.loads(next(tmp_path.glob("runs/*/record.json")).read_text())
@@ -163,7 +165,7 @@ def test_a_command_with_a_folder_of_its_own_presets_can_be_typed_again(tmp_path)
     again = typed(tmp_path, *record["command"].split()[3:], cwd=tmp_path / "runs")
     assert again.returncode == 0 and "finished before" in again.stdout, again.stderr
     swapped = typed(tmp_path, "--config-dir", "mine", *TINY, "model=warm", "loss=bpr", "trainer.max_epochs=1")
-    assert swapped.returncode == 0, swapped.stderr  # whose tau is the preset's, and nothing of bpr
+    assert swapped.returncode == 0, swapped.stderr  # its recipe is that of another loss
 
 
 def test_the_commit_of_a_record_is_the_one_it_was_begun_with(tmp_path, monkeypatch):

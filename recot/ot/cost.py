@@ -101,6 +101,13 @@ def dense(users: Tensor, items: Tensor, n_users: int, n_items: int, shrink: floa
 
     Args:
         shrink: added to the divisor. dtype: float16 or float32.
+
+    Two users have item 0, one of them item 1 as well: a cosine of .7071, and nobody has item 2.
+
+    >>> dense(torch.tensor([0, 0, 1]), torch.tensor([0, 1, 0]), 2, 3, 0.0, torch.float32).whole()
+    tensor([[0.0000, 0.2929, 1.0000],
+            [0.2929, 0.0000, 1.0000],
+            [1.0000, 1.0000, 0.0000]])
     """
     found = torch.empty(n_items, n_items, dtype=dtype)
     rank = torch.bincount(items, minlength=n_items).argsort(descending=True, stable=True).argsort()  # (n_items,)

@@ -353,6 +353,13 @@ def transport(kernel: Scalings, log_rows: Tensor, log_columns: Tensor, n_iters: 
         ValueError: ``n_iters`` is below 1, or the plan of a shared kernel is to be differentiated implicitly.
 
     Source: SinkhornCF (WWW 2021), Algorithm 1.
+
+    Two rows and two columns of mass .5 each, at cost .9 off the diagonal, where it is ``.9 / (1 + exp(.9 / eps))``:
+
+    >>> cost = torch.tensor([[0.0, 0.9], [0.9, 0.0]])
+    >>> half = torch.full((2,), 0.5).log()
+    >>> transport(ragged(cost, Rows.even(1, 2, cost.device), eps=1.0), half, half[None], 5)
+    tensor([0.2601])
     """
     if n_iters < 1:
         raise ValueError(f"n_iters is a number of rounds, 1 or more; got {n_iters}")
