@@ -35,6 +35,7 @@ from recot.denoise.base import Denoiser
 from recot.denoise.reweight import TCE
 from recot.denoise.soft_matching import SoftMatching
 from recot.evaluation.evaluate import evaluate
+from recot.evaluation.recommender import Recommender
 from recot.fit.gradient import Gradient
 from recot.fit.settings import Training
 from recot.networks.autoencoder import Autoencoder
@@ -150,7 +151,7 @@ def products(n: int) -> Callable[[], None]:
     return run
 
 
-class Bare:
+class Bare(Recommender):
     """Scores by one product, as the evaluator gets them, and the same product with nothing after it."""
 
     def __init__(self) -> None:

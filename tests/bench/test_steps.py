@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from recot.batches.pairs import pairs
-from recot.bench import plain, prorec_scale
+from recot.bench import plain, prorec_scale, steps
 from recot.bench.steps import interleaved
 from recot.data.interactions import Interactions
 from recot.data.questions import Query
@@ -68,3 +68,10 @@ def test_the_large_relabelling_reports_time_and_memory(monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["scale", "--users", "3"])
     prorec_scale.main()
     assert "3 users x 46,110 items" in (printed := capsys.readouterr().out) and "MiB beside the factors" in printed
+
+
+def test_full_ranking_is_compared_with_its_products(monkeypatch):
+    for name, size in (("N_USERS", 60), ("N_ITEMS", 80), ("N_PAIRS", 60 * 20)):
+        monkeypatch.setattr(steps, name, size)
+    row = steps.evaluation_row(steps.synthetic(), 50, 2)
+    assert row.ratio > 0 and row.ours > 0 and "50 users" in row.job
