@@ -127,5 +127,4 @@ def test_every_result_that_is_kept_is_whole_and_written_again_byte_for_byte(tmp_
     assert len(files) > 70
     for file, kind in files.items():
         write(tmp_path / "x.csv", kind, read(file, kind))
-        assert (tmp_path / "x.csv").read_bytes() == file.read_bytes(), file
-        assert read(file, kind) or kind is PairedLine, file  # no two rows of a table that is begun can be compared
+        assert (tmp_path / "x.csv").read_bytes() == file.read_bytes() and read(file, kind), file
