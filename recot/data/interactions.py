@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -190,6 +190,23 @@ def spans(starts: Tensor, offsets: Tensor, total: int) -> Tensor:
     return shift + torch.arange(total, device=shift.device)
 
 
+class Domain(NamedTuple):
+    """A range of items that belong together: films, say, of a shop that has books as well.
+
+    Attributes:
+        name: as in the raw files. start, stop: its items are ``start..stop - 1``.
+    """
+
+    name: str
+    start: int
+    stop: int
+
+    @property
+    def items(self) -> slice:
+        """The range, to cut columns with."""
+        return slice(self.start, self.stop)
+
+
 @dataclass(frozen=True)
 class Interactions:
     """Observed (user, item) pairs, sorted by user, then time; on one device and never mutated.
@@ -204,7 +221,7 @@ class Interactions:
         noisy: (n,) bool, true where the pair is known to be noise, or None where nothing is known.
         folded: (n,) bool, true where the pair is known of a user who is only asked about and trains for want of another
             way to be served, so that what describes the training users alone leaves it out; None where there is none.
-        domains: item id ranges; empty for one domain.
+        domains: which items belong together, in order and without a gap; empty where nothing is known of domains.
         ties: seed of the order of pairs of one user at one time, or None for the order of their items.
     """
 
@@ -215,14 +232,14 @@ class Interactions:
     n_items: int
     times: Tensor | None = None
     noisy: Tensor | None = None
-    domains: tuple[slice, ...] = ()
+    domains: tuple[Domain, ...] = ()
     ties: int | None = None
     folded: Tensor | None = None
 
     @classmethod
     def from_pairs(cls, users: Tensor, items: Tensor, n_users: int, n_items: int, *,
                    times: Tensor | None = None, noisy: Tensor | None = None,
-                   domains: tuple[slice, ...] = (), ties: int | None = None,
+                   domains: tuple[Domain, ...] = (), ties: int | None = None,
                    folded: Tensor | None = None) -> Interactions:
         """Interactions of pairs in any order, all of weight one.
 

@@ -24,6 +24,7 @@ class TwoTower(nn.Module):
     ordered: bool = False
     objectives: tuple[str, ...] = ()
     undecayed: tuple[str, ...] = ()
+    by_domain: bool = False
     similarity: Similarity
 
     def bind(self, train: Interactions) -> None:
@@ -47,6 +48,10 @@ class TwoTower(nn.Module):
     def free(self, query: Query, ids: Tensor) -> tuple[Tensor, Tensor]:
         """What an L2 penalty shrinks: the free vectors behind b questions and items (b, k), as (b, d) and (b, k, d)."""
         return self.users(query), self.items(ids)
+
+    def pretrained(self, query: Query) -> tuple[Tensor, Tensor]:
+        """What a later stage goes on from: vectors of b users and of all items, (b, d) and (n_items, d)."""
+        return self.users(query), self.items()
 
     def score(self, query: Query) -> Tensor:
         """(b, n_items) scores, higher first.

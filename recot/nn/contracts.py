@@ -36,7 +36,11 @@ relabels       denoisers                       False    it says between two fits
 weighs         relabelling denoisers           False    it changes the weights of the pairs and never the pairs
 undecayed      networks                        ()       names of the parameters that ``trainer.weight_decay``
                                                         leaves alone; read by ``fit``, not by the schema
+by_domain      networks                        False    its constructor takes ``domains``, the ranges of items by domain
 =============  ==============================  =======  ==========================================================
+
+A network or closed form whose constructor takes ``before`` is a later stage: it goes on from what the stage before has
+fitted, see :class:`Before`.
 
 A network that decides on ``inductive`` in its constructor claims ``inductive_if``.
 """
@@ -51,7 +55,7 @@ import torch
 from torch import Tensor, nn
 
 from recot.batches.layout import Layout
-from recot.data.interactions import Interactions, Ragged
+from recot.data.interactions import Domain, Interactions, Ragged
 from recot.data.questions import Query
 from recot.nn.similarity import Similarity
 
@@ -192,6 +196,37 @@ class Network(Encoder, Scorer, Protocol):
 
     def to(self, device: torch.device) -> Self:
         """See ``nn.Module``."""
+
+
+@dataclass(frozen=True)
+class Before:
+    """What the stage before has fitted, for the constructor of a network that goes on from it.
+
+    Attributes:
+        networks: the fitted network, or one for each domain; in evaluation mode, on the device of the fit, and not to
+            be changed.
+        domains: the ranges of items of all domains.
+        number: which domain is fitted now, or None where all are.
+    """
+
+    networks: tuple[Any, ...]
+    domains: tuple[Domain, ...]
+    number: int | None = None
+
+    @property
+    def network(self) -> Any:
+        """The network to go on from: the only one, or that of the domain that is fitted now."""
+        return self.networks[0] if len(self.networks) == 1 else self.networks[self.number or 0]
+
+    @torch.no_grad()
+    def vectors(self, n_users: int) -> tuple[Tensor, Tensor]:
+        """Copies of the vectors of all users (n_users, d) and of the items that are fitted now (n, d)."""
+        ids = torch.arange(n_users, device=next(iter(self.network.parameters())).device)
+        nothing = Ragged(ids.new_zeros(n_users + 1), ids[:0])
+        users, items = self.network.pretrained(Query(ids, nothing))
+        if self.number is not None and len(self.networks) == 1:  # all items before, those of a domain now
+            items = items[self.domains[self.number].items]
+        return users.detach().clone(), items.detach().clone()
 
 
 class Objective(Protocol, Generic[Trains, Batch]):
