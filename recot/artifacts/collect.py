@@ -18,6 +18,9 @@ from recot.record.store import Runs
 NO_DATA, NOT_RUN = "data not available", "not run yet"
 """Why a cell may be empty, besides what a record says."""
 
+USERS = "users"
+"""The questions of a column whose numbers are of users, see ``record.outputs.save_users``; no test set is called so."""
+
 MATCH, CLOSE = 0.02, 0.10  # largest relative differences that are called so
 
 
@@ -61,17 +64,19 @@ def verdict(ours: float, paper: float | None, metric: str = "") -> tuple[float |
 
 
 def measured(cell: Cell, seed: int, metric: str) -> float:
-    """A metric of a run, over all questions of its column or those of its group; see :meth:`Record.value`.
+    """A metric of a run, over all questions of its column or those of its group; see :meth:`Record.value`. Of the
+    questions ``users``, a number that the model has learnt of each user.
 
     Raises:
         KeyError: its record has none of that name. LookupError: no question belongs to the group. FileNotFoundError: a
             group is asked for, and the answers to single questions are gone. OSError: they are not what the run wrote.
     """
     questions, group = cell.column.questions, cell.column.group
-    if group is None:
+    if group is None and questions != USERS:
         return cell.records[seed].value(metric, questions)
     answers = frame(cell.runs, cell.keys[seed], f"{questions}.parquet")
-    answers = answers[answers[group.by].between(group.low, float("inf") if group.high is None else group.high)]
+    if group is not None:
+        answers = answers[answers[group.by].between(group.low, float("inf") if group.high is None else group.high)]
     if not len(answers):
         raise LookupError("no question is of this group")
     if metric == "questions":

@@ -49,6 +49,7 @@ def load(paper: str, profile: str | None = None) -> tuple[Artifact, ...]:
     artifacts = [replace(artifact, colours=colours) for artifact in artifacts]
     planted = run_of(spec["data"].get("planted", ""))
     parts = {entry["questions"] for entry in spec["data"].values() if "questions" in entry and isinstance(entry, dict)}
+    parts.discard("users")  # what a model knows of users is no test set of the data
     return tuple(_on_planted(artifact, profile, planted, parts) if profile else artifact for artifact in artifacts)
 
 
