@@ -3,6 +3,7 @@
 from recot.batches.pairs import Pairs
 from recot.batches.rows import Rows
 from recot.batches.sequences import Masked, Prefixes, Sequences, Windows
+from recot.batches.users import MaskedUsers
 from recot.closed.factors import NCE, SVD, WRMF
 from recot.closed.linear import EASE
 from recot.closed.markov import Markov
@@ -21,6 +22,7 @@ from recot.networks.autoencoder import Autoencoder
 from recot.networks.bert4rec import BERT4Rec
 from recot.networks.buir import BUIR
 from recot.networks.caser import Caser
+from recot.networks.cat_art import ART, CAT
 from recot.networks.factorisation import Tables
 from recot.networks.flow import FlowAutoencoder
 from recot.networks.lightgcn import LightGCN
@@ -38,16 +40,18 @@ from recot.nn.contracts import (
     SequenceEncoder,
     Supervision,
 )
+from recot.objectives.masking import MaskedDomains, MaskingEncoder
 from recot.objectives.pairs import BCE, BPR, Bootstrap, DirectAU, InfoNCE
 from recot.objectives.rows import Multinomial, RowBCE, SampledRowBCE, Squared
 from recot.objectives.sequences import Cloze, DuoRec, NextGaussian, NextItem, NextItems
 from recot.objectives.transport import Sinkhorn, SinkhornCF
 
 NETWORKS: list[type[Network]] = [Tables, MF, NeuMF, LightGCN, BUIR, Autoencoder, FlowAutoencoder, Caser, SASRec,
-                                 BERT4Rec, Stosa]
+                                 BERT4Rec, Stosa, CAT, ART]
 SEQUENCE_ENCODERS: list[type[SequenceEncoder]] = [SASRec, BERT4Rec, Stosa]
 CLOZE_ENCODERS: list[type[ClozeEncoder]] = [BERT4Rec]
 BOOTSTRAP_ENCODERS: list[type[BootstrapEncoder]] = [BUIR]
+MASKING_ENCODERS: list[type[MaskingEncoder]] = [CAT]
 
 ON_PAIRS: list[type[Objective[Encoder, Pairs]]] = [BPR, InfoNCE, DirectAU, BCE]
 ON_ROWS: list[type[Objective[Encoder, Rows]]] = [RowBCE, SampledRowBCE, Squared, Multinomial, Sinkhorn, SinkhornCF]
@@ -56,7 +60,9 @@ ON_SEQUENCES: list[type[Objective[SequenceEncoder, Sequences]]] = [NextItem, Nex
 ON_PREFIXES: list[type[Objective[SequenceEncoder, Prefixes]]] = [DuoRec]
 ON_MASKED: list[type[Objective[ClozeEncoder, Masked]]] = [Cloze]
 BOOTSTRAPPED: list[type[Objective[BootstrapEncoder, Pairs]]] = [Bootstrap]
-OBJECTIVES = [*ON_PAIRS, *ON_ROWS, *ON_WINDOWS, *ON_SEQUENCES, *ON_PREFIXES, *ON_MASKED, *BOOTSTRAPPED]
+ON_MASKED_USERS: list[type[Objective[MaskingEncoder, MaskedUsers]]] = [MaskedDomains]
+OBJECTIVES = [*ON_PAIRS, *ON_ROWS, *ON_WINDOWS, *ON_SEQUENCES, *ON_PREFIXES, *ON_MASKED, *BOOTSTRAPPED,
+              *ON_MASKED_USERS]
 
 OF_PAIRS: list[type[Supervision[Pairs]]] = [Denoiser, TCE, RCE, PopularitySmoothing, SoftMatching]
 OF_ROWS: list[type[Supervision[Rows]]] = [Denoiser, TCE, RCE]
