@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from recot.data.interactions import Domain
 from recot.data.questions import Query
 from recot.networks.base import TwoTower
+from recot.networks.domains import ByDomain
+from recot.networks.stages import by_domain, filled
 from recot.nn import similarity
-from recot.nn.blocks import in_block, numbers
 from recot.nn.contracts import Before
 from recot.nn.dropout import Dropout
-from recot.nn.table import Table
 from recot.request.limits import check
 
 
-class CAT(TwoTower):
+class CAT(ByDomain):
     """Autoencoder of what a user is in all domains, with one of them hidden at random (CAT-ART, its first half).
 
     The input is ``e_u``, the vectors of a user in n domains side by side, as the stage before has fitted them. They
@@ -28,11 +29,9 @@ class CAT(TwoTower):
 
     Args:
         n_users, n_items: sizes.
+        domains: the ranges of items; two or more.
         before: one network for each domain, with vectors of one width m.
         pad_std: deviation of the normal that v starts from.
-
-    Attributes:
-        number_of: (n_items,) int64, which domain each item is of.
 
     Raises:
         ValueError: there are fewer than two domains, there is not one network for each, or their widths differ.
@@ -45,18 +44,17 @@ class CAT(TwoTower):
 
     objectives = ("MaskedDomains",)
 
-    def __init__(self, n_users: int, n_items: int, before: Before, pad_std: float = 0.01):
-        super().__init__()
-        check("model", ("pad_std", pad_std, pad_std >= 0, "is a deviation; give 0 or more, for example 0.01"))
-        users, items = by_domain(before, n_users)
-        self.similarity = similarity.dot
-        self.vectors: Tensor
+    def __init__(self, n_users: int, n_items: int, domains: Sequence[Domain], before: Before, pad_std: float = 0.01):
+        super().__init__(domains)
+        check("model", ("pad_std", pad_std, pad_std >= 0, "is a deviation; give 0 or more, for example 0.01"),
+              ("domains", tuple(domains), len(domains) > 1, "leaves nothing to guess a hidden domain from; give data "
+               "with two domains or more, or use model=bprmf"))
+        users, items = by_domain(before, n_users, "CAT")
+        self.encoded: Tensor
         self.catalogue: Tensor
-        self.number_of: Tensor
-        self.register_buffer("vectors", torch.stack(users, 1))  # (n_users, n, m)
-        self.register_buffer("catalogue", torch.cat(items))  # (n_items, m)
-        self.register_buffer("number_of", numbers(before.domains))
-        n, m = self.vectors.shape[1:]
+        self.register_buffer("encoded", users)  # (n_users, n, m)
+        self.register_buffer("catalogue", items)  # (n_items, m)
+        n, m = self.encoded.shape[1:]
         self.encoder = perceptron(n * m, 5 * m, 3 * m, m)
         self.decoder = perceptron(m, 3 * m, 5 * m, n * m)
         self.pad = nn.Parameter(torch.randn(m) * pad_std)
@@ -75,24 +73,22 @@ class CAT(TwoTower):
         Returns:
             (b, n m) the input, (2, b, m) codes of the input and of its masked copy, (2, b, n m) what both decode to.
         """
-        whole = self.vectors[users]  # (b, n, m)
+        whole = self.encoded[users]  # (b, n, m)
         both = torch.stack([whole, self.masked(whole, hidden)]).flatten(2)  # (2, b, n m)
         codes = self.encoder(both)
         return both[0], codes, self.decoder(codes)
 
     def invariant(self) -> Tensor:
         """(n_users, m): the codes of all users, nothing masked."""
-        return self.encoder(self.vectors.flatten(1))
+        return self.encoder(self.encoded.flatten(1))
 
-    def users(self, query: Query) -> Tensor:
-        """(b, n m), what is decoded."""
-        return self.decoder(self.encoder(self.vectors[query.users].flatten(1)))
+    def views(self, query: Query) -> Tensor:
+        """(b, n, m), what is decoded."""
+        return self.decoder(self.encoder(self.encoded[query.users].flatten(1))).view(len(query), -1, len(self.pad))
 
-    def items(self, ids: Tensor | None = None) -> Tensor:
-        """(*ids.shape, n m), or (n_items, n m); zero but for the block of the domain."""
-        if ids is None:
-            return in_block(self.catalogue, self.number_of, self.vectors.shape[1])
-        return in_block(self.catalogue[ids], self.number_of[ids], self.vectors.shape[1])
+    def vectors(self, ids: Tensor | None = None) -> Tensor:
+        """(*ids.shape, m), or (n_items, m), as the stage before has fitted them."""
+        return self.catalogue if ids is None else self.catalogue[ids]
 
 
 class ART(TwoTower):
@@ -126,9 +122,9 @@ class ART(TwoTower):
         check("model", ("dropout", dropout, 0 <= dropout < 1,
                         "is the share of attention weights that are dropped; give 0 or more and less than 1"))
         cat, target = fitted(before)
-        m = cat.vectors.shape[2]
+        m = cat.encoded.shape[2]
         self.similarity, self.target, self.parts = similarity.dot, target, parts
-        self.user_tables = nn.ModuleList([filled(vectors) for vectors in cat.vectors.unbind(1)])
+        self.user_tables = nn.ModuleList([filled(vectors) for vectors in cat.encoded.unbind(1)])
         self.item_table = filled(cat.catalogue[before.domains[target].items])
         self.codes: Tensor
         with torch.no_grad():
@@ -183,33 +179,6 @@ def perceptron(*widths: int) -> nn.Sequential:
     for inward, outward in zip(widths[:-1], widths[1:], strict=True):
         layers += [nn.Linear(inward, outward), nn.PReLU()]
     return nn.Sequential(*layers[:-1])
-
-
-def filled(vectors: Tensor) -> Table:
-    """A table that starts from ``vectors``, (rows, d), and is trained."""
-    table = Table(*vectors.shape)
-    with torch.no_grad():
-        table.weight.copy_(vectors)
-    return table
-
-
-def by_domain(before: Before, n_users: int) -> tuple[list[Tensor], list[Tensor]]:
-    """The vectors that each domain's network gives to all users, (n_users, m), and to the domain's items, (n, m).
-
-    Raises:
-        ValueError: there are fewer than two domains, there is not one network for each, or their widths differ.
-    """
-    names = ", ".join(domain.name for domain in before.domains)
-    if len(before.domains) < 2:
-        raise ValueError(f"CAT hides one domain of a user and guesses it from the others, and the data have "
-                         f"{len(before.domains)} ({names}); give data with two domains or more, or model=bprmf")
-    if len(before.networks) != len(before.domains):
-        raise ValueError(f"CAT goes on from one network for each of {len(before.domains)} domains and was given "
-                         f"{len(before.networks)}; give the stage before it domains: each")
-    found = [replace(before, networks=(network,), number=None).vectors(n_users) for network in before.networks]
-    if len(widths := {users.shape[1] for users, _ in found}) > 1:
-        raise ValueError(f"the vectors of the domains {names} have the widths {sorted(widths)}; give all of them one")
-    return [users for users, _ in found], [items for _, items in found]
 
 
 def fitted(before: Before) -> tuple[CAT, int]:

@@ -21,10 +21,10 @@ class MaskingEncoder(Encoder, Protocol):
     """An autoencoder of a user's vectors in n domains, kept by ``networks.cat_art.CAT``.
 
     Attributes:
-        vectors: (n_users, n, m), what is encoded.
+        encoded: (n_users, n, m), the vectors of all users in all domains.
     """
 
-    vectors: Tensor
+    encoded: Tensor
 
     def streams(self, users: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The input (b, n m) of b users, codes (2, b, m) of it and of its masked copy, and what both decode to."""
@@ -66,7 +66,7 @@ class MaskedDomains:
     def batches(self, train: Interactions, rng: torch.Generator, network: MaskingEncoder,
                 epoch: int) -> Iterator[MaskedUsers]:
         """Users, with a domain of each to hide."""
-        return masked_users(train, self.batch_size, rng, n_domains=network.vectors.shape[1], passes=self.passes)
+        return masked_users(train, self.batch_size, rng, n_domains=network.encoded.shape[1], passes=self.passes)
 
     def __call__(self, network: MaskingEncoder, batch: MaskedUsers) -> tuple[Tensor, MaskedUsers]:
         """(b,) loss."""

@@ -27,7 +27,7 @@ TARGETS = range(len(DOMAINS))
 @pytest.fixture
 def cat():
     torch.manual_seed(0)
-    return CAT(N_USERS, N_ITEMS, before(N_USERS, dim=4)).eval()
+    return CAT(N_USERS, N_ITEMS, DOMAINS, before(N_USERS, dim=4)).eval()
 
 
 def art(cat, number, domains=DOMAINS, **given):
@@ -53,18 +53,18 @@ def test_the_encoder_of_three_domains_has_the_parameters_of_the_paper():
 
 def test_the_vectors_of_all_domains_are_side_by_side_and_frozen():
     given = before(N_USERS, dim=4)
-    network = CAT(N_USERS, N_ITEMS, given)
+    network = CAT(N_USERS, N_ITEMS, DOMAINS, given)
     for number, each in enumerate(given.networks):
-        assert network.vectors[:, number].equal(each.user_table.weight)
+        assert network.encoded[:, number].equal(each.user_table.weight)
         assert network.catalogue[DOMAINS[number].items].equal(each.item_table.weight)
     trained = {name for name, _ in network.named_parameters()}
-    assert not trained & {"vectors", "catalogue"} and {"vectors", "catalogue"} <= set(network.state_dict())
+    assert not trained & {"encoded", "catalogue"} and {"encoded", "catalogue"} <= set(network.state_dict())
 
 
 def test_what_was_fitted_before_is_neither_kept_nor_changed():
     given = before(N_USERS, dim=4)
     kept = [each.user_table.weight.clone() for each in given.networks]
-    network = CAT(N_USERS, N_ITEMS, given)
+    network = CAT(N_USERS, N_ITEMS, DOMAINS, given)
     with torch.no_grad():
         for tensor in network.state_dict().values():
             tensor.zero_()
@@ -74,18 +74,18 @@ def test_what_was_fitted_before_is_neither_kept_nor_changed():
 
 def test_one_domain_is_masked_by_the_pad_vector_and_the_others_stay(cat):
     hidden = torch.tensor([0, 2, 1])
-    found = cat.masked(cat.vectors[:3], hidden)
+    found = cat.masked(cat.encoded[:3], hidden)
     for row, number in enumerate(hidden.tolist()):
         assert found[row, number].equal(cat.pad)
         others = [other for other in TARGETS if other != number]
-        assert found[row, others].equal(cat.vectors[row, others])
+        assert found[row, others].equal(cat.encoded[row, others])
 
 
 def test_what_was_masked_does_not_reach_the_masked_stream(cat):
     users, hidden = torch.tensor([4, 5]), torch.tensor([1, 1])
     _, codes, _ = cat.streams(users, hidden)
     with torch.no_grad():
-        cat.vectors[:, 1] += 1.0
+        cat.encoded[:, 1] += 1.0
     _, moved, _ = cat.streams(users, hidden)
     torch.testing.assert_close(moved[1], codes[1])
     assert not torch.allclose(moved[0], codes[0])
@@ -93,7 +93,7 @@ def test_what_was_masked_does_not_reach_the_masked_stream(cat):
 
 def test_the_autoencoder_ranks_a_domain_by_its_part_of_the_reconstruction(cat):
     query = question(3, 7)
-    decoded = cat.users(query).view(2, len(DOMAINS), 4)
+    decoded = cat.views(query)
     expected = torch.cat([decoded[:, number] @ cat.catalogue[domain.items].T
                           for number, domain in enumerate(DOMAINS)], 1)
     torch.testing.assert_close(cat.score(query), expected)
@@ -104,14 +104,14 @@ def test_the_autoencoder_ranks_a_domain_by_its_part_of_the_reconstruction(cat):
 @pytest.mark.parametrize("number", TARGETS)
 def test_without_code_and_transfer_the_scores_are_those_of_the_first_stage(cat, number):
     query = question(*range(N_USERS))
-    expected = cat.vectors[:, number] @ cat.catalogue[DOMAINS[number].items].T
+    expected = cat.encoded[:, number] @ cat.catalogue[DOMAINS[number].items].T
     assert silenced(art(cat, number)).score(query).equal(expected)
     assert not torch.allclose(art(cat, number).score(query), expected)
 
 
 def test_with_two_domains_all_attention_is_on_the_other_one():
     given = before(N_USERS, dim=4, domains=DOMAINS[:2])
-    network = art(CAT(N_USERS, DOMAINS[1].stop, given).eval(), 1, DOMAINS[:2])
+    network = art(CAT(N_USERS, DOMAINS[1].stop, DOMAINS[:2], given).eval(), 1, DOMAINS[:2])
     own, users = network.user_tables[1].weight[:5], torch.arange(5)
     assert network.attention(own, network.adapted(users)).equal(torch.ones(5, 1))
 
@@ -122,7 +122,7 @@ def test_the_vector_of_a_user_is_the_formula_written_out(cat):
     sources = [network.adapt[place](network.user_tables[number].weight[user]) for place, number in enumerate([0, 2])]
     alike = torch.stack([network.query(own) @ network.key(source) / 4 ** 0.5 for source in sources])
     mixed = sum(weight * network.value(source) for weight, source in zip(alike.softmax(0), sources, strict=True))
-    code = cat.encoder(cat.vectors[user].flatten())
+    code = cat.encoder(cat.encoded[user].flatten())
     torch.testing.assert_close(network.users(question(user))[0], own + network.out(mixed) + network.invariant(code))
 
 
@@ -142,7 +142,7 @@ def test_tables_of_target_and_sources_are_trained_and_codes_are_not(cat, rng):
     assert not network.codes.requires_grad
     with torch.no_grad():
         network.user_tables[1].weight.add_(1.0)
-    assert network.codes.equal(cat.invariant()) and not cat.vectors[:, 1].equal(network.user_tables[1].weight)
+    assert network.codes.equal(cat.invariant()) and not cat.encoded[:, 1].equal(network.user_tables[1].weight)
 
 
 def test_dropout_is_on_the_attention_weights_and_in_training_only(cat):
@@ -170,7 +170,7 @@ def test_a_fit_of_three_stages_finds_the_communities():
     first = [gradient(partial(Tables, dim=8), BPR(64), training=training).fit(split) for split in splits]
     stage = Before(tuple(model.scorer for model in first), wide)
     quick = replace(training, max_epochs=5, learning_rate=1e-3)
-    cat = gradient(partial(CAT, before=stage), MaskedDomains(64, passes=20), training=quick).fit(whole)
+    cat = gradient(partial(CAT, domains=wide, before=stage), MaskedDomains(64, passes=20), training=quick).fit(whole)
     last = gradient(partial(ART, before=Before((cat.scorer,), wide, 1)), BPR(64), training=quick).fit(splits[1])
     blind = gradient(partial(Tables, dim=8), BPR(64), training=Training(max_epochs=1, learning_rate=1e-9, device="cpu"))
     blind.fit(splits[1])
@@ -181,14 +181,18 @@ def test_a_fit_of_three_stages_finds_the_communities():
 
 
 @pytest.mark.parametrize(("given", "message"), [
-    (lambda: before(N_USERS, dim=4, domains=DOMAINS[:1]), "give data with two domains or more"),
     (lambda: replace(before(N_USERS, dim=4), networks=before(N_USERS, dim=4).networks[:1]),
      "was given 1; give the stage before it domains: each"),
     (lambda: replace(before(N_USERS, dim=4), networks=tuple(
         Tables(N_USERS, d.stop - d.start, dim=4 + d.start) for d in DOMAINS)), "have the widths")])
 def test_what_the_autoencoder_cannot_go_on_from_is_refused(given, message):
     with pytest.raises(ValueError, match=message):
-        CAT(N_USERS, N_ITEMS, given())
+        CAT(N_USERS, N_ITEMS, DOMAINS, given())
+
+
+def test_one_domain_is_refused():
+    with pytest.raises(ValueError, match="give data with two domains or more, or use model=bprmf"):
+        CAT(N_USERS, 5, DOMAINS[:1], before(N_USERS, dim=4, domains=DOMAINS[:1]))
 
 
 def test_what_art_cannot_go_on_from_is_refused(cat):
@@ -200,7 +204,7 @@ def test_what_art_cannot_go_on_from_is_refused(cat):
 
 @pytest.mark.parametrize(("make", "message"), [
     (lambda cat: art(cat, 0, dropout=1.0), "model.dropout = 1.0 is the share"),
-    (lambda cat: CAT(N_USERS, N_ITEMS, before(N_USERS, dim=4), pad_std=-1.0), "model.pad_std = -1.0 is a deviation")])
+    (lambda cat: CAT(N_USERS, N_ITEMS, DOMAINS, before(N_USERS, dim=4), pad_std=-1.0), "model.pad_std = -1.0 is a deviation")])
 def test_values_out_of_range_are_refused(cat, make, message):
     with pytest.raises(ValueError, match=message):
         make(cat)

@@ -35,7 +35,7 @@ def test_the_contrast_is_the_cross_entropy_of_cosines_in_both_directions(rng):
 
 def test_the_mean_loss_is_the_weighted_sum_of_contrast_and_mean_squared_errors(rng):
     torch.manual_seed(0)
-    network = CAT(20, 15, before(20, dim=4))
+    network = CAT(20, 15, DOMAINS, before(20, dim=4))
     objective = MaskedDomains(12, passes=2)
     drawn = list(objective.batches(joint(rng, 20), rng, network, 0))
     assert [len(batch.query) for batch in drawn] == [12, 8, 12, 8]
@@ -49,7 +49,7 @@ def test_the_mean_loss_is_the_weighted_sum_of_contrast_and_mean_squared_errors(r
 
 def test_a_permuted_batch_has_permuted_losses(rng):
     torch.manual_seed(0)
-    network, turned = CAT(20, 15, before(20, dim=4)), torch.randperm(20, generator=rng)
+    network, turned = CAT(20, 15, DOMAINS, before(20, dim=4)), torch.randperm(20, generator=rng)
     objective = MaskedDomains(20)
     batch = next(objective.batches(joint(rng, 20), rng, network, 0))
     other = type(batch)(type(batch.query)(batch.query.users[turned], batch.query.history), batch.hidden[turned])
