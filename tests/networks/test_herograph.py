@@ -156,8 +156,9 @@ def test_the_penalty_is_on_the_rows_used(network, train):
     expected = torch.zeros(12, 3, dtype=torch.bool)
     expected[batch.query.users, domain] = True
     assert torch.equal(used, expected)
-    torch.testing.assert_close(network.private_items.weight.grad[batch.items[0]],
-                               0.3 * network.private_items.weight[batch.items[0]] * (batch.items == batch.items[0]).sum())
+    item, times = batch.items[0], (batch.items == batch.items[0]).sum()
+    torch.testing.assert_close(network.private_items.weight.grad[item],
+                               0.3 * times * network.private_items.weight[item])
     assert set(network.nodes.weight.grad.any(1).nonzero()[:, 0].tolist()) == {
         *batch.query.users.tolist(), *(batch.items + 12).tolist()}
 
