@@ -137,8 +137,8 @@ class HeroGRAPH(ByDomain):
     def attended(self, graph: Neighbourhood) -> tuple[Tensor, ...]:
         """One pass over the graph: the arguments of :meth:`outputs` for all nodes.
 
-        With z = g before the first layer and ``z <- z + sum_j a_j z_j``, the g of a layer are the ``product`` of the W_q
-        so far and z.
+        With z = g before the first layer and ``z <- z + sum_j a_j z_j``, the g of a layer are z times the product of
+        the W_q so far.
         """
         z = heard = self.nodes()
         before = product = torch.eye(z.shape[1], device=z.device)  # (dim, dim)

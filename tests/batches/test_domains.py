@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from recot.batches.domains import domain_batches, negatives_within, of_domain
+from recot.batches.domains import domain_batches, of_domain
 from recot.data.interactions import Domain, Interactions
 
 DOMAINS = (Domain("books", 0, 8), Domain("films", 8, 12), Domain("music", 12, 30))
@@ -25,26 +25,6 @@ def test_the_pairs_of_a_domain_keep_their_ids(train):
                for part, domain in zip(parts, DOMAINS, strict=True))
 
 
-def test_negatives_are_items_of_the_domain_that_the_user_has_not_and_all_alike(train):
-    rng = torch.Generator().manual_seed(0)
-    drawn = negatives_within(train, 400, rng)
-    assert not train.contains(train.users[:, None], drawn).any()
-    starts = torch.tensor([domain.start for domain in DOMAINS])
-    assert torch.equal(torch.searchsorted(starts, drawn, right=True),
-                       torch.searchsorted(starts, train.items, right=True)[:, None].expand_as(drawn))
-    row = int((train.items >= 12).nonzero()[0])
-    free = [item for item in range(12, 30) if not train.contains(train.users[row], torch.tensor(item))]
-    counts = drawn[row].bincount(minlength=30)[free]
-    assert (counts.sum() == 400) and (counts - 400 / len(free)).abs().max() < 5 * (400 / len(free)) ** 0.5
-
-
-def test_a_user_who_has_all_of_a_domain_keeps_a_draw_and_that_is_said(caplog):
-    train = Interactions.from_pairs(torch.zeros(2, dtype=torch.int64), torch.tensor([0, 1]), 1, 3,
-                                    domains=(Domain("a", 0, 2), Domain("b", 2, 3)))
-    drawn = negatives_within(train, 1, torch.Generator().manual_seed(0), rounds=3)
-    assert drawn.max() < 2 and "1 users have taken (nearly) all items of a domain" in caplog.text
-
-
 def test_every_pair_is_drawn_once_and_all_domains_end_together(train):
     batches = list(domain_batches(train, 32, torch.Generator().manual_seed(0), 2))
     sizes = torch.tensor([len(of_domain(train, domain)) for domain in DOMAINS])
@@ -56,6 +36,9 @@ def test_every_pair_is_drawn_once_and_all_domains_end_together(train):
         shares = (torch.searchsorted(starts, batch.items, right=True) - 1).bincount(minlength=3)
         assert ((shares - sizes / len(batches)).abs() < 1).all()
         assert batch.negatives.shape == (len(batch.items), 2)
+        assert torch.equal(torch.searchsorted(starts, batch.negatives, right=True),
+                           torch.searchsorted(starts, batch.items, right=True)[:, None].expand(-1, 2))
+        assert not train.contains(batch.query.users[:, None], batch.negatives).any()
 
 
 def test_the_mean_over_a_batch_is_the_sum_of_the_means_over_its_domains(train):
