@@ -25,6 +25,7 @@ from recot.networks.caser import Caser
 from recot.networks.cat_art import ART, CAT
 from recot.networks.factorisation import Tables
 from recot.networks.flow import FlowAutoencoder
+from recot.networks.herograph import HeroGRAPH
 from recot.networks.lightgcn import LightGCN
 from recot.networks.mf import MF
 from recot.networks.neumf import NeuMF
@@ -40,6 +41,7 @@ from recot.nn.contracts import (
     SequenceEncoder,
     Supervision,
 )
+from recot.objectives.domains import DomainBPR, DomainEncoder
 from recot.objectives.masking import MaskedDomains, MaskingEncoder
 from recot.objectives.pairs import BCE, BPR, Bootstrap, DirectAU, InfoNCE
 from recot.objectives.rows import Multinomial, RowBCE, SampledRowBCE, Squared
@@ -47,11 +49,12 @@ from recot.objectives.sequences import Cloze, DuoRec, NextGaussian, NextItem, Ne
 from recot.objectives.transport import Sinkhorn, SinkhornCF
 
 NETWORKS: list[type[Network]] = [Tables, MF, NeuMF, LightGCN, BUIR, Autoencoder, FlowAutoencoder, Caser, SASRec,
-                                 BERT4Rec, Stosa, CAT, ART]
+                                 BERT4Rec, Stosa, HeroGRAPH, CAT, ART]
 SEQUENCE_ENCODERS: list[type[SequenceEncoder]] = [SASRec, BERT4Rec, Stosa]
 CLOZE_ENCODERS: list[type[ClozeEncoder]] = [BERT4Rec]
 BOOTSTRAP_ENCODERS: list[type[BootstrapEncoder]] = [BUIR]
 MASKING_ENCODERS: list[type[MaskingEncoder]] = [CAT]
+DOMAIN_ENCODERS: list[type[DomainEncoder]] = [HeroGRAPH]
 
 ON_PAIRS: list[type[Objective[Encoder, Pairs]]] = [BPR, InfoNCE, DirectAU, BCE]
 ON_ROWS: list[type[Objective[Encoder, Rows]]] = [RowBCE, SampledRowBCE, Squared, Multinomial, Sinkhorn, SinkhornCF]
@@ -61,8 +64,9 @@ ON_PREFIXES: list[type[Objective[SequenceEncoder, Prefixes]]] = [DuoRec]
 ON_MASKED: list[type[Objective[ClozeEncoder, Masked]]] = [Cloze]
 BOOTSTRAPPED: list[type[Objective[BootstrapEncoder, Pairs]]] = [Bootstrap]
 ON_MASKED_USERS: list[type[Objective[MaskingEncoder, MaskedUsers]]] = [MaskedDomains]
+BY_DOMAIN: list[type[Objective[DomainEncoder, Pairs]]] = [DomainBPR]
 OBJECTIVES = [*ON_PAIRS, *ON_ROWS, *ON_WINDOWS, *ON_SEQUENCES, *ON_PREFIXES, *ON_MASKED, *BOOTSTRAPPED,
-              *ON_MASKED_USERS]
+              *BY_DOMAIN, *ON_MASKED_USERS]
 
 OF_PAIRS: list[type[Supervision[Pairs]]] = [Denoiser, TCE, RCE, PopularitySmoothing, SoftMatching]
 OF_ROWS: list[type[Supervision[Rows]]] = [Denoiser, TCE, RCE]

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
+from recot.batches.negatives import uniform_negatives
 from recot.batches.pairs import Pairs
 from recot.data.interactions import Domain, Interactions, Ragged
 from recot.data.questions import Query
-
-log = logging.getLogger(__name__)
 
 
 def of_domain(train: Interactions, domain: Domain) -> Interactions:
@@ -25,32 +23,6 @@ def positions(train: Interactions, domain: Domain) -> Tensor:
     return ((train.items >= domain.start) & (train.items < domain.stop)).nonzero().squeeze(1)
 
 
-def negatives_within(train: Interactions, count: int, rng: torch.Generator, rounds: int = 100) -> Tensor:
-    """(n, count) int64: for every training pair, items of its domain that its user has not taken, drawn uniformly.
-
-    A user who has taken (nearly) every item of a domain keeps the last draw after ``rounds`` rounds, which is logged.
-    """
-    starts = torch.tensor([domain.start for domain in train.domains], device=train.items.device)
-    sizes = torch.tensor([domain.stop - domain.start for domain in train.domains], device=train.items.device)
-    domain = (torch.searchsorted(starts, train.items, right=True) - 1)[:, None].expand(-1, count).reshape(-1)
-    users, starts, sizes = train.users[:, None].expand(-1, count).reshape(-1), starts[domain], sizes[domain]
-
-    def drawn(sizes: Tensor) -> Tensor:
-        return torch.randint(2**62, sizes.shape, generator=rng, device=sizes.device) % sizes
-
-    items = starts + drawn(sizes)  # (n * count,)
-    wrong = train.contains(users, items).nonzero().squeeze(1)
-    for _ in range(rounds):
-        if not len(wrong):
-            break
-        items[wrong] = starts[wrong] + drawn(sizes[wrong])
-        wrong = wrong[train.contains(users[wrong], items[wrong])]
-    if len(wrong):
-        log.warning("%d of %d negatives are observed items: %d users have taken (nearly) all items of a domain",
-                    len(wrong), len(items), len(users[wrong].unique()))
-    return items.reshape(len(train), count)  # (n, count)
-
-
 def domain_batches(train: Interactions, batch_size: int, rng: torch.Generator, negatives: int) -> Iterator[Pairs]:
     """One epoch: every training pair once, each batch with a share of every domain, so that all end together.
 
@@ -59,9 +31,9 @@ def domain_batches(train: Interactions, batch_size: int, rng: torch.Generator, n
 
     Args:
         train: on the device where training happens, like ``rng``; it knows its domains.
-        negatives: items drawn per pair by :func:`negatives_within`, all before the first batch.
+        negatives: items drawn per pair by :func:`uniform_negatives` within its domain, all before the first batch.
     """
-    drawn = negatives_within(train, negatives, rng)  # (n, negatives)
+    drawn = uniform_negatives(train, negatives, rng, scope="domain")  # (n, negatives)
     shuffled = [order[torch.randperm(len(order), generator=rng, device=order.device)]
                 for order in (positions(train, domain) for domain in train.domains)]
     count = -(-max(map(len, shuffled)) // batch_size)

@@ -70,5 +70,12 @@ class ByDomain(TwoTower):
 
     def score(self, query: Query) -> Tensor:
         """(b, n_items): the products of :meth:`users` and :meth:`items`, domain by domain and without the zeros."""
+        self.refuse_strangers(query)
         users, items = self.views(query), self.vectors()
         return torch.cat([users[:, number] @ items[domain.items].T for number, domain in enumerate(self.domains)], 1)
+
+    def score_of(self, query: Query, ids: Tensor) -> Tensor:
+        """(b, n) of items (n,), or (b, c) of items (b, c); without the zeros as well."""
+        self.refuse_strangers(query)
+        scores = self.views(query) @ self.vectors(ids).mT  # (b, n_domains, c)
+        return scores.gather(1, self.domain[ids].expand(len(scores), -1)[:, None]).squeeze(1)  # (b, c)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from recot.data.questions import Query
 from recot.networks.domains import ByDomain
 from recot.nn.neighbourhood import Neighbourhood
 from recot.nn.precision import in_float32
+from recot.nn.rows import joined, picked
 from recot.nn.table import Table
 from recot.request.limits import check
 
@@ -29,6 +31,10 @@ class Layer(nn.Module):
         self.attention, self.own = nn.Parameter(torch.empty(2, d)), nn.Parameter(torch.empty(width, d))
         nn.init.xavier_uniform_(self.attention.view(1, -1))  # of a vector (2 d)
         nn.init.xavier_uniform_(self.own)
+
+    def forward(self, product: Tensor) -> tuple[Tensor, Tensor]:
+        """(2, dim) and (d', dim): its scores and its vectors from what ``product`` (d, dim) makes vectors of."""
+        return multiplied(self.attention, product), multiplied(self.own, product)
 
 
 class HeroGRAPH(ByDomain):
@@ -68,20 +74,21 @@ class HeroGRAPH(ByDomain):
     def __init__(self, n_users: int, n_items: int, domains: Sequence[Domain], dim: int = 128,
                  widths: Sequence[int] = (128, 128), neighbours: int | None = None):
         check("model", ("dim", dim, dim >= 1, "is the width of the vectors; give 1 or more"),
-              ("widths", widths, len(widths) > 0 and min(widths) >= 1, "has to name the width of each layer, 1 or more"),
+              ("widths", widths, len(widths) > 0 and min(widths) >= 1,
+               "has to name the width of each layer, 1 or more"),
               ("neighbours", neighbours, neighbours is None or neighbours >= 1,
                "leaves nothing to attend to; give 1 or more, or null for all"))
         super().__init__(domains)
         self.n_users, self.neighbours = n_users, neighbours
         self.private_users, self.private_items = Table(n_users * len(domains), dim), Table(n_items, dim)
         self.nodes = Table(n_users + n_items, dim)
-        self.layers = nn.ModuleList(Layer(d, width) for d, width in zip((dim, *widths), widths, strict=False))
+        self.layers = nn.ModuleList(Layer(d, width) for d, width in itertools.pairwise((dim, *widths)))
         before, last = (dim, *widths)[-2:]
         self.neighbour, self.output = nn.Linear(before, last), nn.Linear(2 * last, last)
         self.start()
         self.graph: Neighbourhood | None = None
         self.drawn: Neighbourhood | None = None
-        self.cached: tuple[tuple[Any, ...], tuple[Tensor, Tensor]] | None = None
+        self.cached: tuple[tuple[Any, ...], tuple[Tensor, ...]] | None = None
 
     @torch.no_grad()
     def start(self) -> None:
@@ -130,17 +137,18 @@ class HeroGRAPH(ByDomain):
     def attended(self, graph: Neighbourhood) -> tuple[Tensor, ...]:
         """One pass over the graph: the arguments of :meth:`outputs` for all nodes.
 
-        With z = g before the first layer and ``z <- z + sum_j a_j z_j``, the g of a layer are the product of the W_q so
-        far and z.
+        With z = g before the first layer and ``z <- z + sum_j a_j z_j``, the g of a layer are z times the product of
+        the W_q so far.
         """
-        z, product = self.nodes(), None
+        z = heard = self.nodes()
+        before = product = torch.eye(z.shape[1], device=z.device)  # (dim, dim)
         for layer in self.layers:
             before = product
-            scorer = layer.attention if before is None else multiplied(layer.attention, before)  # (2, dim)
+            scorer, product = layer(before)
             heard = attention(graph, z, scorer)  # (n_nodes, dim)
-            z, product = z + heard, layer.own if before is None else multiplied(layer.own, before)
+            z = z + heard
         of_own, of_heard = self.output.weight.chunk(2, 1)  # (w, w) each
-        values = self.neighbour.weight if before is None else multiplied(self.neighbour.weight, before)  # (w, dim)
+        values = multiplied(self.neighbour.weight, before)  # (w, dim)
         joint = torch.cat([multiplied(of_own, product), multiplied(of_heard, values)], 1)  # (w, 2 * dim)
         constant = multiplied(of_heard, self.neighbour.bias[:, None])[:, 0]  # (w,)
         return z, heard, (graph.heard.lengths > 0).to(z.dtype), joint, constant
@@ -152,7 +160,7 @@ class HeroGRAPH(ByDomain):
             z, heard: (b, dim) what the nodes are and what they heard last. hears: (b,) 1 where they have neighbours.
             joint: (w, 2 * dim) all matrices up to h, of both. constant: (w,) what b_V adds.
         """
-        return (nn.functional.linear(torch.cat([z, heard], 1), joint, self.output.bias)
+        return (nn.functional.linear(joined(z, heard), joint, self.output.bias)
                 + hears[:, None] * constant).relu()
 
     def shared(self, ids: Tensor) -> Tensor:
@@ -161,7 +169,7 @@ class HeroGRAPH(ByDomain):
         if len(passed) == 1:
             found = passed[0].index_select(0, flat)
         else:
-            found = self.outputs(*(whole.index_select(0, flat) for whole in passed[:3]), *passed[3:])
+            found = self.outputs(*(picked(whole, flat) for whole in passed[:3]), *passed[3:])
         return found.reshape(*ids.shape, -1)  # (*ids.shape, w)
 
     def views(self, query: Query) -> Tensor:
@@ -174,12 +182,14 @@ class HeroGRAPH(ByDomain):
         """(*ids.shape, dim + w): Q and h."""
         if ids is None:
             ids = torch.arange(len(self.domain), device=self.domain.device)
-        return torch.cat([self.private_items(ids), self.shared(ids + self.n_users)], -1)  # (*ids.shape, dim + w)
+        return joined(self.private_items(ids), self.shared(ids + self.n_users))  # (*ids.shape, dim + w)
 
     def within(self, query: Query, ids: Tensor) -> tuple[Tensor, Tensor]:
         """(b, dim + w) and (b, k, dim + w)."""
-        private = self.private_users(self.own(query, ids))
-        return torch.cat([private, self.shared(query.users)], 1), self.vectors(ids)  # (b, dim + w), (b, k, dim + w)
+        b, private = len(ids), self.private_users(self.own(query, ids))
+        shared = self.shared(torch.cat([query.users, ids.flatten() + self.n_users]))  # (b + b * k, w)
+        items = joined(self.private_items(ids.flatten()), shared[b:])  # (b * k, dim + w)
+        return joined(private, shared[:b]), items.reshape(*ids.shape, -1)  # (b, dim + w), (b, k, dim + w)
 
     def own(self, query: Query, ids: Tensor) -> Tensor:
         """(b,) rows of P of users, in the domain of the first of ``ids`` (b, k)."""
@@ -187,8 +197,8 @@ class HeroGRAPH(ByDomain):
 
     def free(self, query: Query, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Rows of P, of Q and of g before the first layer, (b, 2 * dim) and (b, k, 2 * dim)."""
-        users = torch.cat([self.private_users(self.own(query, ids)), self.nodes(query.users)], 1)  # (b, 2 * dim)
-        return users, torch.cat([self.private_items(ids), self.nodes(ids + self.n_users)], 2)  # (b, k, 2 * dim)
+        users = joined(self.private_users(self.own(query, ids)), self.nodes(query.users))  # (b, 2 * dim)
+        return users, joined(self.private_items(ids), self.nodes(ids + self.n_users))  # (b, k, 2 * dim)
 
 
 @in_float32
@@ -204,7 +214,6 @@ def attention(graph: Neighbourhood, z: Tensor, scorer: Tensor) -> Tensor:
     Args:
         scorer: (2, d), for the neighbour and for the node itself.
     """
-    scores = z @ scorer.T  # (n_nodes, 2)
-    of_neighbour, of_node = scores.unbind(1)
-    edges = of_neighbour.index_select(0, graph.heard.values) + of_node.index_select(0, graph.heard.rows)  # (edges,)
+    of_neighbour, of_node = (scorer @ z.T).unbind(0)  # (n_nodes,) each; torch is slow at the gradients of z @ scorer.T
+    edges = picked(of_neighbour, graph.heard.values) + picked(of_node, graph.heard.rows)  # (edges,)
     return graph.sums(graph.softmax(edges.sigmoid()), z)

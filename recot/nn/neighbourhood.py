@@ -10,6 +10,7 @@ from torch import Tensor
 from recot.data.interactions import Ragged
 from recot.nn import graph
 from recot.nn.precision import in_float32
+from recot.nn.rows import picked
 
 
 class Neighbourhood:
@@ -54,7 +55,7 @@ class Neighbourhood:
         """(edges,) weights that sum to one over what a node hears, of scores (edges,) in a small range such as 0..1."""
         grown, rows = scores.exp(), self.heard.rows
         total = grown.new_zeros(len(self.heard)).index_add(0, rows, grown)  # (n_nodes,)
-        return grown / total.index_select(0, rows)
+        return grown / picked(total, rows)
 
     def sums(self, weights: Tensor, vectors: Tensor) -> Tensor:
         """(n_nodes, d): what each node hears of ``vectors`` (n_nodes, d), by ``weights`` (edges,); zeros for nothing.
@@ -104,4 +105,5 @@ def inner(offsets: Tensor, columns: Tensor, left: Tensor, right: Tensor) -> Tens
     """
     places = torch.sparse_csr_tensor(offsets, columns, left.new_zeros(len(columns)), (len(left), len(right)),
                                      check_invariants=False)
-    return torch.sparse.sampled_addmm(places, left.contiguous(), right.T, beta=0).values()
+    found: Tensor = torch.sparse.sampled_addmm(places, left.contiguous(), right.T, beta=0).values()
+    return found

@@ -101,6 +101,9 @@ def test_a_score_is_that_of_the_private_vectors_of_its_domain_plus_that_of_the_s
         expected[:, domain.items] += private[:, number] @ network.private_items.weight[domain.items].T
     torch.testing.assert_close(network.score(question(*range(12))), expected)
     torch.testing.assert_close(network.users(question(*range(12))) @ network.items().T, expected)
+    candidates = torch.tensor([[7, 0, 16], [2, 12, 9]])
+    torch.testing.assert_close(network.score_of(question(3, 5), candidates), expected[[3, 5]].gather(1, candidates))
+    torch.testing.assert_close(network.score_of(question(3, 5), candidates[0]), expected[[3, 5]][:, candidates[0]])
     users, items = network.within(question(3, 4), torch.tensor([[7, 9, 6], [16, 10, 12]]))
     torch.testing.assert_close((users[:, None] * items).sum(-1), torch.stack([expected[3, [7, 9, 6]],
                                                                               expected[4, [16, 10, 12]]]))
@@ -156,8 +159,9 @@ def test_the_penalty_is_on_the_rows_used(network, train):
     expected = torch.zeros(12, 3, dtype=torch.bool)
     expected[batch.query.users, domain] = True
     assert torch.equal(used, expected)
-    torch.testing.assert_close(network.private_items.weight.grad[batch.items[0]],
-                               0.3 * network.private_items.weight[batch.items[0]] * (batch.items == batch.items[0]).sum())
+    item, times = batch.items[0], (batch.items == batch.items[0]).sum()
+    torch.testing.assert_close(network.private_items.weight.grad[item],
+                               0.3 * times * network.private_items.weight[item])
     assert set(network.nodes.weight.grad.any(1).nonzero()[:, 0].tolist()) == {
         *batch.query.users.tolist(), *(batch.items + 12).tolist()}
 
