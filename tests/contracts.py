@@ -1,9 +1,11 @@
 """Who keeps which contract: claims that the type checker reads. test_contracts.py asks whether anybody is missing."""
 
+from recot.batches.alternating import DomainPairs
 from recot.batches.pairs import Pairs
 from recot.batches.rows import Rows
 from recot.batches.sequences import Masked, Prefixes, Sequences, Windows
 from recot.batches.users import MaskedUsers
+from recot.batches.walks import Walks
 from recot.closed.factors import NCE, SVD, WRMF
 from recot.closed.linear import EASE
 from recot.closed.markov import Markov
@@ -25,10 +27,12 @@ from recot.networks.caser import Caser
 from recot.networks.cat_art import ART, CAT
 from recot.networks.factorisation import Tables
 from recot.networks.flow import FlowAutoencoder
+from recot.networks.ga_mtcdr import GA_MTCDR
 from recot.networks.herograph import HeroGRAPH
 from recot.networks.lightgcn import LightGCN
 from recot.networks.mf import MF
 from recot.networks.neumf import NeuMF
+from recot.networks.node2vec import Node2Vec
 from recot.networks.sasrec import SASRec
 from recot.networks.stosa import Stosa
 from recot.nn.contracts import (
@@ -41,18 +45,23 @@ from recot.nn.contracts import (
     SequenceEncoder,
     Supervision,
 )
+from recot.objectives.alternating import AlternatingBCE, TowerEncoder
 from recot.objectives.domains import DomainBPR, DomainEncoder
 from recot.objectives.masking import MaskedDomains, MaskingEncoder
 from recot.objectives.pairs import BCE, BPR, Bootstrap, DirectAU, InfoNCE
 from recot.objectives.rows import Multinomial, RowBCE, SampledRowBCE, Squared
 from recot.objectives.sequences import Cloze, DuoRec, NextGaussian, NextItem, NextItems
 from recot.objectives.transport import Sinkhorn, SinkhornCF
+from recot.objectives.walks import NodeEncoder, SkipGram
 
 NETWORKS: list[type[Network]] = [Tables, MF, NeuMF, LightGCN, BUIR, Autoencoder, FlowAutoencoder, Caser, SASRec,
-                                 BERT4Rec, Stosa, HeroGRAPH, CAT, ART]
+                                 BERT4Rec, Stosa, HeroGRAPH, CAT, ART, Node2Vec,
+                                 GA_MTCDR]
 SEQUENCE_ENCODERS: list[type[SequenceEncoder]] = [SASRec, BERT4Rec, Stosa]
 CLOZE_ENCODERS: list[type[ClozeEncoder]] = [BERT4Rec]
 BOOTSTRAP_ENCODERS: list[type[BootstrapEncoder]] = [BUIR]
+NODE_ENCODERS: list[type[NodeEncoder]] = [Node2Vec]
+TOWER_ENCODERS: list[type[TowerEncoder]] = [GA_MTCDR]
 MASKING_ENCODERS: list[type[MaskingEncoder]] = [CAT]
 DOMAIN_ENCODERS: list[type[DomainEncoder]] = [HeroGRAPH]
 
@@ -63,10 +72,12 @@ ON_SEQUENCES: list[type[Objective[SequenceEncoder, Sequences]]] = [NextItem, Nex
 ON_PREFIXES: list[type[Objective[SequenceEncoder, Prefixes]]] = [DuoRec]
 ON_MASKED: list[type[Objective[ClozeEncoder, Masked]]] = [Cloze]
 BOOTSTRAPPED: list[type[Objective[BootstrapEncoder, Pairs]]] = [Bootstrap]
+ON_WALKS: list[type[Objective[NodeEncoder, Walks]]] = [SkipGram]
+ALTERNATING: list[type[Objective[TowerEncoder, DomainPairs]]] = [AlternatingBCE]
 ON_MASKED_USERS: list[type[Objective[MaskingEncoder, MaskedUsers]]] = [MaskedDomains]
 BY_DOMAIN: list[type[Objective[DomainEncoder, Pairs]]] = [DomainBPR]
 OBJECTIVES = [*ON_PAIRS, *ON_ROWS, *ON_WINDOWS, *ON_SEQUENCES, *ON_PREFIXES, *ON_MASKED, *BOOTSTRAPPED,
-              *BY_DOMAIN, *ON_MASKED_USERS]
+              *BY_DOMAIN, *ON_MASKED_USERS, *ON_WALKS, *ALTERNATING]
 
 OF_PAIRS: list[type[Supervision[Pairs]]] = [Denoiser, TCE, RCE, PopularitySmoothing, SoftMatching]
 OF_ROWS: list[type[Supervision[Rows]]] = [Denoiser, TCE, RCE]

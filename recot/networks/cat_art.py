@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from recot.data.interactions import Domain
+from recot.data.interactions import Domain, Interactions
 from recot.data.questions import Query
 from recot.networks.base import TwoTower
 from recot.networks.domains import ByDomain
@@ -29,12 +29,13 @@ class CAT(ByDomain):
 
     Args:
         n_users, n_items: sizes.
-        domains: the ranges of items; two or more.
+        domains: the ranges of items.
         before: one network for each domain, with vectors of one width m.
         pad_std: deviation of the normal that v starts from.
 
     Raises:
-        ValueError: there are fewer than two domains, there is not one network for each, or their widths differ.
+        ValueError: there is not one network for each domain, or their widths differ; in :meth:`bind`, there is one
+            domain.
 
     Source: Li et al. (WSDM 2023), One for All, All for One, and the authors' code.
 
@@ -46,9 +47,7 @@ class CAT(ByDomain):
 
     def __init__(self, n_users: int, n_items: int, domains: Sequence[Domain], before: Before, pad_std: float = 0.01):
         super().__init__(domains)
-        check("model", ("pad_std", pad_std, pad_std >= 0, "is a deviation; give 0 or more, for example 0.01"),
-              ("domains", tuple(domains), len(domains) > 1, "leaves nothing to guess a hidden domain from; give data "
-               "with two domains or more, or use model=bprmf"))
+        check("model", ("pad_std", pad_std, pad_std >= 0, "is a deviation; give 0 or more, for example 0.01"))
         users, items = by_domain(before, n_users, "CAT")
         self.encoded: Tensor
         self.catalogue: Tensor
@@ -58,6 +57,12 @@ class CAT(ByDomain):
         self.encoder = perceptron(n * m, 5 * m, 3 * m, m)
         self.decoder = perceptron(m, 3 * m, 5 * m, n * m)
         self.pad = nn.Parameter(torch.randn(m) * pad_std)
+
+    def bind(self, train: Interactions) -> None:
+        """Refuse to learn where nothing would be left of a user."""
+        if len(self.domains) < 2:
+            raise ValueError(f"CAT hides one domain of a user and guesses it from the others, and the only domain is "
+                             f"{self.domains[0].name}; give data with two domains or more, or use model=bprmf")
 
     def masked(self, vectors: Tensor, hidden: Tensor) -> Tensor:
         """``vectors`` (b, n, m) with the pad vector in place of domain ``hidden``, (b,) int64, of each."""

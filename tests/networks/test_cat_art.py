@@ -190,9 +190,10 @@ def test_what_the_autoencoder_cannot_go_on_from_is_refused(given, message):
         CAT(N_USERS, N_ITEMS, DOMAINS, given())
 
 
-def test_one_domain_is_refused():
-    with pytest.raises(ValueError, match="give data with two domains or more, or use model=bprmf"):
-        CAT(N_USERS, 5, DOMAINS[:1], before(N_USERS, dim=4, domains=DOMAINS[:1]))
+def test_one_domain_is_refused(rng):
+    network = CAT(N_USERS, 5, DOMAINS[:1], before(N_USERS, dim=4, domains=DOMAINS[:1]))
+    with pytest.raises(ValueError, match="the only domain is books; give data with two domains or more"):
+        network.bind(domain_interactions(rng, N_USERS)[0])
 
 
 def test_what_art_cannot_go_on_from_is_refused(cat):
@@ -204,7 +205,7 @@ def test_what_art_cannot_go_on_from_is_refused(cat):
 
 @pytest.mark.parametrize(("make", "message"), [
     (lambda cat: art(cat, 0, dropout=1.0), "model.dropout = 1.0 is the share"),
-    (lambda cat: CAT(N_USERS, N_ITEMS, DOMAINS, before(N_USERS, dim=4), pad_std=-1.0), "model.pad_std = -1.0 is a deviation")])
+    (lambda cat: CAT(N_USERS, N_ITEMS, DOMAINS, before(N_USERS, dim=4), pad_std=-1.0), "model.pad_std = -1.0 is a")])
 def test_values_out_of_range_are_refused(cat, make, message):
     with pytest.raises(ValueError, match=message):
         make(cat)
