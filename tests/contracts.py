@@ -27,6 +27,7 @@ from recot.networks.herograph import HeroGRAPH
 from recot.networks.lightgcn import LightGCN
 from recot.networks.mf import MF
 from recot.networks.neumf import NeuMF
+from recot.networks.pepnet import PEPNet
 from recot.networks.sasrec import SASRec
 from recot.networks.stosa import Stosa
 from recot.nn.contracts import (
@@ -46,7 +47,7 @@ from recot.objectives.sequences import Cloze, DuoRec, NextGaussian, NextItem, Ne
 from recot.objectives.transport import Sinkhorn, SinkhornCF
 
 NETWORKS: list[type[Network]] = [Tables, MF, NeuMF, LightGCN, BUIR, Autoencoder, FlowAutoencoder, Caser, SASRec,
-                                 BERT4Rec, Stosa, HeroGRAPH]
+                                 BERT4Rec, Stosa, HeroGRAPH, PEPNet]
 SEQUENCE_ENCODERS: list[type[SequenceEncoder]] = [SASRec, BERT4Rec, Stosa]
 CLOZE_ENCODERS: list[type[ClozeEncoder]] = [BERT4Rec]
 BOOTSTRAP_ENCODERS: list[type[BootstrapEncoder]] = [BUIR]

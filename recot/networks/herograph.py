@@ -49,7 +49,7 @@ class HeroGRAPH(ByDomain):
     All look-ups of a step share one pass over the graph.
 
     Args:
-        n_users, n_items: sizes. domains: the ranges of items.
+        n_users, n_items: sizes. domains: the ranges of items; none are one of all items.
         dim: width of P, Q and g.
         widths: of g after each layer and of h after the last; as many layers.
         neighbours: at most as many are drawn for a node, anew for each epoch of training; None has all. Ranking has
