@@ -33,6 +33,7 @@ from recot.networks.lightgcn import LightGCN
 from recot.networks.mf import MF
 from recot.networks.neumf import NeuMF
 from recot.networks.node2vec import Node2Vec
+from recot.networks.pepnet import PEPNet
 from recot.networks.sasrec import SASRec
 from recot.networks.stosa import Stosa
 from recot.nn.contracts import (
@@ -55,8 +56,7 @@ from recot.objectives.transport import Sinkhorn, SinkhornCF
 from recot.objectives.walks import NodeEncoder, SkipGram
 
 NETWORKS: list[type[Network]] = [Tables, MF, NeuMF, LightGCN, BUIR, Autoencoder, FlowAutoencoder, Caser, SASRec,
-                                 BERT4Rec, Stosa, HeroGRAPH, CAT, ART, Node2Vec,
-                                 GA_MTCDR]
+                                 BERT4Rec, Stosa, HeroGRAPH, PEPNet, CAT, ART, Node2Vec, GA_MTCDR]
 SEQUENCE_ENCODERS: list[type[SequenceEncoder]] = [SASRec, BERT4Rec, Stosa]
 CLOZE_ENCODERS: list[type[ClozeEncoder]] = [BERT4Rec]
 BOOTSTRAP_ENCODERS: list[type[BootstrapEncoder]] = [BUIR]

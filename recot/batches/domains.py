@@ -30,12 +30,12 @@ def domain_batches(train: Interactions, batch_size: int, rng: torch.Generator, n
     every domain, give or take a pair. The weights make the mean over a batch the sum of the means over its domains.
 
     Args:
-        train: on the device where training happens, like ``rng``; it knows its domains.
+        train: on the device where training happens, like ``rng``; without domains, it is one.
         negatives: items drawn per pair by :func:`uniform_negatives` within its domain, all before the first batch.
     """
     drawn = uniform_negatives(train, negatives, rng, scope="domain")  # (n, negatives)
-    shuffled = [order[torch.randperm(len(order), generator=rng, device=order.device)]
-                for order in (positions(train, domain) for domain in train.domains)]
+    orders = [positions(train, domain) for domain in train.domains or (Domain("all", 0, train.n_items),)]
+    shuffled = [order[torch.randperm(len(order), generator=rng, device=order.device)] for order in orders]
     count = -(-max(map(len, shuffled)) // batch_size)
     for parts in zip(*(order.tensor_split(count) for order in shuffled), strict=True):
         here, n = torch.cat(parts), sum(map(len, parts))

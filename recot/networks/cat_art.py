@@ -46,7 +46,7 @@ class CAT(ByDomain):
     objectives = ("MaskedDomains",)
 
     def __init__(self, n_users: int, n_items: int, domains: Sequence[Domain], before: Before, pad_std: float = 0.01):
-        super().__init__(domains)
+        super().__init__(n_items, domains)
         check("model", ("pad_std", pad_std, pad_std >= 0, "is a deviation; give 0 or more, for example 0.01"))
         users, items = by_domain(before, n_users, "CAT")
         self.encoded: Tensor

@@ -11,7 +11,6 @@ from recot.data.interactions import Domain
 from recot.data.questions import Query
 from recot.networks.base import TwoTower
 from recot.nn import similarity
-from recot.request.limits import check
 
 
 class ByDomain(TwoTower):
@@ -22,22 +21,17 @@ class ByDomain(TwoTower):
     is the score, so any objective may train it.
 
     Args:
-        domains: the ranges of items; they cover all items in order.
-
-    Raises:
-        ValueError: there are no domains.
+        n_items: size. domains: the ranges of items, in order and without a gap; none are one of all items.
     """
 
     by_domain = True
 
-    def __init__(self, domains: Sequence[Domain]):
+    def __init__(self, n_items: int, domains: Sequence[Domain] = ()):
         super().__init__()
-        check("model", ("domains", tuple(domains), len(domains) > 0,
-                        "has a vector of a user for none; give data with domains, for example data=amazon_kbe"))
         self.similarity = similarity.dot
-        self.domains = tuple(domains)
-        sizes = torch.tensor([domain.stop - domain.start for domain in domains])
-        self.register_buffer("domain", torch.arange(len(domains)).repeat_interleave(sizes), persistent=False)
+        self.domains = tuple(domains) or (Domain("all", 0, n_items),)
+        sizes = torch.tensor([domain.stop - domain.start for domain in self.domains])
+        self.register_buffer("domain", torch.arange(len(sizes)).repeat_interleave(sizes), persistent=False)
         self.domain: Tensor  # (n_items,) the domain of each item
 
     def sample(self, rng: torch.Generator) -> None:

@@ -53,7 +53,7 @@ class GA_MTCDR(ByDomain):
 
     def __init__(self, n_users: int, n_items: int, domains: Sequence[Domain], before: Before, width_factor: int = 8,
                  init: Literal["he", "sd0.1", "sd0.01"] = "he"):
-        super().__init__(domains)
+        super().__init__(n_items, domains)
         check("model", ("width_factor", width_factor, width_factor >= 2 and width_factor & (width_factor - 1) == 0,
                         "is reached by doubling; give 2, 4, 8 or another power of two"))
         users, items = by_domain(before, n_users, "GA_MTCDR")

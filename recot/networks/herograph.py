@@ -49,14 +49,14 @@ class HeroGRAPH(ByDomain):
     All look-ups of a step share one pass over the graph.
 
     Args:
-        n_users, n_items: sizes. domains: the ranges of items.
+        n_users, n_items: sizes. domains: the ranges of items; none are one of all items.
         dim: width of P, Q and g.
         widths: of g after each layer and of h after the last; as many layers.
         neighbours: at most as many are drawn for a node, anew for each epoch of training; None has all. Ranking has
             all.
 
     Raises:
-        ValueError: a parameter is out of its range, or there are no domains.
+        ValueError: a parameter is out of its range.
         RuntimeError: asked for vectors before :meth:`bind`.
 
     Source: Cui et al. (RecSys workshop ORSUM 2020). The authors' repository explains the private and the shared
@@ -71,16 +71,16 @@ class HeroGRAPH(ByDomain):
 
     objectives = ("DomainBPR",)
 
-    def __init__(self, n_users: int, n_items: int, domains: Sequence[Domain], dim: int = 128,
+    def __init__(self, n_users: int, n_items: int, domains: Sequence[Domain] = (), dim: int = 128,
                  widths: Sequence[int] = (128, 128), neighbours: int | None = None):
         check("model", ("dim", dim, dim >= 1, "is the width of the vectors; give 1 or more"),
               ("widths", widths, len(widths) > 0 and min(widths) >= 1,
                "has to name the width of each layer, 1 or more"),
               ("neighbours", neighbours, neighbours is None or neighbours >= 1,
                "leaves nothing to attend to; give 1 or more, or null for all"))
-        super().__init__(domains)
+        super().__init__(n_items, domains)
         self.n_users, self.neighbours = n_users, neighbours
-        self.private_users, self.private_items = Table(n_users * len(domains), dim), Table(n_items, dim)
+        self.private_users, self.private_items = Table(n_users * len(self.domains), dim), Table(n_items, dim)
         self.nodes = Table(n_users + n_items, dim)
         self.layers = nn.ModuleList(Layer(d, width) for d, width in itertools.pairwise((dim, *widths)))
         before, last = (dim, *widths)[-2:]
@@ -170,7 +170,7 @@ class HeroGRAPH(ByDomain):
             found = passed[0].index_select(0, flat)
         else:
             found = self.outputs(*(picked(whole, flat) for whole in passed[:3]), *passed[3:])
-        return found.reshape(*ids.shape, -1)  # (*ids.shape, w)
+        return found.reshape(*ids.shape, found.shape[1])  # (*ids.shape, w)
 
     def views(self, query: Query) -> Tensor:
         """(b, n, dim + w): P of each domain, and h."""
@@ -189,7 +189,7 @@ class HeroGRAPH(ByDomain):
         b, private = len(ids), self.private_users(self.own(query, ids))
         shared = self.shared(torch.cat([query.users, ids.flatten() + self.n_users]))  # (b + b * k, w)
         items = joined(self.private_items(ids.flatten()), shared[b:])  # (b * k, dim + w)
-        return joined(private, shared[:b]), items.reshape(*ids.shape, -1)  # (b, dim + w), (b, k, dim + w)
+        return joined(private, shared[:b]), items.reshape(*ids.shape, items.shape[1])  # (b, dim + w), (b, k, dim + w)
 
     def own(self, query: Query, ids: Tensor) -> Tensor:
         """(b,) rows of P of users, in the domain of the first of ``ids`` (b, k)."""

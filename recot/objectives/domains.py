@@ -43,7 +43,7 @@ class DomainBPR(BPR):
     of their batch sizes suggests, would leave the last steps without some domains.
     """
 
-    networks = ("ByDomain",)
+    networks = ("HeroGRAPH",)
 
     def __init__(self, batch_size: int = 2048, negatives: int = 1, penalty: float = 1e-5):
         super().__init__(batch_size, negatives, penalty)

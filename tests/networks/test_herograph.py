@@ -204,11 +204,21 @@ def test_a_copy_made_in_the_middle_of_a_step_follows_its_own_weights(network):
 
 
 @pytest.mark.parametrize(("given", "remedy"), [
-    ({"dim": 0}, "width of the vectors"), ({"widths": []}, "width of each layer"), ({"neighbours": 0}, "null for all"),
-    ({"domains": ()}, "give data with domains")])
+    ({"dim": 0}, "width of the vectors"), ({"widths": []}, "width of each layer"), ({"neighbours": 0}, "null for all")])
 def test_what_cannot_be_is_refused(given, remedy):
     with pytest.raises(ValueError, match=remedy):
         HeroGRAPH(**{"n_users": 2, "n_items": 17, "domains": DOMAINS} | given)
+
+
+def test_data_without_domains_are_one_domain(train):
+    plain = Interactions.from_pairs(train.users, train.items, 12, 17)
+    networks = []
+    for data, domains in ((plain, ()), (plain, (Domain("all", 0, 17),))):
+        torch.manual_seed(0)
+        networks.append(HeroGRAPH(12, 17, domains, dim=5, widths=[4]))
+        networks[-1].bind(data)
+        train_for(networks[-1], data, steps=1)
+    assert torch.equal(*(network.score(question(3)) for network in networks))
 
 
 def test_without_a_graph_it_says_what_to_call():
