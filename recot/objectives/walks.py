@@ -11,7 +11,7 @@ from torch import Tensor
 from recot.batches.walks import Walks, walks
 from recot.data.interactions import Interactions
 from recot.nn.contracts import Encoder
-from recot.nn.precision import single
+from recot.nn.precision import in_float32, single
 from recot.objectives import losses
 from recot.request.limits import check
 
@@ -83,5 +83,11 @@ class SkipGram:
         logits = single(network.centres(batch.nodes) @ contexts.mT)  # (w, length, length + drawn)
         labels = torch.zeros_like(logits[0])  # (length, length + drawn)
         labels[:, :length] = 1.0
-        loss = losses.bce(logits, labels.expand_as(logits))
-        return torch.linalg.vecdot(loss.flatten(1), self.weights(length, logits.device).flatten()), batch
+        return summed(losses.bce(logits, labels.expand_as(logits)), self.weights(length, logits.device)), batch
+
+
+@in_float32
+def summed(loss: Tensor, weights: Tensor) -> Tensor:
+    """(w,) sums of ``loss``, (w, length, length + drawn), times ``weights``, (length, length + drawn)."""
+    found: Tensor = torch.linalg.vecdot(loss.flatten(1), weights.flatten())
+    return found
