@@ -34,8 +34,9 @@ class GA_MTCDR(ByDomain):
         n_users, n_items: sizes.
         domains: the ranges of items. With one, there is nothing to mix.
         before: a network for each domain, with vectors of one width m.
-        width_factor: of the widest layer, a power of two. The paper has 8; 2 costs a twentieth.
-        init: of all weights; biases are zero. ``he`` is He normal; ``sd0.1`` and ``sd0.01`` have that deviation.
+        width_factor: of the widest layer, a power of two. The paper has 8; a step with 2 costs a thirteenth.
+        init: ``he`` draws weights from He's normal and leaves biases at 0; ``sd0.1`` and ``sd0.01`` draw both from a
+            normal of that deviation.
 
     Raises:
         ValueError: ``width_factor`` is no power of two, or what comes from the stage before does not fit.
@@ -45,8 +46,8 @@ class GA_MTCDR(ByDomain):
 
     Departures: the paper does not say how the weights are made to sum to one; the softmax is our choice, and so is
     where it starts: in the authors' code nearly all weight is on the other domain. The paper's N(0, 0.01) is read by
-    that code as a deviation of 0.01, with which the cosines of all pairs agree to 1e-6, so that He normal is the
-    default. Without documents the graphs have no edges by content.
+    that code as a deviation of 0.01, with which biases outweigh the input and the cosines of all pairs start alike, so
+    that He normal is the default. Without documents the graphs have no edges by content.
     """
 
     objectives = ("AlternatingBCE",)
@@ -79,7 +80,7 @@ class GA_MTCDR(ByDomain):
             else:
                 nn.init.normal_(weight, std=float(init.removeprefix("sd")))
         for layer in layers:
-            nn.init.zeros_(layer.bias)
+            nn.init.normal_(layer.bias, std=0.0 if init == "he" else float(init.removeprefix("sd")))
 
     def bind(self, train: Interactions) -> None:
         """Forget vectors of other weights."""

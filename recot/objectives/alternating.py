@@ -53,7 +53,8 @@ class AlternatingBCE:
     Departures: the target is 1, since nothing is rated here. The logarithm of ``1 - y`` is as well guarded as that of
     y; theirs is not. The P term of the paper weighs pairs of domains by weights that are trained and sum to one, which
     would all go to the most alike pair; here they are equal. The paper leaves theta open, and whether W is taken before
-    the mix, as here. A tower of users is computed once for a pair and its negatives.
+    the mix, as here. With vectors of walks the distances start at fifty times our theta, so that the term is 1 and has
+    no gradient to speak of. A tower of users is computed once for a pair and its negatives.
     """
 
     networks = ("GA_MTCDR",)
