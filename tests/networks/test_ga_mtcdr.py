@@ -94,7 +94,7 @@ def test_the_towers_double_up_to_the_factor_and_come_back():
 
 @pytest.mark.parametrize(("init", "least", "most"), [("he", 0.04, 0.06), ("sd0.1", 0.04, 0.06), ("sd0.01", 0, 1e-4)])
 def test_a_small_deviation_starts_blind_and_others_do_not(init, least, most):
-    """Cosines of inputs of unit variance spread by about 0.05; with a deviation of 0.01 the biases outweigh the input."""
+    """Cosines of inputs of unit variance spread by about 0.05; of a deviation of 0.01 the biases outweigh the input."""
     domain = (Domain("books", 0, 50),)
     torch.manual_seed(1)
     stage = Before((Tables(N_USERS, 50, dim=128, std=1.0),), domain)
