@@ -28,6 +28,7 @@ from recot.networks.lightgcn import LightGCN
 from recot.networks.mf import MF
 from recot.networks.neumf import NeuMF
 from recot.networks.pepnet import PEPNet
+from recot.networks.recsys_dan import RecSysDAN, Source
 from recot.networks.sasrec import SASRec
 from recot.networks.stosa import Stosa
 from recot.nn.contracts import (
@@ -44,14 +45,16 @@ from recot.objectives.domains import DomainBPR, DomainEncoder
 from recot.objectives.pairs import BCE, BPR, Bootstrap, DirectAU, InfoNCE
 from recot.objectives.rows import Multinomial, RowBCE, SampledRowBCE, Squared
 from recot.objectives.sequences import Cloze, DuoRec, NextGaussian, NextItem, NextItems
+from recot.objectives.transfer import Adversarial, Facing, TransferEncoder
 from recot.objectives.transport import Sinkhorn, SinkhornCF
 
 NETWORKS: list[type[Network]] = [Tables, MF, NeuMF, LightGCN, BUIR, Autoencoder, FlowAutoencoder, Caser, SASRec,
-                                 BERT4Rec, Stosa, HeroGRAPH, PEPNet]
+                                 BERT4Rec, Stosa, HeroGRAPH, PEPNet, Source, RecSysDAN]
 SEQUENCE_ENCODERS: list[type[SequenceEncoder]] = [SASRec, BERT4Rec, Stosa]
 CLOZE_ENCODERS: list[type[ClozeEncoder]] = [BERT4Rec]
 BOOTSTRAP_ENCODERS: list[type[BootstrapEncoder]] = [BUIR]
 DOMAIN_ENCODERS: list[type[DomainEncoder]] = [HeroGRAPH]
+TRANSFER_ENCODERS: list[type[TransferEncoder]] = [RecSysDAN]
 
 ON_PAIRS: list[type[Objective[Encoder, Pairs]]] = [BPR, InfoNCE, DirectAU, BCE]
 ON_ROWS: list[type[Objective[Encoder, Rows]]] = [RowBCE, SampledRowBCE, Squared, Multinomial, Sinkhorn, SinkhornCF]
@@ -61,8 +64,9 @@ ON_PREFIXES: list[type[Objective[SequenceEncoder, Prefixes]]] = [DuoRec]
 ON_MASKED: list[type[Objective[ClozeEncoder, Masked]]] = [Cloze]
 BOOTSTRAPPED: list[type[Objective[BootstrapEncoder, Pairs]]] = [Bootstrap]
 BY_DOMAIN: list[type[Objective[DomainEncoder, Pairs]]] = [DomainBPR]
+TRANSFERRED: list[type[Objective[TransferEncoder, Facing]]] = [Adversarial]
 OBJECTIVES = [*ON_PAIRS, *ON_ROWS, *ON_WINDOWS, *ON_SEQUENCES, *ON_PREFIXES, *ON_MASKED, *BOOTSTRAPPED,
-              *BY_DOMAIN]
+              *BY_DOMAIN, *TRANSFERRED]
 
 OF_PAIRS: list[type[Supervision[Pairs]]] = [Denoiser, TCE, RCE, PopularitySmoothing, SoftMatching]
 OF_ROWS: list[type[Supervision[Rows]]] = [Denoiser, TCE, RCE]
