@@ -68,7 +68,9 @@ def held(value):
     if dataclasses.is_dataclass(value):
         return dataclasses.replace(value, **{
             field.name: held(getattr(value, field.name)) for field in dataclasses.fields(value) if field.init})
-    return type(value)(map(held, value)) if isinstance(value, list | tuple) else value
+    if isinstance(value, list | tuple) and not hasattr(value, "_fields"):  # a domain has no tensors
+        return type(value)(map(held, value))
+    return value
 
 
 class Card(TorchDispatchMode):

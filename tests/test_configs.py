@@ -85,7 +85,7 @@ def test_every_loss_and_denoiser_builds_or_is_refused_with_what_would_work(loss,
     of_others = {"none", "bootstrap", "nextitem", "nextitems", "nextgaussian", "duorec", "cloze", "domainbpr",
                  "adversarial"}
     if loss in of_others or loss not in wanted.get(denoiser, {loss}):
-        remedy = "use loss=|use model=(buir|caser|sasrec|stosa|bert4rec|herograph|recsysdan), or another loss"
+        remedy = "use loss=|use model=(buir|caser|sasrec|stosa|bert4rec|herograph|recsys_dan), or another loss"
         with pytest.raises(RequestError, match=remedy):
             composed(*words)
     elif denoiser in ("iterative", "prorec"):

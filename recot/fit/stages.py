@@ -162,7 +162,7 @@ class Apart(Recommender):
         """Raise where the recommenders know no item of their domain."""
         if self.others:
             raise RequestError("domains=others learns from all but the domain that is asked about, which only a later "
-                               "stage can use; use domains=each, or a model with stages such as model=recsysdan")
+                               "stage can use; use domains=each, or a model with stages such as model=recsys_dan")
 
     def save(self, file: Path) -> None:
         """Write the weights of all, where they are networks, whole or not at all."""

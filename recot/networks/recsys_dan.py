@@ -28,7 +28,7 @@ def mapping(dim: int) -> nn.Sequential:
 
 
 class Source(TwoTower):
-    """Mapped vectors of users and items whose weighted product is the score: the stage before :class:`RecSysDAN`.
+    """Mapped vectors of users and items whose weighted product is the score: the stage before :class:`RecSys_DAN`.
 
     With tables E and Q, maps f and g (linear, ReLU, linear) and weights w: the code of a pair is ``f(E_u) * g(Q_i)``,
     and w times the code is the score.
@@ -42,7 +42,7 @@ class Source(TwoTower):
     Raises:
         ValueError: a parameter is out of its range.
 
-    Departures: see :class:`RecSysDAN`.
+    Departures: see :class:`RecSys_DAN`.
     """
 
     def __init__(self, n_users: int, n_items: int, dim: int = 128, std: float = 0.01):
@@ -92,7 +92,7 @@ class Discriminator(nn.Module):
         return F.linear(F.linear(codes, weight, bias).relu(), last, offset).squeeze(1)  # (n,)
 
 
-class RecSysDAN(TwoTower):
+class RecSys_DAN(TwoTower):
     """A target domain on the vectors of users that its source domains have learnt (RecSys-DAN; UCLR Table 8).
 
     The table of users and the weights w of :class:`Source` stay as they are. The maps of the target start as those of
@@ -103,7 +103,7 @@ class RecSysDAN(TwoTower):
         std: deviation of the normal that the items start from. hidden: units of the discriminator.
 
     Raises:
-        ValueError: a parameter is out of its range.
+        ValueError: a parameter is out of its range, or there are sources and no domain that is fitted.
         TypeError: the stage before is no :class:`Source`.
 
     Source: Wang, Niepert and Li (IEEE TNNLS 2019), of whose text only the abstract is known here.
@@ -120,6 +120,9 @@ class RecSysDAN(TwoTower):
         check("model", ("std", std, std > 0, "lets no gradient through; give more than 0, for example 0.01"),
               ("hidden", hidden, hidden >= 1, "is a number of units; give 1 or more"))
         source = before.network
+        if before.number is None and len(before.networks) > 1:
+            raise ValueError(f"model fits one domain and was given {len(before.networks)} sources and no domain; use "
+                             "domains=each")
         if not isinstance(source, Source):
             raise TypeError(f"model goes on from {type(source).__name__}; its stage before has to be recsys_source")
         self.similarity = similarity.dot

@@ -32,7 +32,7 @@ class Discerner(Protocol):
 
 
 class TransferEncoder(Encoder, Protocol):
-    """An encoder of a target domain that knows a source, kept by ``networks.recsys_dan.RecSysDAN``.
+    """An encoder of a target domain that knows a source, kept by ``networks.recsys_dan.RecSys_DAN``.
 
     Attributes:
         weights: (d,) of the coordinates of a code; their inner product is the score.
@@ -82,10 +82,10 @@ class Adversarial(nn.Module):
     Raises:
         ValueError: a parameter is out of its range.
 
-    Departures: see :class:`recot.networks.recsys_dan.RecSysDAN`.
+    Departures: see :class:`recot.networks.recsys_dan.RecSys_DAN`.
     """
 
-    networks = ("RecSysDAN",)
+    networks = ("RecSys_DAN",)
 
     def __init__(self, batch_size: int = 2048, negatives: int = 1, penalty: float = 1e-5, eta: float = 0.1,
                  discriminator_rate: float = 1e-3):

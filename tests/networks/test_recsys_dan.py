@@ -10,7 +10,7 @@ from recot.data.domains import of
 from recot.data.interactions import Domain, Interactions, Ragged
 from recot.data.questions import Query
 from recot.networks.factorisation import Tables
-from recot.networks.recsys_dan import RecSysDAN, Source
+from recot.networks.recsys_dan import RecSys_DAN, Source
 from recot.nn.contracts import Before
 from recot.nn.table import clear_gradients
 from recot.objectives.transfer import Adversarial, told_apart
@@ -48,7 +48,7 @@ def before(others):
 
 @pytest.fixture
 def network(before):
-    return RecSysDAN(12, 4, before, std=0.5, hidden=7)
+    return RecSys_DAN(12, 4, before, std=0.5, hidden=7)
 
 
 def fitted(network, train, objective, epochs=3, seed=0):
@@ -108,7 +108,7 @@ def test_the_state_is_that_of_the_target_alone(network, before):
     """Neither pairs nor tables of the source are in it, and it is enough to rank by."""
     assert {name.partition(".")[0] for name in network.state_dict()} == {
         "user_vectors", "weights", "user_map", "item_map", "item_table", "discriminator"}
-    other = RecSysDAN(12, 4, Before((Source(12, 13, dim=5),), DOMAINS, 1), hidden=7)
+    other = RecSys_DAN(12, 4, Before((Source(12, 13, dim=5),), DOMAINS, 1), hidden=7)
     other.load_state_dict(network.state_dict())
     assert torch.equal(other.score(question(*range(12))), network.score(question(*range(12))))
 
@@ -183,7 +183,7 @@ def test_the_game_brings_codes_of_target_and_source_together(before, own):
     distances = []
     for eta in (0.0, 3.0):
         torch.manual_seed(1)
-        network = fitted(RecSysDAN(12, 4, before, std=2.0), own, Adversarial(8, penalty=0.0, eta=eta,
+        network = fitted(RecSys_DAN(12, 4, before, std=2.0), own, Adversarial(8, penalty=0.0, eta=eta,
                                                                             discriminator_rate=0.01), epochs=60)
         source = network.source_codes(network.sources)
         target = network.codes(Query(own.users, question().history), own.items[:, None])[:, 0]
@@ -218,13 +218,18 @@ def test_an_interrupted_game_goes_on_with_the_moments_of_its_discriminator(netwo
 
 def test_another_stage_before_is_refused():
     with pytest.raises(TypeError, match="goes on from Tables; its stage before has to be recsys_source"):
-        RecSysDAN(12, 4, Before((Tables(12, 13, 5),), DOMAINS, 0))
+        RecSys_DAN(12, 4, Before((Tables(12, 13, 5),), DOMAINS, 0))
+
+
+def test_one_network_is_no_target_of_several_sources():
+    with pytest.raises(ValueError, match="given 2 sources and no domain; use domains=each"):
+        RecSys_DAN(12, 17, Before((Source(12, 13), Source(12, 11)), DOMAINS))
 
 
 @pytest.mark.parametrize(("made", "remedy"), [
     (lambda before: Source(2, 3, dim=0), "width of the vectors"), (lambda before: Source(2, 3, std=0.0), "0.01"),
-    (lambda before: RecSysDAN(12, 4, before, std=0.0), "0.01"),
-    (lambda before: RecSysDAN(12, 4, before, hidden=0), "number of units"),
+    (lambda before: RecSys_DAN(12, 4, before, std=0.0), "0.01"),
+    (lambda before: RecSys_DAN(12, 4, before, hidden=0), "number of units"),
     (lambda before: Adversarial(eta=-1.0), "told apart"),
     (lambda before: Adversarial(discriminator_rate=0.0), "more than 0")])
 def test_what_cannot_be_is_refused(made, before, remedy):
