@@ -1,6 +1,7 @@
 """RecSys-DAN: what is carried over, what is drawn of the source, and what each side of the game moves."""
 
 import copy
+from functools import partial
 
 import pytest
 import torch
@@ -8,7 +9,10 @@ import torch.nn.functional as F
 
 from recot.data.domains import of
 from recot.data.interactions import Domain, Interactions, Ragged
-from recot.data.questions import Query
+from recot.data.questions import EvalSet, Query, Split
+from recot.denoise.base import Denoiser
+from recot.fit.gradient import Gradient
+from recot.fit.settings import Training
 from recot.networks.factorisation import Tables
 from recot.networks.recsys_dan import RecSys_DAN, Source
 from recot.nn.contracts import Before
@@ -214,6 +218,31 @@ def test_an_interrupted_game_goes_on_with_the_moments_of_its_discriminator(netwo
     fresh = copy.deepcopy(halves)
     epoch(fresh, Adversarial(8, eta=1.0), torch.optim.SGD(fresh.parameters(), 0.1), torch.Generator().manual_seed(1))
     assert not torch.equal(fresh.discriminator.hidden.weight, whole.discriminator.hidden.weight)
+
+
+def test_a_stopped_fit_goes_on_as_if_it_had_not_been(before, own, tmp_path):
+    """Through the checkpoint of training, from which nothing but tensors and plain values is read."""
+    class Stop(Exception):
+        pass
+
+    def stop(history):
+        if len(history) == 3:
+            raise Stop
+
+    def model(folder=None, observe=lambda history: None):
+        training = Training(max_epochs=5, learning_rate=0.01, device="cpu", checkpoint_seconds=0)
+        return Gradient(partial(RecSys_DAN, before=before, hidden=7), Adversarial(8, eta=1.0), Denoiser(), training,
+                        folder=folder, observe=observe)
+
+    split = Split(own, EvalSet(question(), Ragged.from_lists([]), Ragged.from_lists([]), None, "valid"), ())
+    whole = model().fit(split)
+    with pytest.raises(Stop):
+        model(tmp_path, stop).fit(split)
+    assert (tmp_path / "last.ckpt").exists()
+    resumed = model(tmp_path).fit(split)
+    assert len(resumed.history) == 5
+    for name, tensor in whole.network.state_dict().items():
+        assert torch.equal(resumed.network.state_dict()[name], tensor), name
 
 
 def test_another_stage_before_is_refused():
