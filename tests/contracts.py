@@ -34,6 +34,7 @@ from recot.networks.mf import MF
 from recot.networks.neumf import NeuMF
 from recot.networks.node2vec import Node2Vec
 from recot.networks.pepnet import PEPNet
+from recot.networks.recsys_dan import RecSys_DAN, Source
 from recot.networks.sasrec import SASRec
 from recot.networks.stosa import Stosa
 from recot.nn.contracts import (
@@ -52,11 +53,12 @@ from recot.objectives.masking import MaskedDomains, MaskingEncoder
 from recot.objectives.pairs import BCE, BPR, Bootstrap, DirectAU, InfoNCE
 from recot.objectives.rows import Multinomial, RowBCE, SampledRowBCE, Squared
 from recot.objectives.sequences import Cloze, DuoRec, NextGaussian, NextItem, NextItems
+from recot.objectives.transfer import Adversarial, Facing, TransferEncoder
 from recot.objectives.transport import Sinkhorn, SinkhornCF
 from recot.objectives.walks import NodeEncoder, SkipGram
 
 NETWORKS: list[type[Network]] = [Tables, MF, NeuMF, LightGCN, BUIR, Autoencoder, FlowAutoencoder, Caser, SASRec,
-                                 BERT4Rec, Stosa, HeroGRAPH, PEPNet, CAT, ART, Node2Vec, GA_MTCDR]
+                                 BERT4Rec, Stosa, HeroGRAPH, PEPNet, CAT, ART, Node2Vec, GA_MTCDR, Source, RecSys_DAN]
 SEQUENCE_ENCODERS: list[type[SequenceEncoder]] = [SASRec, BERT4Rec, Stosa]
 CLOZE_ENCODERS: list[type[ClozeEncoder]] = [BERT4Rec]
 BOOTSTRAP_ENCODERS: list[type[BootstrapEncoder]] = [BUIR]
@@ -64,6 +66,7 @@ NODE_ENCODERS: list[type[NodeEncoder]] = [Node2Vec]
 TOWER_ENCODERS: list[type[TowerEncoder]] = [GA_MTCDR]
 MASKING_ENCODERS: list[type[MaskingEncoder]] = [CAT]
 DOMAIN_ENCODERS: list[type[DomainEncoder]] = [HeroGRAPH]
+TRANSFER_ENCODERS: list[type[TransferEncoder]] = [RecSys_DAN]
 
 ON_PAIRS: list[type[Objective[Encoder, Pairs]]] = [BPR, InfoNCE, DirectAU, BCE]
 ON_ROWS: list[type[Objective[Encoder, Rows]]] = [RowBCE, SampledRowBCE, Squared, Multinomial, Sinkhorn, SinkhornCF]
@@ -76,8 +79,9 @@ ON_WALKS: list[type[Objective[NodeEncoder, Walks]]] = [SkipGram]
 ALTERNATING: list[type[Objective[TowerEncoder, DomainPairs]]] = [AlternatingBCE]
 ON_MASKED_USERS: list[type[Objective[MaskingEncoder, MaskedUsers]]] = [MaskedDomains]
 BY_DOMAIN: list[type[Objective[DomainEncoder, Pairs]]] = [DomainBPR]
+TRANSFERRED: list[type[Objective[TransferEncoder, Facing]]] = [Adversarial]
 OBJECTIVES = [*ON_PAIRS, *ON_ROWS, *ON_WINDOWS, *ON_SEQUENCES, *ON_PREFIXES, *ON_MASKED, *BOOTSTRAPPED,
-              *BY_DOMAIN, *ON_MASKED_USERS, *ON_WALKS, *ALTERNATING]
+              *BY_DOMAIN, *ON_MASKED_USERS, *ON_WALKS, *ALTERNATING, *TRANSFERRED]
 
 OF_PAIRS: list[type[Supervision[Pairs]]] = [Denoiser, TCE, RCE, PopularitySmoothing, SoftMatching]
 OF_ROWS: list[type[Supervision[Rows]]] = [Denoiser, TCE, RCE]

@@ -10,11 +10,14 @@ from recot.fit.rmsprop import RMSProp
 from recot.networks.cat_art import ART, CAT
 from recot.networks.ga_mtcdr import GA_MTCDR
 from recot.networks.node2vec import Node2Vec
+from recot.networks.pepnet import PEPNet
+from recot.networks.recsys_dan import RecSys_DAN, Source
 from recot.nn.contracts import Before
 from recot.nn.table import clear_gradients
 from recot.objectives.alternating import AlternatingBCE
 from recot.objectives.masking import MaskedDomains
 from recot.objectives.pairs import BPR
+from recot.objectives.transfer import Adversarial
 from recot.objectives.walks import SkipGram
 
 N_USERS, N_ITEMS, FIRST = 24, DOMAINS[-1].stop, DOMAINS[0].stop
@@ -36,8 +39,25 @@ def walking():
     return Node2Vec(N_USERS, FIRST, dim=4)
 
 
+def source():
+    network = Source(N_USERS, N_ITEMS, dim=4, std=0.5)
+    network.bind(joint(torch.Generator().manual_seed(3), N_USERS))
+    return network
+
+
+def target():
+    return RecSys_DAN(N_USERS, FIRST, Before((source(),), DOMAINS, 0))
+
+
+def pepnet():
+    return PEPNet(N_USERS, N_ITEMS, DOMAINS, dim=4, std=0.5)
+
+
 STEPS = {"cat": (cat, MaskedDomains(8), joint), "art": (art, BPR(8), domain_interactions),
          "ga": (ga, AlternatingBCE(32), joint), "ga-p": (ga, AlternatingBCE(32, personalised=True), joint),
+         "pepnet": (pepnet, BPR(8), joint), "source": (source, BPR(8, scope="domain"), joint),
+         "target": (target, Adversarial(8), domain_interactions), "tuned": (target, Adversarial(8, eta=0.0),
+                                                                            domain_interactions),
          "node2vec": (walking, SkipGram(8), domain_interactions)}
 
 
