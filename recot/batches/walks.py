@@ -74,7 +74,8 @@ def walks(train: Interactions, batch_size: int, rng: torch.Generator, *, per_nod
     linked = graph.lengths.nonzero().squeeze(1)  # (linked,)
     starts = linked.repeat(per_node)  # (linked * per_node,)
     starts = starts[torch.randperm(len(starts), generator=rng, device=starts.device)]
-    upto = visits(graph, length)[linked].pow(power).cumsum(0)  # (linked,)
+    # On the host, since torch refuses running sums of floats on a card where algorithms have to be deterministic.
+    upto = visits(graph, length)[linked].pow(power).cpu().cumsum(0).to(linked.device)  # (linked,)
     for start in range(0, len(starts), batch_size):
         some = starts[start : start + batch_size]
         where = torch.rand(len(some), negatives, generator=rng, device=some.device, dtype=torch.float64) * upto[-1]
