@@ -12,6 +12,9 @@ from omegaconf import OmegaConf
 
 from recot.fit.gradient import Gradient
 from recot.fit.rounds import Relabelled
+from recot.fit.stages import Staged
+from recot.networks.herograph import HeroGRAPH
+from recot.networks.node2vec import Node2Vec
 from recot.networks.sequential import Sequential
 from recot.nn.table import Table
 from recot.record.build import build, make
@@ -54,10 +57,15 @@ def test_every_preset_composes_and_builds(model):
     if isinstance(recommender, Gradient):
         network = recommender.build(n_users=5, n_items=7)
         # One that knows users by their rows has no table of them; one that reads sequences knows a masked item besides.
+        # One with a graph may have one of all its nodes.
         wanted = {8} if isinstance(network, Sequential) else {7} if network.inductive else {5, 7}
+        wanted |= {5 + 7} if isinstance(network, HeroGRAPH) else set()
+        wanted = {5 + 7} if isinstance(network, Node2Vec) else wanted
         assert {len(module.weight) for module in network.modules() if isinstance(module, Table)} == wanted
     elif isinstance(recommender, Relabelled):
         assert choices["denoiser"] == "iterative"
+    elif isinstance(recommender, Staged):
+        assert list(recommender.makes) == [*config["stages"], "last"] and config["stages"]
     else:
         assert choices["loss"] == choices["denoiser"] == "none"
 
@@ -76,9 +84,11 @@ def test_every_loss_and_denoiser_builds_or_is_refused_with_what_would_work(loss,
     words = ("model=bprmf", f"loss={loss}", f"denoiser={denoiser}", "trainer=smoke")
     pointwise = {"bce", "sampledrowbce"}
     wanted = {"soft_matching": {"infonce"}, "smoothing": {"infonce"}, "tce": pointwise, "rce": pointwise}
-    of_others = {"none", "bootstrap", "nextitem", "nextitems", "nextgaussian", "duorec", "cloze"}
+    of_others = {"none", "bootstrap", "nextitem", "nextitems", "nextgaussian", "duorec", "cloze", "domainbpr",
+                 "adversarial", "alternatingbce", "maskeddomains", "skipgram"}
     if loss in of_others or loss not in wanted.get(denoiser, {loss}):
-        remedy = "use loss=|use model=(buir|caser|sasrec|stosa|bert4rec), or another loss"
+        able = "buir|caser|sasrec|stosa|bert4rec|herograph|recsys_dan|cat|node2vec|ga_mtcdr"
+        remedy = f"use loss=|use model=({able}), or another loss"
         with pytest.raises(RequestError, match=remedy):
             composed(*words)
     elif denoiser in ("iterative", "prorec"):
