@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Literal
 
 import numpy as np
 import torch
@@ -13,25 +14,44 @@ from recot.data.interactions import Interactions
 log = logging.getLogger(__name__)
 
 
-def uniform_negatives(train: Interactions, count: int, rng: torch.Generator, rounds: int = 100) -> Tensor:
-    """(n, count) int64: for every training pair, items drawn uniformly from those its user has not taken.
+def uniform_negatives(train: Interactions, count: int, rng: torch.Generator, rounds: int = 100,
+                      scope: Literal["all", "domain"] = "all") -> Tensor:
+    """(n, count) int64: for every training pair, items drawn uniformly from those its user has not taken; with the
+    scope ``domain``, from those of the domain of its item.
 
     Draws are made in the order of the pairs, which are sorted by user: neighbouring look-ups then share their search
     path, and membership costs a few nanoseconds a draw. Taken items are redrawn; a user who has taken (nearly) every
     item keeps the last draw after ``rounds`` rounds, which is logged.
     """
     users = train.users[:, None].expand(-1, count).reshape(-1)  # (n * count,)
-    items = torch.randint(train.n_items, (len(users),), generator=rng, device=users.device)
+    if scope == "domain" and train.domains:
+        start, size = (column[:, None].expand(-1, count).reshape(-1) for column in ranges(train))  # (n * count,)
+    else:
+        start, size = None, None
+
+    def drawn(at: Tensor | slice, n: int) -> Tensor:
+        if start is None or size is None:
+            return torch.randint(train.n_items, (n,), generator=rng, device=users.device)
+        return start[at] + torch.randint(2**62, (n,), generator=rng, device=users.device) % size[at]
+
+    items = drawn(slice(None), len(users))
     wrong = train.contains(users, items).nonzero().squeeze(1)
     for _ in range(rounds):
         if not len(wrong):
             break
-        items[wrong] = torch.randint(train.n_items, (len(wrong),), generator=rng, device=users.device)
+        items[wrong] = drawn(wrong, len(wrong))
         wrong = wrong[train.contains(users[wrong], items[wrong])]
     if len(wrong):
         log.warning("%d of %d negatives are observed items: %d users have taken (nearly) all %d items",
                     len(wrong), len(items), len(users[wrong].unique()), train.n_items)
     return items.reshape(len(train), count)  # (n, count)
+
+
+def ranges(train: Interactions) -> tuple[Tensor, Tensor]:
+    """Where the domain of each pair's item begins, and its size; (n,) int64 each."""
+    bounds = torch.tensor([[domain.start, domain.stop] for domain in train.domains], device=train.items.device)
+    start, stop = bounds[torch.bucketize(train.items, bounds[:, 1].contiguous(), right=True)].unbind(1)
+    return start, stop - start
 
 
 def observed_in_batch(train: Interactions, users: Tensor, items: Tensor, asked: np.ndarray | None = None) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -38,7 +39,7 @@ class Pairs:
 
 
 def pairs(train: Interactions, batch_size: int, rng: torch.Generator, *, negatives: int = 0, observed: bool = False,
-          history: bool = False) -> Iterator[Pairs]:
+          history: bool = False, scope: Literal["all", "domain"] = "all") -> Iterator[Pairs]:
     """One epoch: every training pair once, shuffled, in batches of ``batch_size`` (the last one may be smaller).
 
     Args:
@@ -47,9 +48,10 @@ def pairs(train: Interactions, batch_size: int, rng: torch.Generator, *, negativ
         observed: fill ``Pairs.observed``.
         history: give each question its user's training items; without, histories are empty, which is all that a
             network with a vector per user needs.
+        scope: where negatives come from: all items, or the domain of the pair's item.
     """
     order = torch.randperm(len(train), generator=rng, device=train.users.device)
-    drawn = uniform_negatives(train, negatives, rng).index_select(0, order)
+    drawn = uniform_negatives(train, negatives, rng, scope=scope).index_select(0, order)
     users, items = train.users.index_select(0, order), train.items.index_select(0, order)
     weights = None if bool((train.weights == 1).all()) else train.weights[order]
     asked = users.cpu().numpy() if observed or history else None  # one look at the device for all batches

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from recot.data.interactions import Interactions
+from recot.data.interactions import Domain, Interactions
 from recot.system.files import read_sealed, write_sealed
 
 
@@ -38,7 +38,7 @@ class Dataset:
         pairs, number = self.interactions, torch.full((self.interactions.n_items,), -1)
         number[items] = torch.arange(len(items))
         kept = pairs.select(number[pairs.items] >= 0)
-        return replace(self, interactions=replace(kept, items=number[kept.items], n_items=len(items)),
+        return replace(self, interactions=replace(kept, items=number[kept.items], n_items=len(items), domains=()),
                        item_ids=self.item_ids[items.numpy()])
 
 
@@ -52,7 +52,7 @@ def write(dataset: Dataset, file: Path) -> None:
     columns = {"user": pairs.users.numpy(), "item": pairs.items.numpy()}
     if pairs.times is not None:
         columns["time"] = pairs.times.numpy()
-    notes = {"dropped": json.dumps(dataset.dropped)}
+    notes = {"dropped": json.dumps(dataset.dropped), "domains": json.dumps(pairs.domains)}
     tables = [pa.table(columns).replace_schema_metadata(notes), pa.table({"id": dataset.user_ids}),
               pa.table({"id": dataset.item_ids})]
 
@@ -83,7 +83,8 @@ def load(file: Path) -> Dataset:
                          "made again") from error
     columns = {kind: torch.tensor(pairs[kind].to_numpy()) for kind in pairs.column_names}
     users, items = (table["id"].to_numpy() for table in ids)
+    ranges = tuple(Domain(*one) for one in json.loads(pairs.schema.metadata.get(b"domains", b"[]")))
     # The rows were sorted by Interactions.from_pairs before they were written.
     interactions = Interactions(columns["user"], columns["item"], torch.ones(len(pairs)), len(users), len(items),
-                                times=columns.get("time"))
+                                times=columns.get("time"), domains=ranges)
     return Dataset(interactions, users, items, json.loads(pairs.schema.metadata[b"dropped"]))

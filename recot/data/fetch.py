@@ -127,7 +127,8 @@ def writable(folder: Path) -> Path:
 def opened(path: Path) -> BinaryIO:
     """The uncompressed content of ``path``: a plain file, or one that gzip, bzip2, xz, zstd or zip packed.
 
-    What it is is told by its first bytes, not by its name. A .zip holds one file.
+    What it is is told by its first bytes, not by its name. A .zip holds one file, but for arrays of NumPy (.npz), which
+    are read as they are.
 
     Raises:
         ValueError: a .zip holds another number of files, or is a spreadsheet.
@@ -135,7 +136,7 @@ def opened(path: Path) -> BinaryIO:
     with path.open("rb") as stream:
         head = stream.read(6)
     for magic, open_ in OPENERS.items():
-        if head.startswith(magic):
+        if head.startswith(magic) and path.suffix != ".npz":
             return open_(path)
     if path.suffix == ".gz" and head:
         raise ValueError(f"{path} is damaged (it does not begin as a .gz does); get it again")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from itertools import pairwise
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from recot.data.dataset import Dataset
-from recot.data.interactions import Interactions, sorted_order
+from recot.data.interactions import Domain, Interactions, sorted_order
 from recot.data.noise import unobserved_pairs
 
 VERSION = 2                            # of the recipe: raise it whenever the same settings give other pairs
@@ -37,6 +38,7 @@ class Planted:
         popularity_exponent: 0 makes all items of a community equally popular.
         noise: noisy pairs over all pairs, at least 0 and at most 0.5.
         data_seed: another seed, other communities and pairs.
+        n_domains: how many domains the items are dealt into; each has items of every community.
 
     Attributes:
         user_communities: (n_users,) int64.
@@ -48,7 +50,8 @@ class Planted:
     """
 
     def __init__(self, n_users: int = 400, n_items: int = 300, n_communities: int = 6, mean_activity: float = 20.0,
-                 popularity_exponent: float = 0.6, noise: float = 0.1, data_seed: int = 0) -> None:
+                 popularity_exponent: float = 0.6, noise: float = 0.1, data_seed: int = 0,
+                 n_domains: int = 1) -> None:
         size = n_items // max(n_communities, 1)
         if not (1 <= n_communities <= n_users and 5 <= mean_activity <= size / 2):
             raise ValueError(f"{n_users} users and {n_items} items in {n_communities} communities of {size} items do "
@@ -56,9 +59,16 @@ class Planted:
                              "half a community, and no more communities than users")
         if not 0 <= noise <= 0.5:
             raise ValueError(f"noise is a share of all pairs, got {noise}; use a number from 0 to 0.5")
+        if not 1 <= n_domains <= size:
+            raise ValueError(f"communities of {size} items do not have one in each of {n_domains} domains; give 1 to "
+                             f"{size} domains")
         self.settings = {"n_users": n_users, "n_items": n_items, "n_communities": n_communities,
                          "mean_activity": float(mean_activity), "popularity_exponent": float(popularity_exponent),
                          "noise": float(noise), "data_seed": data_seed}
+        self.settings |= {"n_domains": n_domains} if n_domains > 1 else {}  # without, the digest is what it was
+        bounds = [number * n_items // n_domains for number in range(n_domains + 1)]
+        self.domains = tuple(Domain(f"domain{number}", start, stop) for number, (start, stop) in enumerate(
+            pairwise(bounds)))[:n_domains if n_domains > 1 else 0]
         self.mean_activity, self.noise = float(mean_activity), float(noise)
         rng = torch.Generator().manual_seed(data_seed)
         self.user_communities = torch.randperm(n_users, generator=rng) % n_communities
@@ -91,7 +101,8 @@ class Planted:
         place = torch.arange(len(users)) - (activity.cumsum(0) - activity)[users[order]]
         noisy = torch.arange(len(users)) >= len(clean)
         interactions = Interactions.from_pairs(users[order], items[order], n_users, n_items,
-                                               times=START + HOUR * place, noisy=noisy[order])
+                                               times=START + HOUR * place, noisy=noisy[order],
+                                               domains=self.domains)
         return Dataset(interactions, np.arange(n_users), np.arange(n_items), {})
 
     def _walks(self, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:

@@ -9,7 +9,7 @@ import logging
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import astuple, dataclass
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,9 +18,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from recot.data import fetch, filters, netflix, read
+from recot.data import douban, fetch, filters, netflix, read
 from recot.data.dataset import Dataset, load, write
-from recot.data.interactions import Interactions
+from recot.data.interactions import Domain, Interactions
+from recot.data.reduce import Domains, Reduction, by_domain, in_file_order
 from recot.system import files
 
 logger = logging.getLogger(__name__)
@@ -28,38 +29,6 @@ logger = logging.getLogger(__name__)
 PARQUET = b"PAR1"                 # how such a file begins
 PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip")
 VERSION = 2                       # of the preparation: raise it whenever the same files and settings give other data
-
-
-@dataclass(frozen=True)
-class Reduction:
-    """What makes a data set smaller after its core; see :class:`Files`."""
-
-    top_items: int | None = None
-    user_core: int = 0
-    sample_users: int | None = None
-    sample_interactions: int | None = None
-    sample_seed: int = 0
-
-    def kept(self, users: filters.Array, items: filters.Array, dropped: dict[str, int]) -> filters.Array:
-        """Indices of the pairs that stay, of (n,) each; says in ``dropped`` how many go for which reason.
-
-        Raises:
-            ValueError: nothing is left, or see :func:`recot.data.filters.dense`.
-        """
-        left = np.arange(len(users))
-        if self.top_items is not None:
-            left = left[filters.among_top(items, self.top_items)]
-            dropped[f"outside the top {self.top_items} items"] = len(users) - len(left)
-        if self.user_core > 1:
-            before, left = len(left), left[filters.active(users[left], self.user_core)]
-            dropped[f"users with fewer than {self.user_core}"] = before - len(left)
-        if self.sample_users is not None and self.sample_interactions is not None:
-            inside, least = filters.dense(users[left], self.sample_users, self.sample_interactions, self.sample_seed)
-            dropped[f"outside {self.sample_users} users with {least} or more"] = int((~inside).sum())
-            left = left[inside]
-        if not len(left):
-            raise ValueError(f"no user has {self.user_core} interactions; lower data.user_core")
-        return left
 
 
 class Files:
@@ -79,7 +48,8 @@ class Files:
         url: a .zip that holds the files, or the folder on a server they lie in; null when they cannot be downloaded.
         archive_sha256: of the .zip, null when unknown.
         manual: where to get the files by hand, one sentence.
-        columns: for csv and parquet: "user", "item" and, if wanted, "rating" and "time" -> name of the column.
+        columns: for csv and parquet: "user", "item" and, if wanted, "rating", "time" and "domain" -> name of the
+            column.
         delimiter: for csv.
         threshold: smallest rating of a positive; null keeps all.
         core: least number of interactions of a user and of an item; 0 and 1 drop nobody.
@@ -90,6 +60,11 @@ class Files:
         user_share: keep a random share of the users, before ``core``; null keeps all. Nothing is expected of a sample.
         sample_seed: of these choices, which depend on the raw ids.
         substitute_threshold: ``threshold`` of the substitute, where its ratings are others; null is the same.
+        domains: the domains to keep, in this order; items are numbered domain after domain. Null knows of none.
+        domain_of: file name -> its domain, where each file is of one; their items get the ids DOMAIN/ID.
+        domain_core: least number of interactions of a user in each domain, asked after all that is above.
+        item_share: share of the items to keep, by a hash of ``item_seed`` and the raw id; null keeps all.
+        file_order: whether rows of a user lie in order, so that they break ties in time.
         expect: "users", "items", "interactions" -> number that must come out: an integer, or a text like "69.9k" that
             is compared after rounding as printed. Null expects nothing.
         root: the data root; null is the environment variable RECOT_DATA, and without it ``<cache>/raw``.
@@ -101,21 +76,29 @@ class Files:
 
     def __init__(self, name: str, folder: str, files: dict[str, str | None],
                  read: Literal["adjacency_list", "sequences", "tab_ratings", "double_colon_ratings", "film_blocks",
-                               "rated_lists", "csv", "parquet"],
+                               "rated_lists", "csv", "parquet", "ratings_csv", "douban_reviews", "douban_blocks"],
                  substitute: dict[str, str | None] | None = None, url: str | None = None,
                  archive_sha256: str | None = None, manual: str | None = None, columns: dict[str, str] | None = None,
                  delimiter: str = ",", threshold: float | None = None, core: int = 0,
                  expect: dict[str, int | str] | None = None, root: str | None = None,
                  cache: str | None = None, user_share: float | None = None, sample_seed: int = 0,
                  top_items: int | None = None, user_core: int = 0, sample_users: int | None = None,
-                 sample_interactions: int | None = None, substitute_threshold: float | None = None) -> None:
+                 sample_interactions: int | None = None, substitute_threshold: float | None = None,
+                 domains: list[str] | None = None, domain_of: dict[str, str] | None = None, domain_core: int = 1,
+                 item_share: float | None = None, item_seed: int = 0, file_order: bool = False) -> None:
         if user_share is not None and not 0 < user_share <= 1:
             raise ValueError(f"data.user_share is the share of the users to keep, got {user_share}; use more than 0 "
                              "and at most 1, or null for all")
         if threshold is not None and not math.isfinite(threshold):
             raise ValueError(f"data.threshold is the smallest rating kept, got {threshold}; use a finite number "
                              "or null")
-        for key, least in (("core", core), ("user_core", user_core)):
+        if item_share is not None and not 0 < item_share <= 1:
+            raise ValueError(f"data.item_share is the share of the items to keep, got {item_share}; use more than 0 "
+                             "and at most 1, or null for all")
+        if len({*(domains or ())}) < len(domains or ()) or (not domains and (domain_of or item_share)):
+            raise ValueError(f"data.domains = {domains} does not name different domains, which data.domain_of "
+                             "and data.item_share need; give it like data.domains=[Books,Music]")
+        for key, least in (("core", core), ("user_core", user_core), ("domain_core", domain_core)):
             if least < 0:
                 raise ValueError(f"data.{key} is a number of interactions, got {least}; use 0 to keep everybody")
         for key, count in (("top_items", top_items), ("sample_users", sample_users),
@@ -136,6 +119,8 @@ class Files:
         self.substitute_threshold = substitute_threshold
         self.reduction = Reduction(top_items, user_core, sample_users, sample_interactions, sample_seed)
         self.user_share, self.sample_seed = user_share, sample_seed
+        self.domains = Domains(tuple(domains or ()), domain_core, item_share, item_seed)
+        self.domain_of, self.file_order = dict(domain_of or {}), file_order
         self.raw = fetch.RawFiles(folder, dict(files), url, archive_sha256, manual)
         self.substitute = fetch.RawFiles(folder, dict(substitute), manual=manual) if substitute else None
         self.cache = fetch.cache_folder(cache)
@@ -182,6 +167,8 @@ class Files:
         settings.append(self.digest())
         settings += [] if self.user_share is None else [self.user_share, self.sample_seed]
         settings += [] if self.reduction == Reduction() else [*astuple(self.reduction)]
+        settings += [self.domain_of, *astuple(self.domains)] if self.domains.names else []
+        settings += ["file order"] * self.file_order
         key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
         file = self.cache / "prepared" / f"{self.name}-{key}"
         dataset = kept(file)
@@ -194,12 +181,19 @@ class Files:
     def _made(self, file: Path) -> Dataset:
         """The data, prepared now and written to ``file``."""
         files.sweep(file.parent)
-        frame = filters.joined([self._table(path, sha256) for path, sha256 in (self._sums or {}).items()])
+        frame = filters.joined([self._in_domain(path, self._table(path, sha256))
+                                for path, sha256 in (self._sums or {}).items()])
+        frame = in_file_order(frame) if self.file_order else frame
         if self.user_share is not None:
             frame = filters.sampled(frame, self.user_share, self.sample_seed)
-        dataset = prepare(frame, self._least(), self.core, self.name, self.reduction)
+        dataset = prepare(frame, self._least(), self.core, self.name, self.reduction, self.domains)
         write(dataset, file)
         return dataset
+
+    def _in_domain(self, path: Path, frame: pd.DataFrame) -> pd.DataFrame:
+        """The rows of a file with its domain, where each file is of one."""
+        name = self.domain_of.get(path.name.removesuffix(".gz"))
+        return frame if name is None else frame.assign(domain=name, item=f"{name}/" + frame["item"].astype(str))
 
     def _table(self, path: Path, sha256: str) -> pd.DataFrame:
         """The rows of a file with this content."""
@@ -221,6 +215,12 @@ class Files:
                 return netflix.film_blocks(path, content)
             case "rated_lists":
                 return netflix.rated_lists(path, content)
+            case "ratings_csv":
+                return read.ratings(path, ",", content, integers=False)
+            case "douban_reviews":
+                return douban.reviews(path, content)
+            case "douban_blocks":
+                return douban.blocks(path, content)
             case _:
                 return read.table(path, self.columns, self.delimiter, content)
 
@@ -248,7 +248,8 @@ class Csv(Files):
     Args:
         path: the file; may be compressed, see :func:`recot.data.fetch.opened`.
         user, item: names of the columns. Ids are strings or integers, see ``recot.data.read``.
-        rating, time: names of the columns; null when there is none. Times are whole seconds or dates.
+        rating, time, domain: names of the columns; null when there is none. Times are whole seconds or dates.
+        domains: the domains to keep, in this order; null keeps all of the column ``domain``, by name.
         delimiter: null takes a comma for .csv and a tab for .tsv; parquet has none. Names count in any case (.CSV).
         threshold, core, cache: as in :class:`Files`.
 
@@ -258,7 +259,8 @@ class Csv(Files):
 
     def __init__(self, path: str, user: str = "user", item: str = "item", rating: str | None = None,
                  time: str | None = None, delimiter: str | None = None, threshold: float | None = None, core: int = 0,
-                 cache: str | None = None) -> None:
+                 cache: str | None = None, domain: str | None = None, domains: list[str] | None = None,
+                 domain_core: int = 1) -> None:
         separator = delimiter or {".csv": ",", ".tsv": "\t", ".parquet": ","}.get(Path(unpacked(path)).suffix)
         if separator is None and is_parquet(Path(path)):
             separator = ","
@@ -272,10 +274,11 @@ class Csv(Files):
             raise ValueError(f"data.threshold={threshold} needs ratings; set data.rating to their column in {path}, or "
                              "data.threshold=null")
         columns = {kind: column for kind, column in
-                   (("user", user), ("item", item), ("rating", rating), ("time", time)) if column is not None}
+                   (("user", user), ("item", item), ("rating", rating), ("time", time), ("domain", domain))
+                   if column is not None}
         self.path = Path(path)
         super().__init__("csv", "csv", {"csv": None}, "csv", columns=columns, delimiter=separator,
-                         threshold=threshold, core=core, cache=cache)
+                         threshold=threshold, core=core, cache=cache, domains=domains, domain_core=domain_core)
 
     def paths(self) -> list[Path]:
         """The file.
@@ -337,8 +340,8 @@ def _locked(file: Path) -> Iterator[None]:
 
 
 def prepare(frame: pd.DataFrame, threshold: float | None, core: int, name: str,
-            reduction: Reduction | None = None) -> Dataset:
-    """Filter and number the rows of a table with the columns user, item and, if known, rating and time.
+            reduction: Reduction | None = None, domains: Domains | None = None) -> Dataset:
+    """Filter and number the rows of a table with the columns user, item and, if known, rating, time and domain.
 
     Raises:
         ValueError: there is a threshold but no ratings, or nothing is left.
@@ -355,6 +358,9 @@ def prepare(frame: pd.DataFrame, threshold: float | None, core: int, name: str,
         frame = frame[kept]
     if not len(frame):
         raise ValueError(f"the files of {name} hold no interactions; get them again")
+    domains = (domains or Domains()).named(frame)
+    if domains.names:
+        frame = domains.of(frame, dropped, name)
     users, user_ids = filters.numbered(frame["user"])
     items, item_ids = filters.numbered(frame["item"])
     times = frame["time"].to_numpy() if "time" in frame else None
@@ -368,11 +374,17 @@ def prepare(frame: pd.DataFrame, threshold: float | None, core: int, name: str,
     chosen = chosen[inside]
     if reduction is not None:
         chosen = chosen[reduction.kept(users[chosen], items[chosen], dropped)]
+    ranges: tuple[Domain, ...] = ()
+    if domains.names:
+        number = frame["domain"].to_numpy()
+        chosen = chosen[domains.kept(users[chosen], items[chosen], number[chosen], item_ids, dropped)]
+        items, item_ids, ranges = by_domain(items[chosen], number[chosen], item_ids, domains.names)
+    else:
+        items, item_ids = filters.renumbered(items[chosen], item_ids)
     users, user_ids = filters.renumbered(users[chosen], user_ids)
-    items, item_ids = filters.renumbered(items[chosen], item_ids)
     interactions = Interactions.from_pairs(
         torch.from_numpy(users), torch.from_numpy(items), len(user_ids), len(item_ids),
-        times=None if times is None else torch.from_numpy(times[chosen].astype(np.int64)))
+        times=None if times is None else torch.from_numpy(times[chosen].astype(np.int64)), domains=ranges)
     logger.info("%s: %s users, %s items, %s interactions; left out: %s", name, f"{len(user_ids):,}",
                 f"{len(item_ids):,}", f"{len(users):,}", ", ".join(f"{n:,} {why}" for why, n in dropped.items()))
     return Dataset(interactions, user_ids, item_ids, dropped)

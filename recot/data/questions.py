@@ -47,6 +47,7 @@ class EvalSet:
         name: "valid", "test", ...
         owners: (b,) int64, whose questions these are, where ``query.users`` does not say so; None where it does.
         left_out: users who were to be asked about and have no target.
+        among: the range of items to rank, with what is ``seen`` inside it, or None for all of them.
     """
 
     query: Query
@@ -56,6 +57,7 @@ class EvalSet:
     name: str
     owners: Tensor | None = None
     left_out: int = 0
+    among: slice | None = None
 
     def __len__(self) -> int:
         return len(self.query)
@@ -112,6 +114,7 @@ class Split:
             tensors += [tensor for rows in (part.query.history, part.targets, part.seen)
                         for tensor in (rows.offsets, rows.values)]
             tensors += [] if part.candidates is None else [part.candidates]
+            tensors += [] if part.among is None else [torch.tensor([part.among.start, part.among.stop])]
         for tensor in tensors:
             digest.update(tensor.cpu().numpy().tobytes())
         return digest.hexdigest()[:16]

@@ -46,7 +46,7 @@ SECONDS = r"^-?[0-9]{1,18}(\.[0-9]*)?$"
 DATE = r"^[0-9]{4}-[0-9]{2}"
 ZONED = r"(Z|:[0-9.]+[+-][0-9]{2}(:?[0-9]{2})?)$"
 FIELDS = ("user", "item", "rating", "time")
-TYPES = {"user": pa.dictionary(pa.int32(), pa.string()), "item": pa.dictionary(pa.int32(), pa.string()),
+TYPES = {**{kind: pa.dictionary(pa.int32(), pa.string()) for kind in ("user", "item", "domain")},
          "rating": pa.float64(), "time": pa.int64()}
 PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 MISSING = {form for word in ("null", "nan", "none", "na", "n/a", "<na>", "nil", "nat", "#n/a", "undefined", "\\n", "-")
@@ -61,6 +61,7 @@ WIDE = 10_000                             # lines that are looked at for what a 
 ADVICE = {
     "user": "such files hold whole numbers; read other ids with data=csv",
     "item": "such files hold whole numbers; read other ids with data=csv",
+    "domain": "give every row a domain, or leave them out with data.domain=null",
     "rating": "write decimals with a point, or name a column of numbers with data.rating",
     "time": "convert that column to whole seconds since 1970 or to dates of ISO 8601, such as 2020-01-31T12:30:00Z "
             "(pandas.to_datetime reads most others), or leave it out with data.time=null",
@@ -131,8 +132,12 @@ def _integers(path: Path, content: bytes | None) -> tuple[np.ndarray, np.ndarray
     return numbers, line, np.concatenate([[True], line[1:] != line[:-1]])
 
 
-def ratings(path: Path, delimiter: Literal["\t", "::"], content: bytes | None = None) -> pd.DataFrame:
-    """Lines ``user item [rating [time]]`` without a header, integer ids; the first line says how many fields there are.
+def ratings(path: Path, delimiter: Literal["\t", "::", ","], content: bytes | None = None,
+            integers: bool = True) -> pd.DataFrame:
+    """Lines ``user item [rating [time]]`` without a header; the first line says how many fields there are.
+
+    Args:
+        integers: whether other ids than whole numbers are refused.
 
     Raises:
         ValueError: a line is malformed (file and line named), or the file is empty.
@@ -142,7 +147,7 @@ def ratings(path: Path, delimiter: Literal["\t", "::"], content: bytes | None = 
     if not 2 <= width <= 4:
         raise malformed(path, 1, f"it has {width} fields between {delimiter!r}, expected 'user item [rating [time]]'")
     return _delimited(path, text, list(FIELDS[:width]), {kind: kind for kind in FIELDS[:width]}, delimiter,
-                      header=False)
+                      header=False, integers=integers)
 
 
 def table(path: Path, columns: dict[str, str], delimiter: str = ",", content: bytes | None = None) -> pd.DataFrame:
@@ -150,7 +155,7 @@ def table(path: Path, columns: dict[str, str], delimiter: str = ",", content: by
 
     Args:
         path: the file.
-        columns: "user", "item" and, if wanted, "rating" and "time" -> the column's name in the header.
+        columns: "user", "item" and, if wanted, "rating", "time" and "domain" -> the column's name in the header.
         delimiter: one character.
         content: as in :func:`adjacency_list`.
 
@@ -167,7 +172,7 @@ def table(path: Path, columns: dict[str, str], delimiter: str = ",", content: by
         raise ValueError(f"the header of {path} has no {delimiter!r} but {first.count(others[0])} {others[0]!r}; "
                          + ("call the file .tsv" if others[0] == "\t" else f"type \"data.delimiter='{others[0]}'\""))
     _check_columns(path, header, columns, " and their separator with data.delimiter")
-    return _delimited(path, text, header, columns, delimiter, header=True)
+    return _delimited(path, text, header, columns, delimiter, header=True, integers=False)
 
 
 def parquet(path: Path, columns: dict[str, str], content: bytes | None = None) -> pd.DataFrame:
@@ -200,7 +205,7 @@ def _cells(path: Path, kind: str, name: str, column: Any) -> np.ndarray[Any, Any
     number = types.is_integer(type_) or types.is_floating(type_) or types.is_decimal(type_)
     moment = types.is_timestamp(type_) or types.is_date(type_)
     text = types.is_string(type_) or types.is_large_string(type_) or types.is_string_view(type_)
-    text = text or (kind in ("user", "item") and (types.is_binary(type_) or types.is_large_binary(type_)))
+    text = text or (kind in ("user", "item", "domain") and (types.is_binary(type_) or types.is_large_binary(type_)))
     if not (number or text or (moment and kind == "time")):
         raise ValueError(f"{path} has values of type {type_} in column {name!r}, which is data.{kind}; convert that "
                          f"column to {'whole seconds or timestamps' if kind == 'time' else 'numbers or text'}")
@@ -293,7 +298,7 @@ def _say(path: Path, frame: pd.DataFrame) -> None:
 def _check_columns(path: Path, header: list[str], columns: dict[str, str], more: str = "") -> None:
     if len(set(columns.values())) < len(columns):
         raise ValueError(f"one column of {path} is given two meanings, {columns}; name another one for data.user, "
-                         "data.item, data.rating or data.time")
+                         "data.item, data.rating, data.time or data.domain")
     for name in columns.values():
         if header.count(name) != 1:
             raise ValueError(f"{path} has {header.count(name)} columns called {name!r}, expected one; its header is "
@@ -350,8 +355,8 @@ def _first_line(path: Path, text: bytes) -> str:
 
 
 def _delimited(path: Path, text: bytes, names: list[str], columns: dict[str, str], delimiter: str,
-               header: bool) -> pd.DataFrame:
-    """The chosen columns of delimited text; ids are integers exactly when there is no header."""
+               header: bool, integers: bool) -> pd.DataFrame:
+    """The chosen columns of delimited text; with ``integers`` its ids are whole numbers, and others malformed."""
     separator = "\t" if delimiter == "::" else delimiter  # the parser knows separators of one character only
     single = text.replace(b"::", b"\t") if delimiter == "::" else text
 
@@ -371,11 +376,11 @@ def _delimited(path: Path, text: bytes, names: list[str], columns: dict[str, str
                 raise
             content = parsed(TYPES | {"time": pa.string()})
     except pa.ArrowInvalid as error:
-        raise _first_fault(path, text, names, columns, delimiter, header, str(error)) from error
+        raise _first_fault(path, text, names, columns, delimiter, header, integers, str(error)) from error
     frame = {kind: _seconds(path, content[name]) if kind == "time" and content[name].type == pa.string()
-             else _values(kind, content[name], integers=not header) for kind, name in columns.items()}
+             else _values(kind, content[name], integers) for kind, name in columns.items()}
     if any(values is None for values in frame.values()):
-        raise _first_fault(path, text, names, columns, delimiter, header,
+        raise _first_fault(path, text, names, columns, delimiter, header, integers,
                            "a value is malformed, or one column of times holds seconds and dates")
     found = pd.DataFrame(frame)
     _say(path, found)
@@ -403,7 +408,7 @@ def _values(kind: str, column: Any, integers: bool) -> np.ndarray[Any, Any] | No
 
 
 def _first_fault(path: Path, text: bytes, names: list[str], columns: dict[str, str], delimiter: str, header: bool,
-                 otherwise: str) -> ValueError:
+                 integers: bool, otherwise: str) -> ValueError:
     """The error for the first malformed line, or for a column where all are; slow, called only when there is one."""
     first, wrong, lines, start = None, Counter[str](), 0, 0
     for number, row in _rows(text, delimiter, header):
@@ -413,7 +418,7 @@ def _first_fault(path: Path, text: bytes, names: list[str], columns: dict[str, s
         else:
             values = {kind: row[names.index(name)] for kind, name in columns.items()}
             faults = {kind: f"the {kind} {value[:40]!r} {reason}" for kind, value in values.items()
-                      if (reason := _fault(kind, value, integers=not header)) is not None}
+                      if (reason := _fault(kind, value, integers)) is not None}
         wrong.update(faults.keys())
         if faults and first is None:
             first, start = (number, *next(iter(faults.items()))), lines
@@ -440,7 +445,7 @@ def _rows(text: bytes, delimiter: str, header: bool) -> Iterator[tuple[int, list
 
 def _fault(kind: str, text: str, integers: bool) -> str | None:
     """What is wrong with one value, or None."""
-    if kind in ("user", "item"):
+    if kind in ("user", "item", "domain"):
         if "\ufffd" in text:
             return "is not UTF-8"
         if integers and not re.fullmatch(INTEGER, text):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -78,7 +79,7 @@ def count_near_top(scores: Tensor, rows: Tensor, values: Tensor, cutoff: int) ->
     return above, equal
 
 
-def ranks(scores: Tensor, targets: Ragged, seen: Ragged, cutoff: int | None, candidates: Tensor | None = None) -> Ranks:
+def ranks(scores: Tensor, targets: Ragged, seen: Ragged, cutoff: int | None) -> Ranks:
     """Ranks of the targets of b users, on their device.
 
     Args:
@@ -86,7 +87,6 @@ def ranks(scores: Tensor, targets: Ragged, seen: Ragged, cutoff: int | None, can
         targets: b rows of items.
         seen: b rows of items left out of the ranking.
         cutoff: ranks up to this one are exact and lower targets may be ``BEYOND``; None for exact ranks throughout.
-        candidates: (b, c) int64, the items to rank, targets included; None for all.
 
     Raises:
         ValueError: a target is also in ``seen``.
@@ -100,9 +100,7 @@ def ranks(scores: Tensor, targets: Ragged, seen: Ragged, cutoff: int | None, can
         place = int(masked.nonzero()[0])
         raise ValueError(f"{int(masked.sum())} targets are also in seen, first item {int(targets.values[place])} "
                          f"of row {int(rows[place])}; remove held-out items from the seen rows")
-    if candidates is not None:
-        above, equal = count(scores.gather(1, candidates), rows, values)
-    elif cutoff is None or cutoff * GROUP >= n_items:
+    if cutoff is None or cutoff * GROUP >= n_items:
         above, equal = count(scores, rows, values)
     else:
         above, equal = count_near_top(scores, rows, values, cutoff)
@@ -129,16 +127,23 @@ def check_questions(questions: EvalSet) -> int:
     return max(int(part.max()) for part in ids if part.numel())
 
 
-def check_scores(scores: Tensor, name: str, users: int, largest: int) -> None:
+def check_scores(scores: Tensor, name: str, users: int, least: int, most: int | None = None) -> None:
     """Refuses scores that cannot be ranked.
 
+    Args:
+        users, least: how many rows there are, and how many columns at least. most: how many columns at most.
+
     Raises:
-        ValueError: not floating point, or not (users, n_items) with item ``largest`` inside.
+        ValueError: not floating point, or of another shape.
         Diverged: not finite.
     """
-    if not scores.is_floating_point() or scores.dim() != 2 or len(scores) != users or scores.shape[1] <= largest:
-        raise ValueError(f"{name}.score returned {scores.dtype} of shape {tuple(scores.shape)} for {users} users and "
-                         f"items up to {largest}; return float32 of shape ({users}, n_items)")
+    if (not scores.is_floating_point() or scores.dim() != 2 or len(scores) != users or scores.shape[1] < least
+            or (most is not None and scores.shape[1] > most)):
+        wanted = f"{users} users and items up to {least - 1}; return float32 of shape ({users}, n_items)"
+        if most is not None:
+            wanted = f"{least} items of {users} users each; return float32 of shape ({users}, {least})"
+        raise ValueError(f"{name}.score{'' if most is None else '_of'} returned {scores.dtype} of shape "
+                         f"{tuple(scores.shape)} for {wanted}")
     if not scores.sum().isfinite():  # one cheap pass; a finite sum proves finite terms, and a sum may overflow
         broken = int((~scores.isfinite()).sum())
         if broken:
@@ -156,14 +161,23 @@ def ask(recommender: Recommender, questions: EvalSet, part: slice, cutoff: int |
         ValueError: see :func:`check_scores` and :func:`ranks`.
         Diverged: see :func:`check_scores`.
     """
-    query = questions.query.slice(part.start, part.stop)
-    scores = recommender.score(query)
-    check_scores(scores, recommender.name, len(query), largest)
-    targets = questions.targets.slice(part.start, part.stop).to(scores.device)
-    seen = questions.seen.slice(part.start, part.stop).to(scores.device)
-    candidates = None if questions.candidates is None else questions.candidates[part].to(scores.device)
-    found = ranks(scores, targets, seen, cutoff, candidates)
-    return found, scores.shape[1] if candidates is None else candidates.shape[1]
+    query, targets = questions.query.slice(part.start, part.stop), questions.targets.slice(part.start, part.stop)
+    seen, among = questions.seen.slice(part.start, part.stop), questions.among
+    if questions.candidates is not None:
+        candidates = questions.candidates[part]  # (b, c)
+        scores = recommender.score_of(query, candidates)
+        check_scores(scores, recommender.name, len(query), candidates.shape[1], candidates.shape[1])
+        place = (candidates[targets.rows] == targets.values[:, None]).int().argmax(1)  # (nnz,) columns
+        targets, seen, cutoff = replace(targets, values=place), Ragged(seen.offsets * 0, seen.values[:0]), None
+    elif among is not None:
+        scores = recommender.score_of(query, among)
+        check_scores(scores, recommender.name, len(query), among.stop - among.start, among.stop - among.start)
+        targets, seen = (replace(rows, values=rows.values - among.start) for rows in (targets, seen))
+    else:
+        scores = recommender.score(query)
+        check_scores(scores, recommender.name, len(query), largest + 1)
+    found = ranks(scores, targets.to(scores.device), seen.to(scores.device), cutoff)
+    return found, scores.shape[1]
 
 
 @torch.no_grad()
@@ -190,7 +204,8 @@ def evaluate(recommender: Recommender, questions: EvalSet, metrics: Sequence[str
     cuts = [cut for _, cut in parsed.values()]
     cutoff = None if None in cuts else max(cut for cut in cuts if cut is not None)
     largest, first, tied, n_ranked = check_questions(questions), [], [], 0
-    chunk = chunk or users_at_once(questions.query.users.device, largest + 1)
+    width = largest + 1 if questions.candidates is None else questions.candidates.shape[1]
+    chunk = chunk or users_at_once(questions.query.users.device, width)
     for start in range(0, len(questions), chunk):
         found, n_ranked = ask(recommender, questions, slice(start, min(start + chunk, len(questions))), cutoff, largest)
         first.append(found.first.values)
@@ -227,7 +242,7 @@ def recommended(recommender: Recommender, query: Query, seen: Ragged, k: int,
     for start in range(0, len(query), chunk):
         stop = min(start + chunk, len(query))
         found = recommender.score(query.slice(start, stop))
-        check_scores(found, recommender.name, stop - start, largest)
+        check_scores(found, recommender.name, stop - start, largest + 1)
         known = seen.slice(start, stop).to(found.device)
         found[known.rows, known.values] = -torch.inf
         best = found.topk(k, 1)  # (chunk, k)

@@ -31,6 +31,7 @@ class Recommender:
         trained_on: the training pairs, where they are others than those of the split.
         marks: what a denoiser says of each pair of ``trained_on``, (n,) each, by name.
         before: the same recommender as it was before any relabelling.
+        stages: numbers about each part of a recommender that is made of others, by the name of the part.
         chosen: what validation chose, by group of the config: the settings of a second fit that has no validation.
     """
 
@@ -43,6 +44,7 @@ class Recommender:
     trained_on: Interactions | None = None
     marks: Mapping[str, Tensor] = {}
     before: Recommender | None = None
+    stages: Mapping[str, Mapping[str, float]] = {}
 
     @property
     def name(self) -> str:
@@ -71,6 +73,27 @@ class Recommender:
     def score(self, query: Query) -> Tensor:
         """(b, n_items) float32, higher first, finite; a fresh tensor that the caller may overwrite."""
         raise TypeError(f"{type(self).__name__} is a Recommender and has to define score(query)")
+
+    def score_of(self, query: Query, items: slice | Tensor) -> Tensor:
+        """Scores of a range of items (b, n), or of the items (b, c) int64 of each question (b, c); as :meth:`score`.
+
+        A subclass that can do without the scores of the others says how.
+        """
+        scores = self.score(query)
+        return scores[:, items] if isinstance(items, slice) else scores.gather(1, items.to(scores.device))
+
+    @property
+    def networks(self) -> Sequence[Any]:
+        """What a later stage goes on from: its network, or one for each domain, in evaluation mode."""
+        return [self.scorer]
+
+    def untrained(self, train: Interactions) -> Self:
+        """As after a fit to ``train``, so far as that is known without one; weights can be put in then."""
+        return self
+
+    def load(self, file: Path, train: Interactions) -> Self:
+        """Read weights written by :meth:`save`, of a fit to ``train``."""
+        raise TypeError(f"{type(self).__name__} leaves no weights, so that none can be read")
 
     def save(self, file: Path) -> None:
         """Write the weights, where it has some, whole or not at all."""

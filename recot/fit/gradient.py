@@ -15,7 +15,7 @@ import lightning.pytorch as lightning
 import torch
 from torch import Tensor
 
-from recot.data.interactions import Interactions
+from recot.data.interactions import Domain, Interactions
 from recot.data.questions import Query, Split
 from recot.evaluation.evaluate import evaluate
 from recot.evaluation.recommender import History, Recommender
@@ -24,7 +24,6 @@ from recot.fit.epochs import EpochEnd, Sealed
 from recot.fit.settings import Training
 from recot.fit.step import Blocks, Step
 from recot.nn.contracts import Network, Objective, Supervision
-from recot.request.errors import RequestError
 from recot.system.files import write_sealed, write_whole
 
 log = logging.getLogger(__name__)
@@ -42,6 +41,7 @@ class Gradient(Recommender):
         seed: of initialisation, dropout and sampling.
         folder: where the checkpoint of an interrupted run lies, or None to keep none.
         observe: called after each epoch with the history so far: one row of scalars per epoch.
+        by_domain: whether the network is told the ranges of items by domain.
 
     Attributes:
         device: where the network is.
@@ -49,13 +49,15 @@ class Gradient(Recommender):
 
     def __init__(self, network: Callable[..., Network], objective: Objective[Any, Any],
                  denoiser: Supervision[Any], training: Training, monitor: str = "ndcg@20", seed: int = 0,
-                 folder: Path | None = None, observe: Callable[[History], None] = lambda history: None):
+                 folder: Path | None = None, observe: Callable[[History], None] = lambda history: None,
+                 by_domain: bool = False):
+        self.by_domain = by_domain
         self.make_network, self.objective, self.denoiser = network, objective, denoiser
         self.training, self.monitor, self.seed, self.folder, self.observe = training, monitor, seed, folder, observe
         self.history: History = []
         self.called = "Gradient"
 
-    def build(self, n_users: int, n_items: int) -> Network:
+    def build(self, n_users: int, n_items: int, domains: tuple[Domain, ...] = ()) -> Network:
         """The untrained network, on its device; seeds torch's global generator, which initialisation draws from.
 
         Raises:
@@ -68,7 +70,8 @@ class Gradient(Recommender):
             # A safeguard that costs a pass per tensor. torch makes this module by hand, so that it has no types.
             torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         torch.manual_seed(self.seed)
-        self.network = self.make_network(n_users=n_users, n_items=n_items).to(self.device)
+        known = {"domains": domains} if self.by_domain else {}
+        self.network = self.make_network(n_users=n_users, n_items=n_items, **known).to(self.device)
         self.called = type(self.network).__name__
         return self.network
 
@@ -85,7 +88,7 @@ class Gradient(Recommender):
             ValueError: what is found in ``folder`` is not what such a fit wrote.
             KeyboardInterrupt: the user stopped it; the same call resumes.
         """
-        network = self.build(split.train.n_users, split.train.n_items)
+        network = self.build(split.train.n_users, split.train.n_items, split.train.domains)
         split = split.to(self.device)
         network.bind(split.train)
         denoiser = copy.deepcopy(self.denoiser).to(self.device)
@@ -183,6 +186,13 @@ class Gradient(Recommender):
         self.network.eval()
         return self.network.score(query.to(self.device)).float()
 
+    @torch.no_grad()
+    def score_of(self, query: Query, items: slice | Tensor) -> Tensor:
+        """(b, n) or (b, c) float32, a fresh tensor on the training device; see :class:`Recommender`."""
+        self.network.eval()
+        ids = torch.arange(items.start, items.stop) if isinstance(items, slice) else items
+        return self.network.score_of(query.to(self.device), ids.to(self.device)).float()
+
     def save(self, file: Path) -> None:
         """Write the weights, whole or not at all.
 
@@ -200,11 +210,12 @@ class Gradient(Recommender):
         Raises:
             RequestError: the file is missing, is no file of weights, or holds those of another network.
         """
-        network = self.build(train.n_users, train.n_items)
-        try:
-            weights = stored.weights(file, network.state_dict())
-        except (OSError, ValueError) as error:
-            raise RequestError(f"{error}; the command of its run with force=true makes it again") from error
-        network.load_state_dict(weights)
+        network = self.build(train.n_users, train.n_items, train.domains)
+        network.load_state_dict(stored.named(file, network.state_dict()))
         network.bind(train.to(self.device))
+        return self
+
+    def untrained(self, train: Interactions) -> Self:
+        """As after a fit, with a network that has learnt nothing."""
+        self.build(train.n_users, train.n_items, train.domains).bind(train.to(self.device))
         return self

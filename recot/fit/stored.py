@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
+from recot.request.errors import RequestError
 from recot.system.files import read_sealed
 
 
@@ -81,6 +82,18 @@ def weights(file: Path, wanted: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(f"{file} {reason}")
     found: dict[str, Any] = state
     return found
+
+
+def named(file: Path, wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """As :func:`weights`, for whoever typed a command.
+
+    Raises:
+        RequestError: the file is missing, is no file of weights, or holds those of another network.
+    """
+    try:
+        return weights(file, wanted)
+    except (OSError, ValueError) as error:
+        raise RequestError(f"{error}; the command of its run with force=true makes it again") from error
 
 
 def misfit(state: Any, wanted: Mapping[str, Any], trained: str = "") -> str:

@@ -59,10 +59,21 @@ class TwoTower(nn.Module):
         Raises:
             ValueError: a user was not seen in training (-1) and the network is not inductive.
         """
+        self.refuse_strangers(query)
+        return self.similarity(self.users(query), self.items())
+
+    def score_of(self, query: Query, ids: Tensor) -> Tensor:
+        """Scores of the items (n,) for all questions (b, n), or of the items (b, c) of each question (b, c)."""
+        self.refuse_strangers(query)
+        if ids.dim() == 1:
+            return self.similarity(self.users(query), self.items(ids))
+        return self.similarity(self.users(query)[:, None], self.items(ids)).squeeze(1)  # (b, c)
+
+    def refuse_strangers(self, query: Query) -> None:
+        """Raise where a question is about a user who did not train and the network looks users up."""
         if not self.inductive and bool((query.users < 0).any()):
             raise ValueError(f"{type(self).__name__} has no vector for user -1, one it was not trained on. "
                              "Ask about training users (protocol=topk), or pick an inductive model.")
-        return self.similarity(self.users(query), self.items())
 
     @torch.no_grad()
     def forward(self, query: Query) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from recot.data.questions import Query
 from recot.networks.base import TwoTower
@@ -21,9 +21,10 @@ class Tables(TwoTower):
         dim: width d of the vectors; the SCLRec paper uses 64 for every method.
         score: how items are ranked. ``dot`` is the raw inner product, ``cosine`` that of unit vectors. It is
             independent of the similarity the loss trains: InfoNCE compares unit vectors either way.
+        std: deviation of the normal that the tables start from; None is Xavier's, ``sqrt(2 / (rows + dim))``.
 
     Raises:
-        ValueError: ``dim`` is not positive, or no similarity is called ``score``.
+        ValueError: ``dim`` or ``std`` is not positive, or no similarity is called ``score``.
 
     Departures: SCLRec writes its score as the cosine (Sec. 3.1). The default here is ``dot``: on Gowalla the same
     weights rank 51 % (CLRec) and 53 % (SCLRec) better by it (NDCG@20), because norms grow with frequency, and only
@@ -31,12 +32,17 @@ class Tables(TwoTower):
     paper names no initialisation.
     """
 
-    def __init__(self, n_users: int, n_items: int, dim: int = 64, score: Literal["dot", "cosine"] = "dot"):
+    def __init__(self, n_users: int, n_items: int, dim: int = 64, score: Literal["dot", "cosine"] = "dot",
+                 std: float | None = None):
         super().__init__()
-        check("model", ("dim", dim, dim >= 1, "is the width of the vectors; give 1 or more"))
+        check("model", ("dim", dim, dim >= 1, "is the width of the vectors; give 1 or more"),
+              ("std", std, std is None or std > 0, "lets no gradient through; give more than 0, or null for Xavier's"))
         self.similarity = similarity.named(score)
         self.user_table = Table(n_users, dim)
         self.item_table = Table(n_items, dim)
+        if std is not None:
+            for table in (self.user_table, self.item_table):
+                nn.init.normal_(table.weight, std=std)
 
     def users(self, query: Query) -> Tensor:
         """(b, d)."""

@@ -158,6 +158,12 @@ class BootstrapEncoder(Encoder, Protocol):
 class Network(Encoder, Scorer, Protocol):
     """What training asks of a network: an :class:`Encoder` that is an ``nn.Module``."""
 
+    def score_of(self, query: Query, ids: Tensor) -> Tensor:
+        """Scores of the items (n,) for all questions (b, n), or of the items (b, c) of each question (b, c)."""
+
+    def pretrained(self, query: Query) -> tuple[Tensor, Tensor]:
+        """What a later stage goes on from: vectors of b users and of all items, (b, d) and (n_items, d)."""
+
     @property
     def undecayed(self) -> tuple[str, ...]:
         """See the table of the module."""

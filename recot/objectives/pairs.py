@@ -28,6 +28,7 @@ class BPR:
     Args:
         batch_size: pairs per step.
         negatives: items drawn per pair, uniformly from what the user has not taken, anew every epoch.
+        scope: whether negatives come from ``all`` items, or from the ``domain`` of the pair's item.
         penalty: weight of an L2 penalty on the free vectors the batch looks up (LightGCN: those before propagation).
         penalty_form: ``squared`` adds ``penalty / 2`` times the squared norms of a pair's vectors to its loss (the
             LightGCN authors); ``norm`` adds ``penalty / n`` times the unsquared norms of all users' vectors of the
@@ -41,15 +42,16 @@ class BPR:
     """
 
     def __init__(self, batch_size: int = 1024, negatives: int = 1, penalty: float = 0.0,
-                 penalty_form: Literal["squared", "norm"] = "squared"):
+                 penalty_form: Literal["squared", "norm"] = "squared", scope: Literal["all", "domain"] = "all"):
         check("loss", ("negatives", negatives, negatives >= 1, "leaves nothing to compare with; give 1 or more"),
               ("penalty", penalty, penalty >= 0, "would reward large vectors; give 0 or more"))
         self.batch_size, self.negatives = batch_size, negatives
-        self.penalty, self.penalty_form = penalty, penalty_form
+        self.penalty, self.penalty_form, self.scope = penalty, penalty_form, scope
 
     def batches(self, train: Interactions, rng: torch.Generator, network: Encoder, epoch: int) -> Iterator[Pairs]:
         """Pairs with sampled negatives."""
-        return pairs(train, self.batch_size, rng, negatives=self.negatives, history=network.inductive)
+        return pairs(train, self.batch_size, rng, negatives=self.negatives, history=network.inductive,
+                     scope=self.scope)
 
     def __call__(self, network: Encoder, batch: Pairs) -> tuple[Tensor, Pairs]:
         """(n,) loss."""
@@ -149,6 +151,7 @@ class BCE:
     Args:
         batch_size: pairs per step.
         negatives: items drawn per pair, uniformly from what the user has not taken, anew every epoch.
+        scope: whether negatives come from ``all`` items, or from the ``domain`` of the pair's item.
 
     Raises:
         ValueError: ``negatives`` is negative.
@@ -157,13 +160,14 @@ class BCE:
     positives varies from batch to batch; here it is ``1 / (1 + negatives)`` in each.
     """
 
-    def __init__(self, batch_size: int = 1024, negatives: int = 1):
+    def __init__(self, batch_size: int = 1024, negatives: int = 1, scope: Literal["all", "domain"] = "all"):
         check("loss", ("negatives", negatives, negatives >= 0, "is a number of items; give 0 or more"))
-        self.batch_size, self.negatives = batch_size, negatives
+        self.batch_size, self.negatives, self.scope = batch_size, negatives, scope
 
     def batches(self, train: Interactions, rng: torch.Generator, network: Encoder, epoch: int) -> Iterator[Pairs]:
         """Pairs with sampled negatives."""
-        return pairs(train, self.batch_size, rng, negatives=self.negatives, history=network.inductive)
+        return pairs(train, self.batch_size, rng, negatives=self.negatives, history=network.inductive,
+                     scope=self.scope)
 
     def __call__(self, network: Encoder, batch: Pairs) -> tuple[Tensor, Pairs]:
         """(n, 1 + k) loss, the observed item first, and the batch with its labels. Weights scale the observed ones."""

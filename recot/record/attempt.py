@@ -68,7 +68,7 @@ def attempt(config: dict[str, Any], source: Any, key: str, folder: Path, epochs:
     spent = elapsed(first) or fitted - start
     return {
         "status": "done", **means, **about_noise(model, whole.train),
-        **({"rounds": model.rounds} if model.rounds else {}),
+        **({"rounds": model.rounds} if model.rounds else {}), **({"stages": model.stages} if model.stages else {}),
         "floor": {name: average(found) for name, found in floor.items()}, "digest": digest(values),
         "split": split.fingerprint, "sizes": sizes(split), "dropped": dataset.dropped, "epochs": len(first.history),
         "first_epoch": {name: value for name, value in told.items() if name != "seconds"},

@@ -11,7 +11,7 @@ import hydra.utils
 from hydra.errors import InstantiationException
 
 from recot.data.dataset import Dataset
-from recot.data.interactions import Interactions
+from recot.data.interactions import Domain, Interactions
 from recot.data.questions import Split, validate
 from recot.data.split import in_time_order, joined
 from recot.data.strong import transductive
@@ -19,6 +19,8 @@ from recot.denoise.base import Denoiser
 from recot.evaluation.recommender import History, Recommender
 from recot.fit.gradient import Gradient
 from recot.fit.rounds import Relabelled
+from recot.fit.stages import Apart, Make, Staged
+from recot.nn.contracts import Before
 from recot.system.environment import looked_up
 
 
@@ -81,34 +83,69 @@ def build(config: Mapping[str, Any], folder: Path | None = None,
     Args:
         folder: where a network keeps its checkpoint, or None to keep none. observe: see :class:`Gradient`.
     """
-    denoiser, monitor = make(config["denoiser"]), config["protocol"]["monitor"]
-    if not descends(config):
+    if not config["stages"]:
+        return maker(config)(None, folder, observe)
+    makes = {name: maker(part) for name, part in stages(config).items()}
+    blind = [name for name, stage in config["stages"].items() if not stage["monitor"]]
+    return Staged(makes, blind, folder, observe)
+
+
+def stages(config: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The config of each stage, the last of which is called ``last``: that of the run with the parts of the stage.
+
+    What a stage does not say of the trainer is that of the run. A denoiser acts on the last stage.
+    """
+    earlier = {name: {**config, **stage, "trainer": {**config["trainer"], **stage["trainer"]},
+                      "denoiser": {"_target_": "recot.denoise.base.Denoiser"}}
+               for name, stage in config["stages"].items()}
+    return {**earlier, "last": config}
+
+
+def maker(config: Mapping[str, Any]) -> Make:
+    """How the recommender of a stage is made, or that of a run without stages."""
+    def one(before: Before | None, folder: Path | None, observe: Callable[[History], None]) -> Recommender:
+        denoiser, monitor = make(config["denoiser"]), config["protocol"]["monitor"]
+        given = {} if before is None else {"before": before}
+        if not descends(config):
+            if denoiser.relabels:
+                return Relabelled(lambda *_: make(config["model"], **given), denoiser, monitor)
+            return make(config["model"], **given)
         if denoiser.relabels:
-            return Relabelled(lambda *_: make(config["model"]), denoiser, monitor)
-        return make(config["model"])
-    if denoiser.relabels:
-        return Relabelled(partial(network, config, Denoiser()), denoiser, monitor, folder, observe)
-    return network(config, denoiser, folder, observe)
+            return Relabelled(partial(network, config, Denoiser(), before), denoiser, monitor, folder, observe)
+        return network(config, denoiser, before, folder, observe)
+
+    if config["domains"] == "joint":
+        return one
+    return lambda before, folder, observe: Apart(one, before, config["domains"] == "others", folder, observe)
 
 
-def network(config: Mapping[str, Any], denoiser: Denoiser, folder: Path | None = None,
+def network(config: Mapping[str, Any], denoiser: Denoiser, before: Before | None = None, folder: Path | None = None,
             observe: Callable[[History], None] = lambda history: None) -> Gradient:
     """The untrained network of a config; see :func:`build`."""
-    return Gradient(make(config["model"], _partial_=True), make(config["loss"]), denoiser, make(config["trainer"]),
-                    config["protocol"]["monitor"], config["seed"], folder, observe)
+    given = {} if before is None else {"before": before}
+    return Gradient(make(config["model"], _partial_=True, **given), make(config["loss"]), denoiser,
+                    make(config["trainer"]), config["protocol"]["monitor"], config["seed"], folder, observe,
+                    hydra.utils.get_object(config["model"]["_target_"]).by_domain)
 
 
 def rehearse(config: Mapping[str, Any]) -> None:
-    """Let every constructor refuse its values before anything is read or recorded; a network that of one item.
+    """Let every constructor refuse its values before anything is read or recorded; networks those of one item.
 
     Raises:
         hydra.errors.InstantiationException: one of them does.
         RequestError: see ``Training.pick_device``.
     """
     build(config)
-    if descends(config):
-        make(config["trainer"]).pick_device()
-        make(config["model"], n_users=1, n_items=1)
+    before, domains = None, (Domain("all", 0, 1),)
+    for part in stages(config).values():
+        given: dict[str, Any] = {} if before is None else {"before": before}
+        if not descends(part):
+            make(part["model"], **given)
+            continue
+        make(part["trainer"]).pick_device()
+        if hydra.utils.get_object(part["model"]["_target_"]).by_domain:
+            given["domains"] = domains
+        before = Before((make(part["model"], n_users=1, n_items=1, **given),), domains, 0)
 
 
 def refitted(config: Mapping[str, Any], model: Recommender, split: Split, folder: Path) -> Recommender:

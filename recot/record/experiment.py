@@ -136,7 +136,7 @@ def begin(folder: Path, today: str, force: bool, kept: Mapping[str, Any] | None)
     return begun
 
 
-REST = ("last.ckpt", "fitted.pt", "code", "again.csv", "round*", "refit")
+REST = ("last.ckpt", "fitted.pt", "code", "again.csv", "round*", "stage*", "domain*", "refit")
 """Patterns of the files that a stopped attempt leaves and a finished attempt does not."""
 
 def places(data: Mapping[str, Any]) -> dict[str, str]:

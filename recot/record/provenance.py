@@ -28,6 +28,9 @@ def source_digest(config: Mapping[str, Any]) -> str:
     unused = [*HARMLESS,
               *([("recot.fit.gradient", "Gradient"), ("recot.networks.base", "TwoTower")] * (not descends(config))),
               *([("recot.fit.rounds", "Relabelled")] * (not relabels(config))),
+              *([("recot.fit.stages", "Staged")] * (not config["stages"])),
+              *([("recot.fit.stages", "Apart")] * all(
+                  part["domains"] == "joint" for part in (config, *config["stages"].values()))),
               *([("recot.record.build", "ask_again"), ("recot.record.build", "refitted")] * (
                   not config["protocol"].get("refit", False)))]
     return code.digest(keys.relevant(config), [("recot.record.attempt", "attempt")], unused)

@@ -11,8 +11,11 @@ from typing import Any
 
 from recot.request.signature import describe
 
-LATER = {"trainer.optimizer": "adam", "trainer.patience_steps": None, "protocol.refit": False, "noise.seen": "all",
-         "model.hidden_activation": "tanh", "model.spread": "log_std"}
+LATER: dict[str, Any] = {
+    "trainer.optimizer": "adam", "trainer.patience_steps": None, "protocol.refit": False, "noise.seen": "all",
+    "model.hidden_activation": "tanh", "model.spread": "log_std", "model.std": None, "loss.scope": "all",
+    "domains": "joint", "stages": {}, "data.n_domains": 1, "data.domain": None, "data.domains": None,
+    "data.domain_core": 1}
 """Config keys that came, each with the value that stands for what was done before."""
 
 GONE = {target: {"restart": True, "first": 30, "every": 20} for target in (
@@ -54,7 +57,7 @@ def current(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     came = {path.removeprefix(prefix): value for path, value in LATER.items() if path.startswith(prefix)}
     found = describe(target) if came and target.startswith("recot.") else None  # the record may be anybody's
     taken = {name: value for name, value in came.items() if "." not in name and name not in said and (
-        prefix == "protocol." or (found is not None and name in found.parameters))}
+        prefix in ("", "protocol.") or (found is not None and name in found.parameters))}
     return said | taken | ({"_target_": target} if target else {})
 
 

@@ -53,8 +53,8 @@ class Kind:
 
 KINDS = {
     "data": Kind("source of data", ("recot.data.prepare", "recot.data.planted"), methods=frozenset({"digest", "load"})),
-    "protocol.split": Kind("function that splits interactions", ("recot.data.split", "recot.data.strong"),
-                           takes="interactions"),
+    "protocol.split": Kind("function that splits interactions", ("recot.data.split", "recot.data.strong",
+                                                                          "recot.data.domains"), takes="interactions"),
     "noise": Kind("function that changes a split", ("recot.data.noise",), takes="split"),
     "trainer": Kind("Training", ("recot.fit.settings",), base=("Training",)),
     "loss": Kind("objective", ("recot.objectives",), methods=frozenset({"batches"})),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from recot.request import former
@@ -16,14 +16,21 @@ from recot.request.errors import RequestError, nearest
 from recot.request.kinds import KINDS, outside
 from recot.request.signature import Target, classes, defined_in, describe, fits, parse, resolved
 
-SUPPLIED = {"model": {"n_users", "n_items"}, "protocol.split": {"interactions"}, "noise": {"split"}}
+SUPPLIED = {"model": {"n_users", "n_items", "domains", "before"}, "protocol.split": {"interactions"},
+            "noise": {"split"}}
 """Parameters that the run itself gives to a target."""
 
 SIZES = {"batch_size", "dim", "n_heads", "max_length", "max_epochs", "eval_every"}
 """Parameters that are 1 or more wherever they occur; others are refused by their constructors."""
 
+STAGE = ("model", "loss", "trainer", "domains", "monitor")
+"""What each of ``stages`` says."""
+
+DOMAINS = ("joint", "each", "others")
+"""What one fit of a model may learn from."""
+
 KEYS = {"": {"protocol", "data", "noise", "trainer", "loss", "denoiser", "model", "logger", "seed", "metrics", "force",
-             "plugins", "paths"},
+             "plugins", "paths", "stages", "domains"},
         "protocol": {"split", "metrics", "monitor", "refit"}, "paths": {"runs", "cache"}}
 """All keys of the mappings without a ``_target_``."""
 
@@ -57,34 +64,38 @@ def named(path: str, node: Mapping[str, Any], plugins: Sequence[str]) -> Target:
     return found
 
 
-def check_target(path: str, node: Mapping[str, Any], plugins: Sequence[str]) -> None:
+def check_target(path: str, node: Mapping[str, Any], plugins: Sequence[str], place: str | None = None) -> None:
     """Refuse what does not belong at a place of :data:`recot.request.kinds.KINDS`, or does not take the values given.
+
+    Args:
+        place: of that table; None where it is ``path``.
 
     Raises:
         RequestError: with the path of the key and what would work.
     """
-    found, kind = named(path, node, plugins), KINDS[path]
+    place = place or path
+    found, kind = named(path, node, plugins), KINDS[place]
     if not kind.holds(found):
         raise RequestError(f"{path}._target_ = {node['_target_']!r} is no {kind.what} of {' or '.join(kind.packages)}, "
                            f"nor of a package in plugins. {nearest(node['_target_'], kind.known())}")
     if bool(kind.takes) != (node.get("_partial_") is True) or ("_partial_" in node and not kind.takes):
         raise RequestError(f"{path}._partial_ = {node.get('_partial_')!r} does not fit: it is "
                            f"{'true here' if kind.takes else 'left out here'}")
-    check_values(path, node, found, plugins)
+    check_values(path, node, found, plugins, SUPPLIED.get(place, set()))
 
 
-def check_values(path: str, node: Mapping[str, Any], found: Target, plugins: Sequence[str]) -> None:
+def check_values(path: str, node: Mapping[str, Any], found: Target, plugins: Sequence[str],
+                 supplied: Collection[str] = ()) -> None:
     """Refuse values that a class or function does not take, and the lack of those it needs.
 
     Raises:
         RequestError: with the path of the key and what would work.
     """
     given = {name: value for name, value in node.items() if name not in ("_target_", "_partial_")}
-    supplied = SUPPLIED.get(path, set())
     for name, value in given.items():
         if name not in found.parameters or name in supplied:
             raise RequestError(f"{path}.{name} is not a parameter of {found.name} that a config can set. "
-                               f"{nearest(str(name), sorted(set(found.parameters) - supplied))}")
+                               f"{nearest(str(name), sorted(set(found.parameters) - {*supplied}))}")
         annotation = found.parameters[name]
         wanted = ast.unparse(resolved(annotation, found.module)) if annotation else "anything plain"
         if isinstance(value, Mapping) and "_target_" in value:
@@ -105,7 +116,7 @@ def check_values(path: str, node: Mapping[str, Any], found: Target, plugins: Seq
             raise RequestError(f"{path}.{name} = {value} is too small; give 1 or more")
         if not fits(value, annotation, found.module):
             raise RequestError(f"{path}.{name} = {value!r} does not fit: {found.name} takes {wanted}")
-    missing = found.required - set(given) - supplied
+    missing = found.required - set(given) - {*supplied}
     if missing:
         raise RequestError(f"{path} lacks {', '.join(sorted(missing))}: give it as {path}.{sorted(missing)[0]}=...")
 
@@ -149,9 +160,46 @@ def check_parts(config: Mapping[str, Any], plugins: Sequence[str]) -> None:
         if isinstance(node, Mapping) and "_target_" in node:
             check_target(path, node, plugins)
             del (rest[group] if key else rest)[key or group]
+    check_stages(rest.pop("stages"), config["trainer"], plugins)
     for path, _ in targets(rest):
         raise RequestError(f"{path} holds a _target_, and nothing is built there; take it out. Something is built at "
                            f"{', '.join(KINDS)}")
+
+
+def check_stages(found: Mapping[str, Any], trainer: Mapping[str, Any], plugins: Sequence[str]) -> None:
+    """Refuse stages that lack a part, or whose parts do not belong where they stand.
+
+    Raises:
+        RequestError: with the path of the key and what would work.
+    """
+    for name, stage in found.items():
+        path = f"stages.{name}"
+        if not isinstance(stage, Mapping) or {*stage} != {*STAGE}:
+            said = sorted({*stage} ^ {*STAGE}) if isinstance(stage, Mapping) else stage
+            raise RequestError(f"{path} says {', '.join(STAGE)}, and no more (see {said}); a file of conf/stage does: "
+                               f"+stage@{path}=pge")
+        if not isinstance(stage["monitor"], bool):
+            raise RequestError(f"{path}.monitor = {stage['monitor']!r} does not fit; give true to select the epoch by "
+                               "validation, or false to train to the last")
+        check_domains(f"{path}.domains", stage["domains"])
+        for part in ("model", "loss"):
+            if not isinstance(stage[part], Mapping) or "_target_" not in stage[part]:
+                raise RequestError(f"{path}.{part} names nothing to run; give it a _target_")
+            check_target(f"{path}.{part}", stage[part], plugins, part)
+        if not isinstance(stage["trainer"], Mapping) or "_target_" in stage["trainer"]:
+            raise RequestError(f"{path}.trainer says in what the stage differs from the trainer of the run; give it "
+                               f"like {path}.trainer.max_epochs=20, or {{}}")
+        check_target(f"{path}.trainer", {**trainer, **stage["trainer"]}, plugins, "trainer")
+
+
+def check_domains(path: str, value: Any) -> None:
+    """Refuse what is no way to learn from domains.
+
+    Raises:
+        RequestError: with those that are.
+    """
+    if value not in DOMAINS:
+        raise RequestError(f"{path} = {value!r} does not fit; use one of {', '.join(DOMAINS)}")
 
 
 def canonical(config: dict[str, Any]) -> dict[str, Any]:
@@ -194,6 +242,7 @@ def check_keys(config: Mapping[str, Any]) -> None:
             raise RequestError(f"paths.{name} = {place!r} names no folder; leave it out, or unset RECOT_{name.upper()}")
     for name, kind, example in (("seed", int, "0"), ("force", bool, "true"), ("metrics", list, "[recall@20,ndcg@20]"),
                                 ("plugins", list, "[my_package]"), ("protocol.refit", bool, "false"),
+                                ("stages", dict, "{}"), ("domains", str, "joint"),
                                 ("protocol.monitor", str, "ndcg@20")):
         group, _, key = name.rpartition(".")
         value = (config[group] if group else config)[key]
@@ -204,6 +253,7 @@ def check_keys(config: Mapping[str, Any]) -> None:
             raise RequestError(f"plugins has {name!r}, which is no name of a package; give it like "
                                "plugins=[my_package]")
     check_seed("seed", config["seed"])
+    check_domains("domains", config["domains"])
     if not config["metrics"]:
         raise RequestError("metrics = [] leaves nothing to report; give it like metrics=[recall@20,ndcg@20]")
 
@@ -236,6 +286,29 @@ def check_combination(config: Mapping[str, Any], choices: Mapping[str, str]) -> 
     if trained and networks and not model.bases & set(networks):  # type: ignore[union-attr]  # what is trained is there
         fitting = ", ".join(f"model={name.lower()}" for name in networks)
         raise RequestError(f"loss={named['loss']} works only with {fitting}; use {fitting}, or another loss")
+
+
+def check_chain(config: Mapping[str, Any], choices: Mapping[str, str]) -> None:
+    """Refuse stages of which one does not go on from the one before, and what cannot work in stages or by domain.
+
+    Raises:
+        RequestError: with what would work instead.
+    """
+    stages, last = config["stages"], f"model={choices.get('model', 'model')}"
+    chain = [*((f"stages.{name}.model", stage) for name, stage in stages.items()), (last, config)]
+    for number, (path, part) in enumerate(chain):
+        model = describe(part["model"].get("_target_", ""))
+        goes_on = bool(model and "before" in model.parameters)
+        if goes_on and not number:
+            raise RequestError(f"{path} goes on from a stage before, and there is none; give one like "
+                               "+stage@stages.pretraining=pge")
+        if number and model and not goes_on:
+            raise RequestError(f"{path} learns nothing from the stages before; use stages={{}}, or a model that goes "
+                               "on from one, such as model=uclr")
+        if path != last:
+            check_combination({**part, "denoiser": {}}, {"model": path, "loss": f"stages.{list(stages)[number]}.loss"})
+    if config["protocol"]["refit"] and (stages or config["domains"] != "joint"):
+        raise RequestError("protocol.refit=true knows no stages and no fit for each domain; use protocol.refit=false")
 
 
 def is_inductive(config: Mapping[str, Any]) -> bool:
@@ -332,6 +405,7 @@ def check(config: dict[str, Any], choices: Mapping[str, str]) -> dict[str, Any]:
     check_keys(config)
     check_parts(config, config["plugins"])
     check_combination(config, choices)
+    check_chain(config, choices)
     check_protocol(config, choices)
     check_metrics(config)
     check_precision(config)
