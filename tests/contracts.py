@@ -3,6 +3,8 @@
 from recot.batches.pairs import Pairs
 from recot.batches.rows import Rows
 from recot.batches.sequences import Masked, Prefixes, Sequences, Windows
+from recot.batches.users import UserPairs, Users
+from recot.closed.controls import MeanUser, ShrunkUsers, TruncatedUsers
 from recot.closed.factors import NCE, SVD, WRMF
 from recot.closed.linear import EASE
 from recot.closed.markov import Markov
@@ -28,6 +30,7 @@ from recot.networks.mf import MF
 from recot.networks.neumf import NeuMF
 from recot.networks.sasrec import SASRec
 from recot.networks.stosa import Stosa
+from recot.networks.uclr import Adapted, ContrastiveAutoencoder
 from recot.nn.contracts import (
     BootstrapEncoder,
     ClozeEncoder,
@@ -38,16 +41,19 @@ from recot.nn.contracts import (
     SequenceEncoder,
     Supervision,
 )
+from recot.objectives import contrast
+from recot.objectives.contrast import CodedEncoder, Contrastive
 from recot.objectives.pairs import BCE, BPR, Bootstrap, DirectAU, InfoNCE
 from recot.objectives.rows import Multinomial, RowBCE, SampledRowBCE, Squared
 from recot.objectives.sequences import Cloze, DuoRec, NextGaussian, NextItem, NextItems
 from recot.objectives.transport import Sinkhorn, SinkhornCF
 
 NETWORKS: list[type[Network]] = [Tables, MF, NeuMF, LightGCN, BUIR, Autoencoder, FlowAutoencoder, Caser, SASRec,
-                                 BERT4Rec, Stosa]
+                                 BERT4Rec, Stosa, ContrastiveAutoencoder, Adapted]
 SEQUENCE_ENCODERS: list[type[SequenceEncoder]] = [SASRec, BERT4Rec, Stosa]
 CLOZE_ENCODERS: list[type[ClozeEncoder]] = [BERT4Rec]
 BOOTSTRAP_ENCODERS: list[type[BootstrapEncoder]] = [BUIR]
+CODED_ENCODERS: list[type[CodedEncoder]] = [ContrastiveAutoencoder, Adapted]
 
 ON_PAIRS: list[type[Objective[Encoder, Pairs]]] = [BPR, InfoNCE, DirectAU, BCE]
 ON_ROWS: list[type[Objective[Encoder, Rows]]] = [RowBCE, SampledRowBCE, Squared, Multinomial, Sinkhorn, SinkhornCF]
@@ -56,11 +62,15 @@ ON_SEQUENCES: list[type[Objective[SequenceEncoder, Sequences]]] = [NextItem, Nex
 ON_PREFIXES: list[type[Objective[SequenceEncoder, Prefixes]]] = [DuoRec]
 ON_MASKED: list[type[Objective[ClozeEncoder, Masked]]] = [Cloze]
 BOOTSTRAPPED: list[type[Objective[BootstrapEncoder, Pairs]]] = [Bootstrap]
-OBJECTIVES = [*ON_PAIRS, *ON_ROWS, *ON_WINDOWS, *ON_SEQUENCES, *ON_PREFIXES, *ON_MASKED, *BOOTSTRAPPED]
+ON_USERS: list[type[Objective[CodedEncoder, Users]]] = [Contrastive]
+ON_USER_PAIRS: list[type[Objective[CodedEncoder, UserPairs]]] = [contrast.Adapted]
+OBJECTIVES = [*ON_PAIRS, *ON_ROWS, *ON_WINDOWS, *ON_SEQUENCES, *ON_PREFIXES, *ON_MASKED, *BOOTSTRAPPED, *ON_USERS,
+              *ON_USER_PAIRS]
 
 OF_PAIRS: list[type[Supervision[Pairs]]] = [Denoiser, TCE, RCE, PopularitySmoothing, SoftMatching]
 OF_ROWS: list[type[Supervision[Rows]]] = [Denoiser, TCE, RCE]
 RELABELLERS: list[type[Relabeller]] = [ProRec]
 RELABELLERS_OF_NETWORKS = [IterativeRelabelling]  # no Relabeller to the type checker: it asks for vectors of items
 
-CLOSED_FORMS: list[type[Recommender]] = [Popularity, Markov, ItemKNN, P3alpha, RP3beta, EASE, SLIM, SVD, NCE, WRMF]
+CLOSED_FORMS: list[type[Recommender]] = [Popularity, Markov, ItemKNN, P3alpha, RP3beta, EASE, SLIM, SVD, NCE, WRMF,
+                                       MeanUser, ShrunkUsers, TruncatedUsers]

@@ -105,7 +105,8 @@ class TruncatedUsers(Changed):
         """See the class."""
         _, directions = torch.linalg.eigh(users.double().T @ users.double())  # (d, d), the last is the first
         kept = directions[:, -int(value):].to(users)  # (d, r)
-        return users @ kept @ kept.T
+        cut: Tensor = users @ kept @ kept.T
+        return cut
 
 
 class ShrunkUsers(Changed):

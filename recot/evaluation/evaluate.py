@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from recot.data.interactions import Ragged
+from recot.data.interactions import Ragged, is_in, sorted_order
 from recot.data.questions import EvalSet, Query
 from recot.evaluation.metrics import BEYOND, METRICS, Ranks, check_metrics, parse_metric
 from recot.evaluation.recommender import Recommender
@@ -168,7 +168,7 @@ def ask(recommender: Recommender, questions: EvalSet, part: slice, cutoff: int |
         scores = recommender.score_of(query, candidates)
         check_scores(scores, recommender.name, len(query), candidates.shape[1], candidates.shape[1])
         place = (candidates[targets.rows] == targets.values[:, None]).int().argmax(1)  # (nnz,) columns
-        targets, seen, cutoff = replace(targets, values=place), Ragged(seen.offsets * 0, seen.values[:0]), None
+        targets, seen, cutoff = replace(targets, values=place), places(seen, candidates, largest + 1), None
     elif among is not None:
         scores = recommender.score_of(query, among)
         check_scores(scores, recommender.name, len(query), among.stop - among.start, among.stop - among.start)
@@ -178,6 +178,14 @@ def ask(recommender: Recommender, questions: EvalSet, part: slice, cutoff: int |
         check_scores(scores, recommender.name, len(query), largest + 1)
     found = ranks(scores, targets.to(scores.device), seen.to(scores.device), cutoff)
     return found, scores.shape[1]
+
+
+def places(rows: Ragged, candidates: Tensor, n_items: int) -> Ragged:
+    """In which columns of ``candidates``, (b, c), the items of b rows stand; those that stand in none are left out."""
+    wanted = torch.arange(len(rows), device=candidates.device)[:, None] * n_items + candidates  # (b, c)
+    keys = rows.rows * n_items + rows.values
+    found = is_in(wanted, keys[sorted_order(keys)]).nonzero()  # (hits, 2)
+    return Ragged.from_pairs(found[:, 0], found[:, 1], len(rows))
 
 
 @torch.no_grad()

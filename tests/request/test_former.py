@@ -18,10 +18,16 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "keys.csv"
 
 @pytest.mark.parametrize(("path", "value"), former.LATER.items())
 def test_a_key_that_came_leaves_the_names_of_earlier_runs_alone_and_is_put_into_their_configs(path, value):
-    group, name = path.split(".")
-    words = {"noise": ["noise=add"], "model": ["model=vae"]}.get(group, [])
-    config = composed(*words, f"{path}={'null' if value is None else value}")[0]
-    earlier = config | {group: {key: kept for key, kept in config[group].items() if key != name}}
+    group, _, name = path.rpartition(".")
+    words = {"noise": ["noise=add"], "model.hidden_activation": ["model=vae"], "model.spread": ["model=vae"],
+             "loss": ["loss=bpr", "model=bprmf"], "data": ["data=csv", "data.path=log.csv"],
+             "data.n_domains": ["data=planted"]}
+    word = f"{path}={'null' if value is None else value}"
+    config = composed(*words.get(path, words.get(group, [])), *([] if value == {} else [word]))[0]
+    inner = config[group] if group else config
+    earlier = {key: kept for key, kept in inner.items() if key != name}
+    assert len(earlier) < len(inner)
+    earlier = config | {group: earlier} if group else earlier
     assert keys.key(earlier, "d") == keys.key(config, "d")
     assert former.current(earlier) == config == former.current(config)
 
