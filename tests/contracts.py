@@ -1,9 +1,9 @@
 """Who keeps which contract: claims that the type checker reads. test_contracts.py asks whether anybody is missing."""
 
+from recot.batches.distinct import UserPairs, Users
 from recot.batches.pairs import Pairs
 from recot.batches.rows import Rows
 from recot.batches.sequences import Masked, Prefixes, Sequences, Windows
-from recot.batches.users import UserPairs, Users
 from recot.closed.controls import MeanUser, ShrunkUsers, TruncatedUsers
 from recot.closed.factors import NCE, SVD, WRMF
 from recot.closed.linear import EASE

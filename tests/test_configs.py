@@ -5,21 +5,26 @@ import itertools
 
 import hydra.utils
 import pytest
+import torch
 import yaml
 from commands import composed, known
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
+from recot.data.interactions import Domain, Interactions
 from recot.fit.gradient import Gradient
 from recot.fit.rounds import Relabelled
+from recot.fit.stages import Staged
 from recot.networks.sequential import Sequential
 from recot.nn.table import Table
-from recot.record.build import build, make
+from recot.record.build import build, descends, make
 from recot.request.compose import CONF, explain
 from recot.request.errors import RequestError
 from recot.request.keys import relevant
 from recot.request.schema import SUPPLIED
 from recot.request.signature import describe
+
+DOMAINS = (Domain("films", 0, 3), Domain("books", 3, 7))
 
 
 def choices_of(group):
@@ -58,6 +63,12 @@ def test_every_preset_composes_and_builds(model):
         assert {len(module.weight) for module in network.modules() if isinstance(module, Table)} == wanted
     elif isinstance(recommender, Relabelled):
         assert choices["denoiser"] == "iterative"
+    elif isinstance(recommender, Staged):
+        nothing = torch.zeros(0, dtype=torch.int64)
+        recommender.untrained(Interactions.from_pairs(nothing, nothing, 5, 7, domains=DOMAINS))
+        networks = [part for part in recommender.networks if isinstance(part, torch.nn.Module)]
+        assert [*config["stages"]] == [*recommender.makes][:-1]
+        assert len(networks) == descends(config) * (1 if config["domains"] == "joint" else 2)
     else:
         assert choices["loss"] == choices["denoiser"] == "none"
 
@@ -76,9 +87,10 @@ def test_every_loss_and_denoiser_builds_or_is_refused_with_what_would_work(loss,
     words = ("model=bprmf", f"loss={loss}", f"denoiser={denoiser}", "trainer=smoke")
     pointwise = {"bce", "sampledrowbce"}
     wanted = {"soft_matching": {"infonce"}, "smoothing": {"infonce"}, "tce": pointwise, "rce": pointwise}
-    of_others = {"none", "bootstrap", "nextitem", "nextitems", "nextgaussian", "duorec", "cloze"}
+    of_others = {"none", "bootstrap", "nextitem", "nextitems", "nextgaussian", "duorec", "cloze", "contrastive",
+                 "adapted"}
     if loss in of_others or loss not in wanted.get(denoiser, {loss}):
-        remedy = "use loss=|use model=(buir|caser|sasrec|stosa|bert4rec), or another loss"
+        remedy = "use loss=|use model=(buir|caser|sasrec|stosa|bert4rec), or another loss|use model=(pge_ae|uclr),"
         with pytest.raises(RequestError, match=remedy):
             composed(*words)
     elif denoiser in ("iterative", "prorec"):

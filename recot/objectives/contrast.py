@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recot.batches.users import UserPairs, Users, distinct, shuffled
+from recot.batches.distinct import UserPairs, Users, distinct, shuffled
 from recot.data.interactions import Interactions
 from recot.nn.contracts import Encoder
 from recot.nn.precision import in_float32, single

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from observed import interactions
 
-from recot.batches.users import Users
+from recot.batches.distinct import Users
 from recot.data.interactions import Domain
 from recot.networks.factorisation import Tables
 from recot.networks.uclr import Adapted, ContrastiveAutoencoder

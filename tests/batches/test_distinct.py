@@ -4,8 +4,8 @@ import pytest
 import torch
 from observed import interactions
 
+from recot.batches.distinct import distinct, shuffled
 from recot.batches.pairs import pairs
-from recot.batches.users import distinct, shuffled
 from recot.data.interactions import Interactions
 
 
