@@ -66,7 +66,9 @@ class EpochEnd(lightning.Callback):
         elif self.validate is None and last:
             self.keep(epoch, step)
         step.denoiser.after_epoch()
-        row = {"epoch": epoch, "loss": loss, **step.denoiser.report(), **graded}
+        report = getattr(step.objective, "report", None)
+        told = report(step.network) if report else {}
+        row = {"epoch": epoch, "loss": loss, **told, **step.denoiser.report(), **graded}
         now = time.monotonic()
         row["seconds"], self.clock = now - self.clock, now
         self.history.append(row)

@@ -238,7 +238,8 @@ class Before:
 class Objective(Protocol, Generic[Trains, Batch]):
     """Draws the batches of an epoch and turns one into a loss. Knows no optimiser and no model family.
 
-    One with a state is an ``nn.Module``, so that checkpoints hold it.
+    One with a state is an ``nn.Module``, so that checkpoints hold it. One that has scalars worth a line in the history
+    of the run has ``report(network)``, which gives them by name and is read once an epoch.
     """
 
     def batches(self, train: Interactions, rng: torch.Generator, network: Trains, epoch: int) -> Iterator[Batch]:

@@ -229,6 +229,8 @@ def test_a_network_is_fitted_on_another_and_validated_after_so_many_steps(first)
                      Denoiser(), Training(max_epochs=3, patience=5, device="cpu"))
     model.fit(split)
     assert len(model.history) == 3 and model.selection.best_step % 7 == 0
+    assert model.history[-1]["reconstruction"] > model.history[-1]["reconstruction_floor"] > 0
+    assert 0 < model.history[-1]["tau_mean"] < model.history[0]["tau_mean"] < 1
     passes = model.network.visits.sum()
     assert int(passes) == model.best_epoch * (16 + 16 + 8 + 16 + 16 + 8 + 16)  # 40 users in batches of 16, 7 of these
     again = copy.deepcopy(model).fit(split)
