@@ -127,7 +127,8 @@ class Adapted(Coded):
     """Stage 2 adapted to what is trained on now, one domain or all: its users move by a product of low rank (UCLR).
 
     The vectors that enter the autoencoder are ``W = E + B A``, with B (n_users, rank), which starts at zero, and A
-    (rank, m), which starts from N(0, 1/m). So the scores start as those of stage 2. Temperatures go on.
+    (rank, m), which starts from N(0, 1/m). So the scores start as those of stage 2, and that is a candidate as every
+    epoch is. Temperatures go on.
 
     Args:
         n_users, n_items: sizes; the items are those of the domain where one domain is fitted.
@@ -147,6 +148,7 @@ class Adapted(Coded):
     """
 
     objectives = ("Adapted",)
+    starts_fitted = True
     base: Tensor
 
     def __init__(self, n_users: int, n_items: int, before: Before, rank: int | None = 16,

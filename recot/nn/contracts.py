@@ -168,6 +168,10 @@ class Network(Encoder, Scorer, Protocol):
     def undecayed(self) -> tuple[str, ...]:
         """See the table of the module."""
 
+    @property
+    def starts_fitted(self) -> bool:
+        """Whether the weights that it starts with are graded too, for they may be better than trained ones."""
+
     def bind(self, train: Interactions) -> None:
         """Meet the training set: before the first step, and again with weights that are put back (a graph)."""
 
