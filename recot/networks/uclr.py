@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -51,6 +52,10 @@ class Coded(TwoTower):
         """Go on with copies of these, (n_users,) each; see the class."""
         for name, value in (("temperature", temperature), ("visits", visits), ("drift", drift), ("log_mean", log_mean)):
             self.register_buffer(name, value.detach().clone())
+
+    def about_users(self) -> Mapping[str, Tensor]:
+        """Their temperatures, and how often these moved."""
+        return {"temperature": self.temperature, "visits": self.visits}
 
     def vectors(self, users: Tensor) -> Tensor:
         """(b, m) what enters the autoencoder, of ``users`` (b,)."""

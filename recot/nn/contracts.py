@@ -172,6 +172,9 @@ class Network(Encoder, Scorer, Protocol):
     def starts_fitted(self) -> bool:
         """Whether the weights that it starts with are graded too, for they may be better than trained ones."""
 
+    def about_users(self) -> Mapping[str, Tensor]:
+        """What it has learnt of each user besides vectors, (n_users,) each, by name."""
+
     def bind(self, train: Interactions) -> None:
         """Meet the training set: before the first step, and again with weights that are put back (a graph)."""
 
