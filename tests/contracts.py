@@ -1,11 +1,13 @@
 """Who keeps which contract: claims that the type checker reads. test_contracts.py asks whether anybody is missing."""
 
 from recot.batches.alternating import DomainPairs
+from recot.batches.distinct import UserPairs, Users
 from recot.batches.pairs import Pairs
 from recot.batches.rows import Rows
 from recot.batches.sequences import Masked, Prefixes, Sequences, Windows
 from recot.batches.users import MaskedUsers
 from recot.batches.walks import Walks
+from recot.closed.controls import MeanUser, ShrunkUsers, TruncatedUsers
 from recot.closed.factors import NCE, SVD, WRMF
 from recot.closed.linear import EASE
 from recot.closed.markov import Markov
@@ -37,6 +39,7 @@ from recot.networks.pepnet import PEPNet
 from recot.networks.recsys_dan import RecSys_DAN, Source
 from recot.networks.sasrec import SASRec
 from recot.networks.stosa import Stosa
+from recot.networks.uclr import Adapted, ContrastiveAutoencoder
 from recot.nn.contracts import (
     BootstrapEncoder,
     ClozeEncoder,
@@ -47,7 +50,9 @@ from recot.nn.contracts import (
     SequenceEncoder,
     Supervision,
 )
+from recot.objectives import contrast
 from recot.objectives.alternating import AlternatingBCE, TowerEncoder
+from recot.objectives.contrast import CodedEncoder, Contrastive
 from recot.objectives.domains import DomainBPR, DomainEncoder
 from recot.objectives.masking import MaskedDomains, MaskingEncoder
 from recot.objectives.pairs import BCE, BPR, Bootstrap, DirectAU, InfoNCE
@@ -58,7 +63,8 @@ from recot.objectives.transport import Sinkhorn, SinkhornCF
 from recot.objectives.walks import NodeEncoder, SkipGram
 
 NETWORKS: list[type[Network]] = [Tables, MF, NeuMF, LightGCN, BUIR, Autoencoder, FlowAutoencoder, Caser, SASRec,
-                                 BERT4Rec, Stosa, HeroGRAPH, PEPNet, CAT, ART, Node2Vec, GA_MTCDR, Source, RecSys_DAN]
+                                 BERT4Rec, Stosa, HeroGRAPH, PEPNet, CAT, ART, Node2Vec, GA_MTCDR, Source, RecSys_DAN,
+                                 ContrastiveAutoencoder, Adapted]
 SEQUENCE_ENCODERS: list[type[SequenceEncoder]] = [SASRec, BERT4Rec, Stosa]
 CLOZE_ENCODERS: list[type[ClozeEncoder]] = [BERT4Rec]
 BOOTSTRAP_ENCODERS: list[type[BootstrapEncoder]] = [BUIR]
@@ -67,6 +73,7 @@ TOWER_ENCODERS: list[type[TowerEncoder]] = [GA_MTCDR]
 MASKING_ENCODERS: list[type[MaskingEncoder]] = [CAT]
 DOMAIN_ENCODERS: list[type[DomainEncoder]] = [HeroGRAPH]
 TRANSFER_ENCODERS: list[type[TransferEncoder]] = [RecSys_DAN]
+CODED_ENCODERS: list[type[CodedEncoder]] = [ContrastiveAutoencoder, Adapted]
 
 ON_PAIRS: list[type[Objective[Encoder, Pairs]]] = [BPR, InfoNCE, DirectAU, BCE]
 ON_ROWS: list[type[Objective[Encoder, Rows]]] = [RowBCE, SampledRowBCE, Squared, Multinomial, Sinkhorn, SinkhornCF]
@@ -80,12 +87,15 @@ ALTERNATING: list[type[Objective[TowerEncoder, DomainPairs]]] = [AlternatingBCE]
 ON_MASKED_USERS: list[type[Objective[MaskingEncoder, MaskedUsers]]] = [MaskedDomains]
 BY_DOMAIN: list[type[Objective[DomainEncoder, Pairs]]] = [DomainBPR]
 TRANSFERRED: list[type[Objective[TransferEncoder, Facing]]] = [Adversarial]
-OBJECTIVES = [*ON_PAIRS, *ON_ROWS, *ON_WINDOWS, *ON_SEQUENCES, *ON_PREFIXES, *ON_MASKED, *BOOTSTRAPPED,
-              *BY_DOMAIN, *ON_MASKED_USERS, *ON_WALKS, *ALTERNATING, *TRANSFERRED]
+ON_USERS: list[type[Objective[CodedEncoder, Users]]] = [Contrastive]
+ON_USER_PAIRS: list[type[Objective[CodedEncoder, UserPairs]]] = [contrast.Adapted]
+OBJECTIVES = [*ON_PAIRS, *ON_ROWS, *ON_WINDOWS, *ON_SEQUENCES, *ON_PREFIXES, *ON_MASKED, *BOOTSTRAPPED, *BY_DOMAIN,
+              *ON_MASKED_USERS, *ON_WALKS, *ALTERNATING, *TRANSFERRED, *ON_USERS, *ON_USER_PAIRS]
 
 OF_PAIRS: list[type[Supervision[Pairs]]] = [Denoiser, TCE, RCE, PopularitySmoothing, SoftMatching]
 OF_ROWS: list[type[Supervision[Rows]]] = [Denoiser, TCE, RCE]
 RELABELLERS: list[type[Relabeller]] = [ProRec]
 RELABELLERS_OF_NETWORKS = [IterativeRelabelling]  # no Relabeller to the type checker: it asks for vectors of items
 
-CLOSED_FORMS: list[type[Recommender]] = [Popularity, Markov, ItemKNN, P3alpha, RP3beta, EASE, SLIM, SVD, NCE, WRMF]
+CLOSED_FORMS: list[type[Recommender]] = [Popularity, Markov, ItemKNN, P3alpha, RP3beta, EASE, SLIM, SVD, NCE, WRMF,
+                                       MeanUser, ShrunkUsers, TruncatedUsers]

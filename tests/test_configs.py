@@ -5,11 +5,13 @@ import itertools
 
 import hydra.utils
 import pytest
+import torch
 import yaml
 from commands import composed, known
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
+from recot.data.interactions import Domain, Interactions
 from recot.fit.gradient import Gradient
 from recot.fit.rounds import Relabelled
 from recot.fit.stages import Staged
@@ -17,12 +19,14 @@ from recot.networks.herograph import HeroGRAPH
 from recot.networks.node2vec import Node2Vec
 from recot.networks.sequential import Sequential
 from recot.nn.table import Table
-from recot.record.build import build, make
+from recot.record.build import build, descends, make
 from recot.request.compose import CONF, explain
 from recot.request.errors import RequestError
 from recot.request.keys import relevant
 from recot.request.schema import SUPPLIED
 from recot.request.signature import describe
+
+DOMAINS = (Domain("films", 0, 3), Domain("books", 3, 7))
 
 
 def choices_of(group):
@@ -38,7 +42,8 @@ def given(group, name):
 def test_every_file_parses_and_only_presets_write_outside_their_group(file):
     content = yaml.safe_load(file.read_text()) or {}
     assert isinstance(content, dict)
-    everywhere = file.parent.name == "model" or "tuned" in file.parts or "override /protocol" in file.read_text()
+    brings_its_protocol = file.parent.name == "data" and "defaults" in content
+    everywhere = file.parent.name == "model" or "tuned" in file.parts or brings_its_protocol
     assert file.read_text().startswith("# @package _global_\n") == everywhere
 
 
@@ -65,7 +70,11 @@ def test_every_preset_composes_and_builds(model):
     elif isinstance(recommender, Relabelled):
         assert choices["denoiser"] == "iterative"
     elif isinstance(recommender, Staged):
-        assert list(recommender.makes) == [*config["stages"], "last"] and config["stages"]
+        nothing = torch.zeros(0, dtype=torch.int64)
+        recommender.untrained(Interactions.from_pairs(nothing, nothing, 5, 7, domains=DOMAINS))
+        networks = [part for part in recommender.networks if isinstance(part, torch.nn.Module)]
+        assert [*config["stages"]] == [*recommender.makes][:-1]
+        assert len(networks) == descends(config) * (1 if config["domains"] == "joint" else 2)
     else:
         assert choices["loss"] == choices["denoiser"] == "none"
 
@@ -84,11 +93,10 @@ def test_every_loss_and_denoiser_builds_or_is_refused_with_what_would_work(loss,
     words = ("model=bprmf", f"loss={loss}", f"denoiser={denoiser}", "trainer=smoke")
     pointwise = {"bce", "sampledrowbce"}
     wanted = {"soft_matching": {"infonce"}, "smoothing": {"infonce"}, "tce": pointwise, "rce": pointwise}
-    of_others = {"none", "bootstrap", "nextitem", "nextitems", "nextgaussian", "duorec", "cloze", "domainbpr",
-                 "adversarial", "alternatingbce", "maskeddomains", "skipgram"}
-    if loss in of_others or loss not in wanted.get(denoiser, {loss}):
-        able = "buir|caser|sasrec|stosa|bert4rec|herograph|recsys_dan|cat|node2vec|ga_mtcdr"
-        remedy = f"use loss=|use model=({able}), or another loss"
+    target = (yaml.safe_load((CONF / "loss" / f"{loss}.yaml").read_text(encoding="utf-8")) or {}).get("_target_")
+    trained = describe(target).constants.get("networks", ()) if target else ()  # by this objective, and no others
+    if not target or trained or loss not in wanted.get(denoiser, {loss}):
+        remedy = f"use loss=|use model=({'|'.join(choices_of('model'))})[,;]"
         with pytest.raises(RequestError, match=remedy):
             composed(*words)
     elif denoiser in ("iterative", "prorec"):

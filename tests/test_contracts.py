@@ -20,11 +20,13 @@ from recot.request import schema
 from recot.request.compose import CONF
 from recot.request.errors import RequestError
 from recot.request.kinds import KINDS
+from recot.request.presets import building
 
 KEPT = {"loss": contracts.OBJECTIVES, "model": [*contracts.NETWORKS, *contracts.CLOSED_FORMS],
         "denoiser": [*contracts.OF_PAIRS, *contracts.RELABELLERS, *contracts.RELABELLERS_OF_NETWORKS]}
-BASES = {"recot.networks.base.TwoTower", "recot.networks.sequential.Sequential", "recot.denoise.base.Relabelling",
-         "recot.closed.factors.Factors", "recot.closed.items.ItemToItem"}
+BASES = {"recot.networks.base.TwoTower", "recot.networks.sequential.Sequential", "recot.networks.uclr.Coded",
+         "recot.denoise.base.Relabelling", "recot.closed.controls.Changed", "recot.closed.factors.Factors",
+         "recot.closed.items.ItemToItem"}
 """What a config may name although its methods are left to subclasses."""
 
 PRESETS = sorted(file.stem for file in (CONF / "model").glob("*.yaml"))
@@ -52,11 +54,15 @@ def test_every_constant_that_a_request_is_checked_by_is_documented():
 
 
 @pytest.mark.parametrize("part", [part for parts in KEPT.values() for part in parts], ids=path)
-def test_what_a_class_works_with_has_a_preset_of_that_name_in_small_letters(part):
-    """A misspelt name would refuse everything, and the remedy of a refusal is the name in small letters."""
-    for constant, group in (("objectives", "loss"), ("networks", "model")):
-        for name in getattr(part, constant, ()):
-            assert target(group, name.lower()).rpartition(".")[2] == name
+def test_what_a_class_works_with_can_be_asked_for(part):
+    """A misspelt name would refuse everything, and the remedy of a refusal is the name in small letters, or of networks
+    that are stages of others, the presets that build them.
+    """
+    for name in getattr(part, "objectives", ()):
+        assert target("loss", name.lower()).rpartition(".")[2] == name
+    for name in getattr(part, "networks", ()):
+        found = [target("model", preset).rpartition(".")[2] for preset in building([name])]
+        assert found and set(found) == {name}
 
 
 @cache

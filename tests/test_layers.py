@@ -17,7 +17,7 @@ BELOW = {  # room -> rooms it may import besides itself; the order is that of th
     "denoise": {"nn", "ot", "data", "batches", "request"},
     "objectives": {"nn", "ot", "data", "batches", "request"},
     "evaluation": {"data"},
-    "closed": {"data", "request", "evaluation"},
+    "closed": {"data", "nn", "request", "evaluation"},
     "fit": {"system", "request", "data", "nn", "evaluation"},
     "record": {"system", "request", "data", "networks", "closed", "denoise", "evaluation", "fit"},
     "tuning": {"system", "request", "record"},

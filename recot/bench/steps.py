@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from recot.batches.augment import Augmentation
 from recot.batches.negatives import uniform_negatives
 from recot.bench import plain
+from recot.data.domains import of
 from recot.data.interactions import Domain, Interactions, Ragged
 from recot.data.questions import EvalSet, Query, Split
 from recot.data.split import ratio
@@ -38,6 +39,7 @@ from recot.evaluation.evaluate import evaluate
 from recot.evaluation.recommender import Recommender
 from recot.fit.gradient import Gradient
 from recot.fit.settings import Training
+from recot.networks import uclr
 from recot.networks.autoencoder import Autoencoder
 from recot.networks.base import TwoTower
 from recot.networks.buir import BUIR
@@ -46,10 +48,12 @@ from recot.networks.herograph import HeroGRAPH
 from recot.networks.lightgcn import LightGCN
 from recot.networks.sasrec import SASRec
 from recot.networks.stosa import Stosa
-from recot.nn.contracts import Objective
+from recot.networks.uclr import ContrastiveAutoencoder
+from recot.nn.contracts import Before, Objective
 from recot.nn.dropout import Dropout
 from recot.nn.graph import product
 from recot.nn.table import clear_gradients
+from recot.objectives.contrast import Adapted, Contrastive
 from recot.objectives.domains import DomainBPR
 from recot.objectives.pairs import BCE, BPR, Bootstrap, DirectAU, InfoNCE
 from recot.objectives.rows import Multinomial
@@ -330,6 +334,26 @@ def transport_rows(rounds: int) -> Iterator[Row]:
               "<= 2.00")
 
 
+def uclr_rows(rounds: int) -> Iterator[Row]:
+    """UCLR's later stages against a step of its first: 1,994 users, three domains of 8,552 items, 89,594 pairs, d 128.
+    """
+    n_users, n_items, d, rng = 1_994, 25_656, 128, torch.Generator().manual_seed(0)
+    keys = torch.randint(n_users * n_items, (89_594,), generator=rng).unique()
+    train = Interactions.from_pairs(keys // n_items, keys % n_items, n_users, n_items)
+    bpr = Trainer(train, BPR(2048, penalty=1e-5), Denoiser(), lambda users, items, _: Tables(users, items, d))
+    bpr.step()
+    domains = tuple(Domain(str(number), n_items // 3 * number, n_items // 3 * (number + 1)) for number in range(3))
+    first = Before((bpr.network,), domains)
+    second = Before((ContrastiveAutoencoder(n_users, n_items, first),), domains, 0)
+    for users, goal in ((512, "<= 1.00"), (2048, "<= 8.00")):
+        ours = Trainer(train, Contrastive(users), Denoiser(), lambda n, m, _: ContrastiveAutoencoder(n, m, first))
+        yield Row(f"UCLR step of stage 2, {users:,} users / BPR step, d 128", *interleaved(
+            steps(ours.step, 4), steps(bpr.step, 4), rounds), goal)
+    ours = Trainer(of(train, domains[:1]), Adapted(2048), Denoiser(), lambda n, m, _: uclr.Adapted(n, m, second))
+    yield Row("UCLR step of stage 3 / BPR step, d 128", *interleaved(
+        steps(ours.step, 4), steps(bpr.step, 4), rounds), "<= 3.00")
+
+
 def six_products(network: LightGCN) -> Callable[[], None]:
     """Three layers forward and backward, each in both directions, and nothing else."""
     users, items = torch.randn(N_USERS, DIM), torch.randn(N_ITEMS, DIM)
@@ -386,7 +410,7 @@ def main() -> None:
         table.add_column(column, justify="left" if column == "job" else "right")
     rows = itertools.chain(training_rows(split.train, arguments.rounds), baseline_rows(split.train, arguments.rounds),
                            domain_rows(split.train, arguments.rounds), sequence_rows(arguments.rounds),
-                           transport_rows(arguments.rounds),
+                           transport_rows(arguments.rounds), uclr_rows(arguments.rounds),
                            [evaluation_row(split, arguments.users, arguments.rounds)], start_rows())
     for row in rows:
         other, compared = ("", "") if row.ratio != row.ratio else (f"{1e3 * row.other:.1f}", f"{row.ratio:.2f}")

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 class EpochEnd(lightning.Callback):
-    """What happens between two epochs: guard, validate, select, stop, record, checkpoint.
+    """What happens before the first epoch and between two: guard, validate, select, stop, record, checkpoint.
 
     Without a way to validate, all epochs are run and the last one is kept.
     """
@@ -43,7 +43,18 @@ class EpochEnd(lightning.Callback):
         self.best_weights: dict[str, Tensor] = {}
         self.clock = self.saved = time.monotonic()
 
-    # Lightning declares any module here; this callback is made for one.
+    # Lightning declares any module in both methods; this callback is made for one.
+    def on_train_start(self, trainer: lightning.Trainer, step: Step) -> None:  # type: ignore[override]
+        """Grade a network that starts as what was fitted before: it may be better than all that training makes of it.
+
+        It is epoch 0, and a run that goes on has it already.
+        """
+        if step.network.starts_fitted and self.validate is not None and not self.history:
+            value = self.validate()
+            self.select(0, 0, step, value)
+            self.clock, start = time.monotonic(), self.clock
+            self.history.append({"epoch": 0, self.monitor: value, "seconds": self.clock - start})
+
     def on_train_epoch_end(self, trainer: lightning.Trainer, step: Step) -> None:  # type: ignore[override]
         """See the class.
 
@@ -66,7 +77,9 @@ class EpochEnd(lightning.Callback):
         elif self.validate is None and last:
             self.keep(epoch, step)
         step.denoiser.after_epoch()
-        row = {"epoch": epoch, "loss": loss, **step.denoiser.report(), **graded}
+        report = getattr(step.objective, "report", None)
+        told = report(step.network) if report else {}
+        row = {"epoch": epoch, "loss": loss, **told, **step.denoiser.report(), **graded}
         now = time.monotonic()
         row["seconds"], self.clock = now - self.clock, now
         self.history.append(row)

@@ -17,6 +17,7 @@ class TwoTower(nn.Module):
     """A network that turns questions and items into vectors and compares them.
 
     It keeps the contract :class:`recot.nn.contracts.Network`. The class constants are claims, see that module.
+    ``starts_fitted`` says that untrained weights are worth grading, since they are those of an earlier fit.
 
     Attributes:
         similarity: (..., m, d), (..., n, d) -> (..., m, n); ranks the items.
@@ -27,6 +28,7 @@ class TwoTower(nn.Module):
     objectives: tuple[str, ...] = ()
     undecayed: tuple[str, ...] = ()
     by_domain: bool = False
+    starts_fitted: bool = False
     similarity: Similarity
 
     def bind(self, train: Interactions) -> None:

@@ -168,6 +168,10 @@ class Network(Encoder, Scorer, Protocol):
     def undecayed(self) -> tuple[str, ...]:
         """See the table of the module."""
 
+    @property
+    def starts_fitted(self) -> bool:
+        """Whether the weights that it starts with are graded too, for they may be better than trained ones."""
+
     def about_users(self) -> Mapping[str, Tensor]:
         """What it has learnt of each user besides vectors, (n_users,) each, by name."""
 
@@ -241,7 +245,8 @@ class Before:
 class Objective(Protocol, Generic[Trains, Batch]):
     """Draws the batches of an epoch and turns one into a loss. Knows no optimiser and no model family.
 
-    One with a state is an ``nn.Module``, so that checkpoints hold it.
+    One with a state is an ``nn.Module``, so that checkpoints hold it. One that has scalars worth a line in the history
+    of the run has ``report(network)``, which gives them by name and is read once an epoch.
     """
 
     def batches(self, train: Interactions, rng: torch.Generator, network: Trains, epoch: int) -> Iterator[Batch]:

@@ -14,6 +14,7 @@ from typing import Any
 from recot.request import former
 from recot.request.errors import RequestError, nearest
 from recot.request.kinds import KINDS, outside
+from recot.request.presets import building
 from recot.request.signature import Target, classes, defined_in, describe, fits, parse, resolved
 
 SUPPLIED = {"model": {"n_users", "n_items", "domains", "before"}, "protocol.split": {"interactions"},
@@ -284,7 +285,7 @@ def check_combination(config: Mapping[str, Any], choices: Mapping[str, str]) -> 
                                f"to work on; use {fitting}{remedy}")
     networks = loss.constants.get("networks", ()) if loss else ()
     if trained and networks and not model.bases & set(networks):  # type: ignore[union-attr]  # what is trained is there
-        fitting = ", ".join(f"model={name.lower()}" for name in networks)
+        fitting = ", ".join(f"model={name}" for name in building(networks))
         raise RequestError(f"loss={named['loss']} works only with {fitting}; use {fitting}, or another loss")
 
 

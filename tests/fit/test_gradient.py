@@ -38,6 +38,46 @@ def test_training_learns_the_communities():
     assert found > chance + 0.2
 
 
+def continued(fitted, **given):
+    """A fit that starts with the weights of another and says so."""
+    class Continued(Tables):
+        starts_fitted = True
+
+        def __init__(self, **sizes):
+            super().__init__(**sizes)
+            self.load_state_dict(weights(fitted))
+
+    return Gradient(partial(Continued, dim=8), InfoNCE(64), Denoiser(), **given)
+
+
+def test_a_network_that_starts_fitted_is_kept_where_training_makes_it_no_better():
+    split, harmful = small_split(), replace(QUICK, learning_rate=50.0, max_epochs=3)
+    fitted = gradient(replace(QUICK, max_epochs=30)).fit(split)
+    model = continued(fitted, training=harmful).fit(split)
+    assert model.best_epoch == 0 and [row["epoch"] for row in model.history] == [0, 1, 2, 3]
+    assert all(weights(fitted)[name].equal(tensor) for name, tensor in weights(model).items())
+    assert model.history[0]["ndcg@20"] == max(row["ndcg@20"] for row in fitted.history)
+
+
+def test_a_network_that_starts_fitted_is_graded_once_and_trains_as_any_other(tmp_path):
+    """So a run that was interrupted goes on without another epoch 0."""
+    class Stop(Exception):
+        pass
+
+    def observe(history):
+        if len(history) == 3:
+            raise Stop
+
+    split = small_split()
+    fitted = gradient(replace(QUICK, max_epochs=1)).fit(split)
+    whole = continued(fitted, training=QUICK).fit(split)
+    with pytest.raises(Stop):
+        continued(fitted, training=QUICK, folder=tmp_path, observe=observe).fit(split)
+    resumed = continued(fitted, training=QUICK, folder=tmp_path).fit(split)
+    assert [{**row, "seconds": 0} for row in resumed.history] == [{**row, "seconds": 0} for row in whole.history]
+    assert all(weights(whole)[name].equal(tensor) for name, tensor in weights(resumed).items())
+
+
 def test_the_loop_equals_a_loop_written_out():
     """Same seeds, a plain torch loop: bit for bit the same weights."""
     split, objective = small_split(), BPR(64)
