@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
-from recot.nn import graph
+from recot.nn import graph, neighbourhood
 
 ROOT = Path(__file__).parent.parent / "recot"
 SIZE_UNKNOWN = {"nonzero", "masked_select", "_unique", "_unique2", "unique_dim", "unique_consecutive", "bincount",
@@ -68,7 +68,9 @@ def held(value):
     if dataclasses.is_dataclass(value):
         return dataclasses.replace(value, **{
             field.name: held(getattr(value, field.name)) for field in dataclasses.fields(value) if field.init})
-    return type(value)(map(held, value)) if isinstance(value, list | tuple) else value
+    if isinstance(value, list | tuple) and not hasattr(value, "_fields"):  # a domain has no tensors
+        return type(value)(map(held, value))
+    return value
 
 
 class Card(TorchDispatchMode):
@@ -157,9 +159,13 @@ def lent():
         return torch.zeros(len(rows) - 1, dense.shape[1], device=dense.device).index_add_(
             0, own, dense[columns] * values[:, None])
 
+    def inner(offsets, columns, left, right):
+        own = torch.arange(len(left), device=left.device).repeat_interleave(offsets.diff(), output_size=len(columns))
+        return (left[own] * right[columns]).sum(1)
+
     with (mock.patch.object(torch, "Generator", lambda device="cpu": generator()),
           mock.patch.object(torch, "autocast", lambda device, *rest, **named: autocast("cpu", *rest, **named)),
-          mock.patch.object(graph, "product", product),
+          mock.patch.object(graph, "product", product), mock.patch.object(neighbourhood, "inner", inner),
           mock.patch.object(torch, "sparse_csr_tensor", lambda rows, columns, values, *rest, **named: (
               rows, columns, values))):
         yield

@@ -15,6 +15,8 @@ from recot.data.interactions import Domain, Interactions
 from recot.fit.gradient import Gradient
 from recot.fit.rounds import Relabelled
 from recot.fit.stages import Staged
+from recot.networks.herograph import HeroGRAPH
+from recot.networks.node2vec import Node2Vec
 from recot.networks.sequential import Sequential
 from recot.nn.table import Table
 from recot.record.build import build, descends, make
@@ -59,7 +61,10 @@ def test_every_preset_composes_and_builds(model):
     if isinstance(recommender, Gradient):
         network = recommender.build(n_users=5, n_items=7)
         # One that knows users by their rows has no table of them; one that reads sequences knows a masked item besides.
+        # One with a graph may have one of all its nodes.
         wanted = {8} if isinstance(network, Sequential) else {7} if network.inductive else {5, 7}
+        wanted |= {5 + 7} if isinstance(network, HeroGRAPH) else set()
+        wanted = {5 + 7} if isinstance(network, Node2Vec) else wanted
         assert {len(module.weight) for module in network.modules() if isinstance(module, Table)} == wanted
     elif isinstance(recommender, Relabelled):
         assert choices["denoiser"] == "iterative"
@@ -87,10 +92,12 @@ def test_every_loss_and_denoiser_builds_or_is_refused_with_what_would_work(loss,
     words = ("model=bprmf", f"loss={loss}", f"denoiser={denoiser}", "trainer=smoke")
     pointwise = {"bce", "sampledrowbce"}
     wanted = {"soft_matching": {"infonce"}, "smoothing": {"infonce"}, "tce": pointwise, "rce": pointwise}
-    of_others = {"none", "bootstrap", "nextitem", "nextitems", "nextgaussian", "duorec", "cloze", "contrastive",
-                 "adapted"}
+    of_others = {"none", "bootstrap", "nextitem", "nextitems", "nextgaussian", "duorec", "cloze", "domainbpr",
+                 "adversarial", "alternatingbce", "maskeddomains", "skipgram",
+                 "contrastive", "adapted"}
     if loss in of_others or loss not in wanted.get(denoiser, {loss}):
-        remedy = "use loss=|use model=(buir|caser|sasrec|stosa|bert4rec), or another loss|use model=(pge_ae|uclr),"
+        able = "buir|caser|sasrec|stosa|bert4rec|herograph|recsys_dan|cat|node2vec|ga_mtcdr"
+        remedy = f"use loss=|use model=({able}), or another loss|use model=(pge_ae|uclr),"
         with pytest.raises(RequestError, match=remedy):
             composed(*words)
     elif denoiser in ("iterative", "prorec"):

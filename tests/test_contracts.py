@@ -142,7 +142,12 @@ FIRST = {part: min(preset for preset in PRESETS if target("model", preset) == pa
          for part in contracts.NETWORKS}
 ABLE = {**dict.fromkeys([*contracts.ON_SEQUENCES, *contracts.ON_PREFIXES], contracts.SEQUENCE_ENCODERS),
         **dict.fromkeys(contracts.ON_MASKED, contracts.CLOZE_ENCODERS),
-        **dict.fromkeys(contracts.BOOTSTRAPPED, contracts.BOOTSTRAP_ENCODERS)}
+        **dict.fromkeys(contracts.BOOTSTRAPPED, contracts.BOOTSTRAP_ENCODERS),
+        **dict.fromkeys(contracts.BY_DOMAIN, contracts.DOMAIN_ENCODERS),
+        **dict.fromkeys(contracts.TRANSFERRED, contracts.TRANSFER_ENCODERS),
+        **dict.fromkeys(contracts.ON_MASKED_USERS, contracts.MASKING_ENCODERS),
+        **dict.fromkeys(contracts.ON_WALKS, contracts.NODE_ENCODERS),
+        **dict.fromkeys(contracts.ALTERNATING, contracts.TOWER_ENCODERS)}
 """The networks that have what an objective asks for beyond vectors of users and items."""
 
 

@@ -46,6 +46,7 @@ VARIANTS = PLAIN | {
         ("bprmf", "sinkhorncf-scaled", ("loss=sinkhorncf", "loss.mass=renorm", "loss.scale=norm", "loss.cost.topn=9")),
         ("bprmf", "official", ("loss=sinkhorncf_official", "loss.every=1", "loss.start_epoch=0", "loss.max_rows=9")),
         ("bprmf", "implicit", ("loss=sinkhorncf", "loss.gradient=implicit", "loss.k=20")),
+        ("herograph", "neighbours", ("data.n_domains=3", "model.neighbours=2")),
         ("vae_paper", "sinkhorn", ("loss=sinkhorn", "loss.beta=0.1")),
         ("vae_paper", "sinkhorncf", ("loss=sinkhorncf",)))}
 SMALL = ("data.n_users=60", "data.n_items=80", "data.mean_activity=6", "trainer=smoke")

@@ -49,7 +49,7 @@ def uniform_negatives(train: Interactions, count: int, rng: torch.Generator, rou
 
 def ranges(train: Interactions) -> tuple[Tensor, Tensor]:
     """Where the domain of each pair's item begins, and its size; (n,) int64 each."""
-    bounds = torch.tensor([[domain.start, domain.stop] for domain in train.domains], device=train.items.device)
+    bounds = torch.tensor([[domain.start, domain.stop] for domain in train.domains]).to(train.items.device)  # (n, 2)
     start, stop = bounds[torch.bucketize(train.items, bounds[:, 1].contiguous(), right=True)].unbind(1)
     return start, stop - start
 

@@ -15,6 +15,11 @@ def unit(z: Tensor) -> Tensor:
     return F.normalize(z, dim=-1, eps=1e-12)
 
 
+def direction(z: Tensor) -> Tensor:
+    """As :func:`unit`, but rows shorter than 1e-8 are divided by that, so that their gradient stays moderate."""
+    return F.normalize(z, dim=-1, eps=1e-8)
+
+
 def dot(z: Tensor, v: Tensor) -> Tensor:
     """Inner products."""
     return z @ v.mT

@@ -5,15 +5,12 @@ from functools import partial
 
 import pytest
 import torch
-import torch.distributed.tensor  # an optimiser imports it, and lent() has then replaced a type that it names
-from card import Card, held, lent
 
 from recot.data.interactions import Domain, Interactions, Ragged
 from recot.data.questions import Query
 from recot.data.split import ratio
 from recot.denoise.base import Denoiser
 from recot.fit.gradient import Gradient
-from recot.fit.rmsprop import RMSProp
 from recot.fit.settings import Training
 from recot.networks.factorisation import Tables
 from recot.networks.uclr import Adapted, Coded, ContrastiveAutoencoder, root_mean_square
@@ -175,50 +172,6 @@ def test_what_is_frozen_is_not_penalised(first, rank):
     start = adapted.base if rank else 0
     torch.testing.assert_close(users, adapted.vectors(torch.arange(N_USERS)) - start)
     assert items.shape == (N_USERS, 3, WIDTH)
-
-
-STEPS = {"stage 2": Contrastive(16), "masked ones left out": Contrastive(16, masked_negatives=False),
-         "features": Contrastive(16, mask="feature"), "one stream": Contrastive(16, streams=1),
-         "average": Contrastive(16, temperatures=Temperatures("rho", gamma=0.9, grad_clip=1.0)),
-         "stage 3": contrast.Adapted(16, penalty=1e-3), "without stage 2": contrast.Adapted(16, stage2_weight=0)}
-
-
-def step_of(first, name, **given):
-    """The network of a step, its objective and what it is trained on."""
-    network = second(first)
-    return (third(network, **given) if isinstance(STEPS[name], contrast.Adapted) else network,
-            STEPS[name], in_domain())
-
-
-@pytest.mark.parametrize("weighted", [False, True], ids=["ones", "weighted"])
-@pytest.mark.parametrize("name", STEPS)
-def test_no_step_waits_for_the_device(first, name, weighted):
-    network, objective, train = step_of(first, name)
-    train = train.reweighted(torch.linspace(0, 1, len(train))) if weighted else train
-    with Card() as card, lent():
-        network, train = held(network), held(train)
-        optimizer = RMSProp(network.parameters(), 1e-3)
-        batches = objective.batches(train, torch.Generator().manual_seed(0), network, 0)
-        for stage in (None, "here", "here"):
-            card.stage = stage
-            loss = objective(network, next(batches))[0].mean()
-            loss.backward()
-            optimizer.step()
-            clear_gradients(network)
-        card.stage = None
-        assert bool(loss.detach().isfinite())
-    assert not card.waits
-
-
-@pytest.mark.parametrize("name", STEPS)
-def test_under_autocast_losses_are_float32_and_near_those_without(first, name):
-    network, objective, train = step_of(first, name)
-    batch = next(objective.batches(train, torch.Generator().manual_seed(0), network.eval(), 0))
-    plain = objective(network, batch)[0]
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = objective(network, batch)[0]
-    assert found.dtype == torch.float32
-    torch.testing.assert_close(found.mean(), plain.mean(), rtol=0.05, atol=0.02)
 
 
 def test_a_network_is_fitted_on_another_and_validated_after_so_many_steps(first):
