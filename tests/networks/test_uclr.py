@@ -191,6 +191,37 @@ def test_a_network_is_fitted_on_another_and_validated_after_so_many_steps(first)
     assert all(value.equal(again.network.state_dict()[name]) for name, value in model.network.state_dict().items())
 
 
+@pytest.mark.parametrize("stage", [2, 3])
+def test_an_interrupted_fit_goes_on_bit_by_bit(first, tmp_path, stage):
+    """With temperatures that have averages, and masks that are drawn."""
+    class Stop(Exception):
+        pass
+
+    def observe(history):
+        if len(history) == 3:
+            raise Stop
+
+    def fit(**given):
+        return Gradient(network, objective, Denoiser(), Training(
+            max_epochs=5, patience=9, learning_rate=0.01, device="cpu", checkpoint_seconds=0), **given).fit(split)
+
+    contrastive = Contrastive(16, steps=5, mask="feature", temperatures=Temperatures(
+        "rho", 0.1, learning_rate=0.05, beta=0.9, gamma=0.9))
+    objective = contrastive if stage == 2 else contrast.Adapted(32, contrast=contrastive)
+    network = partial(ContrastiveAutoencoder, before=Before((first,), DOMAINS), code=4, hidden=8) if stage == 2 else (
+        partial(Adapted, before=Before((second(first),), DOMAINS), rank=3))
+    taken = torch.rand(N_USERS, N_ITEMS, generator=torch.Generator().manual_seed(3)) < 0.4
+    split = ratio(Interactions.from_pairs(*taken.nonzero(as_tuple=True), N_USERS, N_ITEMS))
+    whole = fit()
+    with pytest.raises(Stop):
+        fit(folder=tmp_path, observe=observe)
+    resumed = fit(folder=tmp_path)
+    assert [{**row, "seconds": 0} for row in resumed.history] == [{**row, "seconds": 0} for row in whole.history]
+    assert resumed.history[-1]["tau_mean"] != resumed.history[2]["tau_mean"]
+    kept = whole.network.state_dict()
+    assert all(value.equal(kept[name]) for name, value in resumed.network.state_dict().items())
+
+
 @pytest.mark.parametrize(("build", "fault"), [
     (lambda first: second(first, code=0), "model.code = 0 is the width"),
     (lambda first: second(first, hidden=0), "model.hidden = 0 is the width"),
