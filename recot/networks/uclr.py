@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from recot.data.questions import Query
 from recot.networks.base import TwoTower
+from recot.networks.stages import filled
 from recot.nn import similarity
 from recot.nn.contracts import Before
-from recot.nn.table import Table
 from recot.request.limits import check
 
 Representation = Literal["decoded", "raw", "sum"]
@@ -172,12 +172,12 @@ class Adapted(Coded):
             start = earlier.vectors(torch.arange(n_users, device=earlier.length.device)).clone()
         self.rank = rank
         if rank is None:
-            self.user_table = holding(start)
+            self.user_table = filled(start)
         else:
             self.register_buffer("base", start)
-            self.coordinates = holding(start.new_zeros(n_users, rank))
+            self.coordinates = filled(start.new_zeros(n_users, rank))
             self.directions = nn.Parameter(torch.randn(rank, m).to(start) / m**0.5)
-        self.item_table = holding(before.vectors(n_users)[1])
+        self.item_table = filled(before.vectors(n_users)[1])
         self.item_table.requires_grad_(train_items)
         self.encoder.requires_grad_(train_ae)
         self.decoder.requires_grad_(train_ae)
@@ -210,10 +210,3 @@ def perceptron(inner: int, hidden: int, outer: int) -> nn.Sequential:
 def root_mean_square(x: Tensor) -> Tensor:
     """Root of the mean squared norm of the rows of ``x`` (n, m), a positive scalar."""
     return x.square().sum(1).mean().sqrt().clamp(min=torch.finfo(x.dtype).tiny)
-
-
-def holding(start: Tensor) -> Table:
-    """A table of the rows ``start`` (n, m)."""
-    table = Table(*start.shape)
-    table.weight.data = start
-    return table

@@ -14,7 +14,8 @@ from recot.batches.distinct import UserPairs, Users, distinct, shuffled
 from recot.data.interactions import Interactions
 from recot.nn.contracts import Encoder
 from recot.nn.precision import in_float32, single
-from recot.nn.similarity import unit
+from recot.nn.rows import picked
+from recot.nn.similarity import direction
 from recot.objectives import losses
 from recot.objectives.losses import weighted
 from recot.objectives.pairs import BPR, LEFT_OUT
@@ -208,7 +209,7 @@ class Contrastive:
                  left_out: Tensor | None) -> Tensor:
         """(b,) of the ``codes`` and ``masked`` codes (b, c) of ``users`` (b,), of whom some are no negatives."""
         tau = network.temperature.index_select(0, users)
-        anchors, others = unit(single(codes)), unit(single(masked))  # (b, c) each
+        anchors, others = direction(single(codes)), direction(single(masked))  # (b, c) each
         pull = (anchors * others).sum(-1)  # (b,)
         allowed = torch.ones_like(tau) if left_out is None else (~left_out).to(tau.dtype)
         count = allowed.sum() - allowed  # (b,)
@@ -271,7 +272,7 @@ class Adapted:
         """(n,) loss; moves the temperatures of a network in training."""
         pairs, x = batch.pairs, network.vectors(batch.users.ids)
         again, decoded = self.stage2.coded(network, x, batch.users) if self.stage2_weight else (None, None)
-        z = network.ranking(x, decoded).index_select(0, batch.place)  # (n, m)
+        z = picked(network.ranking(x, decoded), batch.place)  # (n, m)
         items = torch.cat([pairs.items[:, None], pairs.negatives], 1)  # (n, 1 + k)
         scores = network.similarity(z[:, None], network.items(items)).squeeze(1)  # (n, 1 + k)
         loss = weighted(losses.bpr(scores[:, 0], scores[:, 1:]), pairs.weights)

@@ -5,15 +5,12 @@ from functools import partial
 
 import pytest
 import torch
-import torch.distributed.tensor  # an optimiser imports it, and lent() has then replaced a type that it names
-from card import Card, held, lent
 
 from recot.data.interactions import Domain, Interactions, Ragged
 from recot.data.questions import Query
 from recot.data.split import ratio
 from recot.denoise.base import Denoiser
 from recot.fit.gradient import Gradient
-from recot.fit.rmsprop import RMSProp
 from recot.fit.settings import Training
 from recot.networks.factorisation import Tables
 from recot.networks.uclr import Adapted, Coded, ContrastiveAutoencoder, root_mean_square
@@ -177,50 +174,6 @@ def test_what_is_frozen_is_not_penalised(first, rank):
     assert items.shape == (N_USERS, 3, WIDTH)
 
 
-STEPS = {"stage 2": Contrastive(16), "masked ones left out": Contrastive(16, masked_negatives=False),
-         "features": Contrastive(16, mask="feature"), "one stream": Contrastive(16, streams=1),
-         "average": Contrastive(16, temperatures=Temperatures("rho", gamma=0.9, grad_clip=1.0)),
-         "stage 3": contrast.Adapted(16, penalty=1e-3), "without stage 2": contrast.Adapted(16, stage2_weight=0)}
-
-
-def step_of(first, name, **given):
-    """The network of a step, its objective and what it is trained on."""
-    network = second(first)
-    return (third(network, **given) if isinstance(STEPS[name], contrast.Adapted) else network,
-            STEPS[name], in_domain())
-
-
-@pytest.mark.parametrize("weighted", [False, True], ids=["ones", "weighted"])
-@pytest.mark.parametrize("name", STEPS)
-def test_no_step_waits_for_the_device(first, name, weighted):
-    network, objective, train = step_of(first, name)
-    train = train.reweighted(torch.linspace(0, 1, len(train))) if weighted else train
-    with Card() as card, lent():
-        network, train = held(network), held(train)
-        optimizer = RMSProp(network.parameters(), 1e-3)
-        batches = objective.batches(train, torch.Generator().manual_seed(0), network, 0)
-        for stage in (None, "here", "here"):
-            card.stage = stage
-            loss = objective(network, next(batches))[0].mean()
-            loss.backward()
-            optimizer.step()
-            clear_gradients(network)
-        card.stage = None
-        assert bool(loss.detach().isfinite())
-    assert not card.waits
-
-
-@pytest.mark.parametrize("name", STEPS)
-def test_under_autocast_losses_are_float32_and_near_those_without(first, name):
-    network, objective, train = step_of(first, name)
-    batch = next(objective.batches(train, torch.Generator().manual_seed(0), network.eval(), 0))
-    plain = objective(network, batch)[0]
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = objective(network, batch)[0]
-    assert found.dtype == torch.float32
-    torch.testing.assert_close(found.mean(), plain.mean(), rtol=0.05, atol=0.02)
-
-
 def test_a_network_is_fitted_on_another_and_validated_after_so_many_steps(first):
     taken = torch.arange(N_USERS)[:, None] % 2 == torch.arange(N_ITEMS) % 2
     split = ratio(Interactions.from_pairs(*taken.nonzero(as_tuple=True), N_USERS, N_ITEMS))
@@ -236,6 +189,37 @@ def test_a_network_is_fitted_on_another_and_validated_after_so_many_steps(first)
     again = copy.deepcopy(model).fit(split)
     assert again.network.state_dict().keys() == model.network.state_dict().keys()
     assert all(value.equal(again.network.state_dict()[name]) for name, value in model.network.state_dict().items())
+
+
+@pytest.mark.parametrize("stage", [2, 3])
+def test_an_interrupted_fit_goes_on_bit_by_bit(first, tmp_path, stage):
+    """With temperatures that have averages, and masks that are drawn."""
+    class Stop(Exception):
+        pass
+
+    def observe(history):
+        if len(history) == 3:
+            raise Stop
+
+    def fit(**given):
+        return Gradient(network, objective, Denoiser(), Training(
+            max_epochs=5, patience=9, learning_rate=0.01, device="cpu", checkpoint_seconds=0), **given).fit(split)
+
+    contrastive = Contrastive(16, steps=5, mask="feature", temperatures=Temperatures(
+        "rho", 0.1, learning_rate=0.05, beta=0.9, gamma=0.9))
+    objective = contrastive if stage == 2 else contrast.Adapted(32, contrast=contrastive)
+    network = partial(ContrastiveAutoencoder, before=Before((first,), DOMAINS), code=4, hidden=8) if stage == 2 else (
+        partial(Adapted, before=Before((second(first),), DOMAINS), rank=3))
+    taken = torch.rand(N_USERS, N_ITEMS, generator=torch.Generator().manual_seed(3)) < 0.4
+    split = ratio(Interactions.from_pairs(*taken.nonzero(as_tuple=True), N_USERS, N_ITEMS))
+    whole = fit()
+    with pytest.raises(Stop):
+        fit(folder=tmp_path, observe=observe)
+    resumed = fit(folder=tmp_path)
+    assert [{**row, "seconds": 0} for row in resumed.history] == [{**row, "seconds": 0} for row in whole.history]
+    assert resumed.history[-1]["tau_mean"] != resumed.history[2]["tau_mean"]
+    kept = whole.network.state_dict()
+    assert all(value.equal(kept[name]) for name, value in resumed.network.state_dict().items())
 
 
 @pytest.mark.parametrize(("build", "fault"), [
