@@ -18,6 +18,9 @@ from recot.record.store import Runs
 NO_DATA, NOT_RUN = "data not available", "not run yet"
 """Why a cell may be empty, besides what a record says."""
 
+USERS = "users"
+"""The questions of a column whose numbers are of users, see ``record.outputs.save_users``; no test set is called so."""
+
 MATCH, CLOSE = 0.02, 0.10  # largest relative differences that are called so
 
 
@@ -61,20 +64,25 @@ def verdict(ours: float, paper: float | None, metric: str = "") -> tuple[float |
 
 
 def measured(cell: Cell, seed: int, metric: str) -> float:
-    """A metric of a run, over all questions of its column or those of its group; see :meth:`Record.value`.
+    """A metric of a run, over all questions of its column or those of its group; see :meth:`Record.value`. Of the
+    questions ``users``, a number that the model has learnt of each user.
 
     Raises:
         KeyError: its record has none of that name. LookupError: no question belongs to the group. FileNotFoundError: a
             group is asked for, and the answers to single questions are gone. OSError: they are not what the run wrote.
     """
     questions, group = cell.column.questions, cell.column.group
-    if group is None:
+    if group is None and questions != USERS:
         return cell.records[seed].value(metric, questions)
     answers = frame(cell.runs, cell.keys[seed], f"{questions}.parquet")
-    answers = answers[answers[group.by].between(group.low, float("inf") if group.high is None else group.high)]
+    if group is not None:
+        answers = answers[answers[group.by].between(group.low, float("inf") if group.high is None else group.high)]
     if not len(answers):
         raise LookupError("no question is of this group")
-    return float(len(answers) if metric == "questions" else answers[metric].mean())
+    if metric == "questions":
+        return float(len(answers))
+    base = metric.removesuffix("_deviation")
+    return float(answers[base].mean() if base == metric else answers[base].std())
 
 
 def lines(artifact: Artifact, cells: Iterable[Cell], earlier: Sequence[CellLine]) -> list[CellLine]:
@@ -173,7 +181,7 @@ def paired_tests(artifact: Artifact, lines: Sequence[CellLine], runs: Runs, earl
             keys = [[by_seed[seed] for seed in common] for by_seed in pairs]
             both = (*keys[0], *keys[1])
             try:
-                tested = compare(keys[0], keys[1], metric, runs) if common else None
+                tested = compare(keys[0], keys[1], metric, runs, column.questions) if common else None
             except OSError as error:
                 faults.append(str(error))
                 tested = None
@@ -184,7 +192,8 @@ def paired_tests(artifact: Artifact, lines: Sequence[CellLine], runs: Runs, earl
     return [replace(test, p_holm=rounded(p)) for test, p in zip(tests, holm([test.p for test in tests]), strict=True)]
 
 
-def compare(best: Sequence[str], second: Sequence[str], metric: str, runs: Runs) -> tuple[float, int, float] | None:
+def compare(best: Sequence[str], second: Sequence[str], metric: str, runs: Runs,
+            questions: str = "test") -> tuple[float, int, float] | None:
     """Difference, users and p value of two lists of runs, or None where their per-user values are not at hand.
 
     Raises:
@@ -193,7 +202,8 @@ def compare(best: Sequence[str], second: Sequence[str], metric: str, runs: Runs)
     means = []
     for keys in (best, second):
         try:
-            frames = [frame(runs, key, "test.parquet", ["user", metric]).set_index("user")[metric] for key in keys]
+            frames = [frame(runs, key, f"{questions}.parquet", ["user", metric]).set_index("user")[metric]
+                      for key in keys]
         except FileNotFoundError:
             return None
         means.append(sum(frames) / len(frames))

@@ -48,7 +48,9 @@ def load(paper: str, profile: str | None = None) -> tuple[Artifact, ...]:
                                   for row in artifact.rows))
     artifacts = [replace(artifact, colours=colours) for artifact in artifacts]
     planted = run_of(spec["data"].get("planted", ""))
-    return tuple(_on_planted(artifact, profile, planted) if profile else artifact for artifact in artifacts)
+    parts = {entry["questions"] for entry in spec["data"].values() if "questions" in entry and isinstance(entry, dict)}
+    parts.discard("users")  # what a model knows of users is no test set of the data
+    return tuple(_on_planted(artifact, profile, planted, parts) if profile else artifact for artifact in artifacts)
 
 
 def tuning(paper: str) -> Tuning:
@@ -102,7 +104,7 @@ def _artifact(paper: str, name: str, node: Mapping[str, Any], spec: Mapping[str,
         rows = [Row("statistics", "statistics", (), False)]
     axis = node.get("axis")
     if axis is not None:
-        _refuse_unknown(axis, {"name", "label", *AXES, *(("by",) if "groups" in axis else ())}, f"{where}, axis")
+        _refuse_unknown(axis, {"name", "label", *AXES, *(("by", "of") if "groups" in axis else ())}, f"{where}, axis")
         if sum(kind in axis for kind in AXES) != 1:
             raise RequestError(f"experiments/{where}: an axis has one of {', '.join(AXES)}")
     return Artifact(
@@ -117,26 +119,33 @@ def _columns(node: Mapping[str, Any], spec: Mapping[str, Any], axis: Mapping[str
     base = tuple(shlex.split(node.get("base", "")))
     for data in node["data"]:
         entry = spec["data"].get(data, "planted communities")
-        name = entry["name"] if isinstance(entry, Mapping) else entry
-        common = (f"data={data}", *base, *run_of(entry))
+        said: Mapping[str, str] = entry if isinstance(entry, Mapping) else {"name": entry}
+        _refuse_unknown(said, {"name", "run", "data", "questions"}, f"data, {data}")
+        name, known = said["name"], said.get("data", data)
+        common = (f"data={known}", *base, *run_of(entry))
         stands_in = spec.get("stand_ins", {}).get(data)
         if axis is None:
-            yield Column(data, data, name, common, None, stands_in)
+            yield Column(data, known, name, common, None, stands_in, said.get("questions", "test"), entry=data)
             continue
-        for value, run, questions, group in _places(axis):
-            yield Column(f"{data} {axis['name']}={value:g}", data, name, (*common, *shlex.split(run)), value, stands_in,
-                         questions, group)
+        for value, run, questions, group in _places(axis, said.get("questions", "test")):
+            yield Column(f"{data} {axis['name']}={value:g}", known, name, (*common, *shlex.split(run)), value,
+                         stands_in, questions, group, data)
 
 
-def _places(axis: Mapping[str, Any]) -> Iterator[tuple[float, str, str, Group | None]]:
-    """Along an axis: the value, the run's overrides, the test set that is reported, and the part of it."""
+def _places(axis: Mapping[str, Any], known: str) -> Iterator[tuple[float, str, str, Group | None]]:
+    """Along an axis: the value, the run's overrides, the test set that is reported, and the part of it.
+
+    Args:
+        known: the test set where the axis does not name one.
+    """
     for value, run in axis.get("values", {}).items():
-        yield float(value), run, "test", None
+        yield float(value), run, known, None
     for value, questions in axis.get("sets", {}).items():
         yield float(value), "", questions, None
     lows = axis.get("groups", [])
     for low, following in zip_longest(lows, lows[1:]):
-        yield float(low), "", "test", Group(axis["by"], low, None if following is None else following - 1)
+        high = None if following is None else following - 1
+        yield float(low), "", axis.get("of", known), Group(axis["by"], low, high)
 
 
 def run_of(entry: Mapping[str, str] | str) -> tuple[str, ...]:
@@ -144,11 +153,11 @@ def run_of(entry: Mapping[str, str] | str) -> tuple[str, ...]:
     return tuple(shlex.split(entry["run"])) if isinstance(entry, Mapping) else ()
 
 
-def _on_planted(artifact: Artifact, profile: str, own: tuple[str, ...]) -> Artifact:
+def _on_planted(artifact: Artifact, profile: str, own: tuple[str, ...], parts: set[str]) -> Artifact:
     """The artifact with small planted data in place of every data set, which is then one column; two seeds at most.
 
     Args:
-        own: overrides that the paper has for planted data, where it has some.
+        own: overrides that the paper has for planted data, where it has some. parts: test sets that real data have.
     """
     file = EXPERIMENTS / "profiles" / f"{profile}.yaml"
     if not file.exists():
@@ -160,8 +169,9 @@ def _on_planted(artifact: Artifact, profile: str, own: tuple[str, ...]) -> Artif
     columns: dict[str, Column] = {}
     for column in artifact.columns:
         rest = [word for word in column.overrides if word.split("=")[0] not in {"data", *replaced}]
-        id_ = column.id.replace(column.data, settings["data"], 1)
+        id_ = settings["data"] + column.id.removeprefix(column.entry)
         columns.setdefault(id_, replace(
-            column, id=id_, data=settings["data"], name="planted communities", stands_in=None,
+            column, id=id_, data=settings["data"], name="planted communities", stands_in=None, entry=settings["data"],
+            questions="test" if column.questions in parts else column.questions,
             overrides=(f"data={settings['data']}", *given, *rest, *own)))
     return replace(artifact, columns=tuple(columns.values()), seeds=artifact.seeds[:2], planted=True)

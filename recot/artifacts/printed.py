@@ -32,9 +32,9 @@ def printed(artifact: Artifact, row: Row, column: Column, metric: str) -> float 
     metric = called.get(metric, metric)
     variant = f"{artifact.axis[0]}={column.value:.2f}" if artifact.axis and column.value is not None else ""
     if artifact.kind == "statistics":
-        return numbers.get((artifact.name, column.data, "", "", metric))
+        return numbers.get((artifact.name, column.entry, "", "", metric))
     if artifact.printed == "model":
-        return numbers.get((artifact.name, column.data, row.paper or row.id, variant, metric))
+        return numbers.get((artifact.name, column.entry, row.paper or row.id, variant, metric))
     if artifact.printed == "variant":
-        return numbers.get((artifact.name, column.data, row.paper or artifact.paper, row.id, metric))
+        return numbers.get((artifact.name, column.entry, row.paper or artifact.paper, row.id, metric))
     return None

@@ -40,10 +40,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Group:
-    """Test questions by how many training pairs the user or the target has.
+    """Test questions, or users, by a number that is known of each.
 
     Attributes:
-        by: ``activity`` of the user, or ``popularity`` of the target.
+        by: ``activity`` of the user, training pairs; ``activity_here``, those in the domain that is asked about;
+            ``popularity`` of the target; ``ninth``, which ninth of the users by activity, 1 the most active.
         low: the least value. high: the largest, or None for no bound.
     """
 
@@ -56,6 +57,8 @@ class Group:
         """``4 to 7``."""
         if self.high is None:
             return f"{self.low} or more"
+        if self.high == self.low:
+            return f"{self.low}"
         return f"{self.low} to {self.high}" if self.low else f"up to {self.high}"
 
 
@@ -64,11 +67,12 @@ class Column:
     """A data set, and a value of the artifact's axis where it has one.
 
     Attributes:
-        id: begins with the config name of the data set.
-        data: that name. name: how a table calls it.
+        id: begins with the name of its entry in the spec's ``data``, which is how the printed numbers call it.
+        data: the config name of the data set. name: how a table calls it.
         overrides: of the run. value: on the axis, or None.
         stands_in: the data set it replaces where that is not at hand, or None.
         questions: name of the test set that is reported. group: the part of it, or None for all of it.
+        entry: see ``id``; where it is not said, ``data``.
     """
 
     id: str
@@ -79,6 +83,11 @@ class Column:
     stands_in: str | None = None
     questions: str = "test"
     group: Group | None = None
+    entry: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.entry:
+            object.__setattr__(self, "entry", self.data)
 
     @property
     def label(self) -> str:

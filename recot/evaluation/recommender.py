@@ -30,6 +30,7 @@ class Recommender:
         rounds: a row of scalars for each relabelling and the fit after it.
         trained_on: the training pairs, where they are others than those of the split.
         marks: what a denoiser says of each pair of ``trained_on``, (n,) each, by name.
+        about_users: what was learnt of each user besides vectors, (n_users,) each, by name.
         before: the same recommender as it was before any relabelling.
         stages: numbers about each part of a recommender that is made of others, by the name of the part.
         chosen: what validation chose, by group of the config: the settings of a second fit that has no validation.
@@ -43,6 +44,7 @@ class Recommender:
     rounds: Sequence[dict[str, float]] = ()
     trained_on: Interactions | None = None
     marks: Mapping[str, Tensor] = {}
+    about_users: Mapping[str, Tensor] = {}
     before: Recommender | None = None
     stages: Mapping[str, Mapping[str, float]] = {}
 

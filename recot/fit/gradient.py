@@ -156,6 +156,11 @@ class Gradient(Recommender):
         return {"trainer": {"max_epochs": self.best_epoch}}
 
     @property
+    def about_users(self) -> Mapping[str, Tensor]:  # type: ignore[override]  # it says something
+        """What the network says."""
+        return self.network.about_users()
+
+    @property
     def scorer(self) -> Network:
         """The network, in evaluation mode."""
         self.network.eval()

@@ -243,6 +243,11 @@ class Staged(Recommender):
         return self.model.best_epoch
 
     @property
+    def about_users(self) -> Mapping[str, Tensor]:  # type: ignore[override]  # of the last stage
+        """Of the last stage."""
+        return self.model.about_users
+
+    @property
     def networks(self) -> Sequence[Any]:
         """Of the last stage."""
         return self.model.networks

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
@@ -29,6 +31,10 @@ class TwoTower(nn.Module):
 
     def bind(self, train: Interactions) -> None:
         """Meet the training set: before the first step, and again with weights that are put back (a graph)."""
+
+    def about_users(self) -> Mapping[str, Tensor]:
+        """What it has learnt of each user besides vectors, (n_users,) each, by name."""
+        return {}
 
     def after_step(self) -> None:
         """Called when the optimiser has moved the parameters (a slowly moving target)."""

@@ -168,6 +168,9 @@ class Network(Encoder, Scorer, Protocol):
     def undecayed(self) -> tuple[str, ...]:
         """See the table of the module."""
 
+    def about_users(self) -> Mapping[str, Tensor]:
+        """What it has learnt of each user besides vectors, (n_users,) each, by name."""
+
     def bind(self, train: Interactions) -> None:
         """Meet the training set: before the first step, and again with weights that are put back (a graph)."""
 

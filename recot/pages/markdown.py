@@ -40,7 +40,8 @@ def markdown(artifact: Artifact, rows: Sequence[CellLine], tests: Sequence[Paire
         page += statistics(artifact, lines)
     for columns in by_data(artifact).values() if artifact.kind != "statistics" else ():
         first = columns[0]
-        page += [f"## {escape(first.name)} (`{first.data}`)", ""]
+        part = "" if first.questions == "test" or artifact.axis else f", test set `{first.questions}`"
+        page += [f"## {escape(first.name)} (`{first.data}`{part})", ""]
         if first.stands_in:
             page += [f"In place of `{first.stands_in}`, which is not at hand; not comparable with the paper's numbers.",
                      ""]

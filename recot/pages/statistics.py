@@ -33,7 +33,7 @@ def statistics(artifact: Artifact, planner: Planner, earlier: Sequence[CellLine]
             if {*HELD_OUT} & {*artifact.metrics}:
                 counts = count_split(ask_questions(config, dataset))
             else:
-                counts = count(dataset.interactions)
+                counts = count(within(dataset.interactions, column.questions))
         for metric in artifact.metrics:
             paper = printed(artifact, artifact.rows[0], column, metric)
             line = CellLine(artifact.name, artifact.rows[0].id, column.id, metric,
@@ -49,6 +49,14 @@ def counted(artifact: Artifact, planner: Planner, column: Column) -> str | None:
     """The key of the counts of a data set; None where its files are not at hand."""
     row = replace(artifact.rows[0], overrides=("model=popularity",))
     return planner.keys(artifact, column, row, [0]).get(0)
+
+
+def within(interactions: Any, name: str) -> Any:
+    """The pairs of the domain whose test set has a ``name``, in id spaces of their own; all where that is "test"."""
+    from recot.data.domains import of
+
+    found = [domain for domain in interactions.domains if domain.name.lower() == name]
+    return of(interactions, found) if found else interactions
 
 
 def exact(value: float) -> float:

@@ -78,10 +78,10 @@ def shown_cell(line: CellLine, runs: Mapping[str, RunLine], today: Mapping[str, 
 
 
 def by_data(artifact: Artifact) -> dict[str, list[Column]]:
-    """The columns of each data set."""
+    """The columns of each data set, or of each of its test sets that the spec names."""
     grouped: dict[str, list[Column]] = {}
     for column in artifact.columns:
-        grouped.setdefault(column.data, []).append(column)
+        grouped.setdefault(column.entry, []).append(column)
     return grouped
 
 

@@ -58,7 +58,9 @@ def attempt(config: dict[str, Any], source: Any, key: str, folder: Path, epochs:
             model = refitted(config, first, whole, folder / "refit")
         fit_seconds = (time.monotonic() if model is not first else fitted) - began
         fit_seconds = max(fit_seconds, elapsed(model))  # a run that went on has spent more than this process knows
+        asked = time.monotonic()
         values |= answers(model, whole.test, config)
+        ask_seconds = time.monotonic() - asked
         means = {name: average(found) for name, found in values.items()}
         tracker.finish({f"{name}/{metric}": mean for name in means for metric, mean in means[name].items()})
     floor = answers(Popularity().fit(split), split.valid, config) | answers(Popularity().fit(whole), whole.test, config)
@@ -72,7 +74,7 @@ def attempt(config: dict[str, Any], source: Any, key: str, folder: Path, epochs:
         "floor": {name: average(found) for name, found in floor.items()}, "digest": digest(values),
         "split": split.fingerprint, "sizes": sizes(split), "dropped": dataset.dropped, "epochs": len(first.history),
         "first_epoch": {name: value for name, value in told.items() if name != "seconds"},
-        "best_epoch": first.best_epoch, "fit_seconds": round(fit_seconds, 3),
+        "best_epoch": first.best_epoch, "fit_seconds": round(fit_seconds, 3), "ask_seconds": round(ask_seconds, 3),
         "seconds": round(spent + time.monotonic() - fitted, 3), "wall_seconds": round(time.monotonic() - start, 3)}
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from recot.data.dataset import Dataset
+from recot.data.domains import number_of
 from recot.data.interactions import Interactions
 from recot.data.questions import EvalSet, Split
 from recot.evaluation.evaluate import recommended
@@ -37,6 +38,8 @@ def save(folder: Path, dataset: Dataset, valid: EvalSet, whole: Split, first: Re
     model.save(folder / "weights.pt")
     if model.trained_on is not None:
         save_pairs(folder / "pairs.parquet", dataset, model.trained_on, model.marks)
+    if model.about_users:
+        save_users(folder / "users.parquet", dataset, whole.train, model.about_users)
     if model.before is not None:
         save_lists(folder / "lists.parquet", dataset, whole.test[0], whole.train.n_items, model.before, model)
 
@@ -60,10 +63,30 @@ def save_answers(file: Path, dataset: Dataset, train: Interactions, questions: E
     users, targets, strange = questions.asked, questions.targets, questions.query.users < 0
     activity = torch.where(strange, questions.query.history.lengths, train.activity[users])  # (b,)
     columns = {"activity": activity.numpy()}
+    if train.domains and bool((targets.lengths == 1).all()):
+        columns["activity_here"] = activity_here(train, users, targets.values).numpy()
     if bool((targets.lengths == 1).all()):
         columns["popularity"] = train.popularity[targets.values].numpy()
     columns |= {metric: value.numpy() for metric, value in values.items()}
     write_frame(file, {"user": dataset.user_ids[users.numpy()], **columns})
+
+
+def activity_here(train: Interactions, users: Tensor, targets: Tensor) -> Tensor:
+    """(b,) int64, how many training pairs each user has in the domain of the target."""
+    n = len(train.domains)
+    pairs = train.users * n + number_of(train.items, train.domains)
+    return torch.bincount(pairs, minlength=train.n_users * n)[users * n + number_of(targets, train.domains)]
+
+
+def save_users(file: Path, dataset: Dataset, train: Interactions, known: Mapping[str, Tensor]) -> None:
+    """What a model has learnt of each user, (n_users,) each, as parquet: beside the original id, the training pairs,
+    and which ninth by these the user is in, 1 the most active; ties in order of the ids.
+    """
+    place = torch.empty_like(train.activity)
+    place[train.activity.argsort(descending=True, stable=True)] = torch.arange(train.n_users)
+    write_frame(file, {"user": dataset.user_ids, "activity": train.activity.numpy(),
+                       "ninth": (1 + place * 9 // train.n_users).numpy(),
+                       **{name: value.cpu().numpy() for name, value in known.items()}})
 
 
 def save_pairs(file: Path, dataset: Dataset, pairs: Interactions, marks: Mapping[str, Tensor]) -> None:

@@ -56,8 +56,9 @@ def current(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
             for name, value in config.items() if name not in gone or value != gone[name]}
     came = {path.removeprefix(prefix): value for path, value in LATER.items() if path.startswith(prefix)}
     found = describe(target) if came and target.startswith("recot.") else None  # the record may be anybody's
+    whole = prefix == "protocol." or (not prefix and "protocol" in config)
     taken = {name: value for name, value in came.items() if "." not in name and name not in said and (
-        prefix == "protocol." or (not prefix and "protocol" in config) or (found is not None and name in found.parameters))}
+        whole or (found is not None and name in found.parameters))}
     return said | taken | ({"_target_": target} if target else {})
 
 
