@@ -53,8 +53,8 @@ def ask_questions(config: Mapping[str, Any], dataset: Dataset) -> Split:
     """
     for part in stages(config).values():
         if part["domains"] != "joint" and not dataset.interactions.domains:
-            raise RequestError(f"domains={part['domains']} wants data with domains; use domains=joint, or such data, as "
-                               "data=amazon_kbe, or data=planted data.n_domains=3 protocol=domains")
+            raise RequestError(f"domains={part['domains']} wants data with domains; use domains=joint, or such data, "
+                               "as data=amazon_kbe, or data=planted data.n_domains=3 protocol=domains")
     split = make(config["noise"])(make(config["protocol"]["split"])(in_order(config, dataset)))
     if config["model"].get("fold_in") == "transductive":
         split = transductive(split)
