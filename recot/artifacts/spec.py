@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-KINDS = {"statistics": {"data", "metrics", "base"}, "worked": {"data", "metrics", "rows", "printed", "of"},
+KINDS = {"statistics": {"data", "metrics", "base"},
          "results": {"data", "metrics", "rows", "beyond", "base", "axis", "printed", "called", "tests", "relative_to",
                      "improvement"},
-         "figure": {"data", "metrics", "rows", "beyond", "base", "axis", "printed", "called", "plot"}}
+         "figure": {"data", "metrics", "rows", "beyond", "base", "axis", "printed", "called", "plot"},
+         "worked": {"data", "metrics", "rows", "printed", "of"}}
 """What an artifact of each kind may say besides ``kind``, ``title`` and ``note``. Statistics are counted, and a worked
 example is computed; what others show are runs."""
 
