@@ -137,15 +137,15 @@ class ShrunkUsers(Changed):
 
 
 class MeanUser(Recommender):
-    """One list for all: the items of the stage before, ranked by the mean of its users. Inductive.
+    """One list for all: the items of the stage before, ranked by the mean of its users.
+
+    Not inductive, although it never looks at the user: the stage before has to know them.
 
     Args:
         before: the stage whose vectors are taken.
 
     Departures: none; of no paper.
     """
-
-    inductive = True
 
     def __init__(self, before: Before):
         self.stage = before
