@@ -60,6 +60,7 @@ def reads_sequences(preset):
 def config(preset, *given):
     """The checked config of a preset on planted data, with the trainer a first run uses."""
     small = (*SMALL, *words(preset, "small")) if reads_sequences(preset) else ()
+    small += ("data.n_domains=2",) * bool(plain(preset)["stages"])
     return composed(f"model={preset}", "trainer=smoke", *taken(preset, (*small, *given)))[0]
 
 
