@@ -82,16 +82,15 @@ ON_SEQUENCES: list[type[Objective[SequenceEncoder, Sequences]]] = [NextItem, Nex
 ON_PREFIXES: list[type[Objective[SequenceEncoder, Prefixes]]] = [DuoRec]
 ON_MASKED: list[type[Objective[ClozeEncoder, Masked]]] = [Cloze]
 BOOTSTRAPPED: list[type[Objective[BootstrapEncoder, Pairs]]] = [Bootstrap]
-ON_USERS: list[type[Objective[CodedEncoder, Users]]] = [Contrastive]
-ON_USER_PAIRS: list[type[Objective[CodedEncoder, UserPairs]]] = [contrast.Adapted]
 ON_WALKS: list[type[Objective[NodeEncoder, Walks]]] = [SkipGram]
 ALTERNATING: list[type[Objective[TowerEncoder, DomainPairs]]] = [AlternatingBCE]
 ON_MASKED_USERS: list[type[Objective[MaskingEncoder, MaskedUsers]]] = [MaskedDomains]
 BY_DOMAIN: list[type[Objective[DomainEncoder, Pairs]]] = [DomainBPR]
 TRANSFERRED: list[type[Objective[TransferEncoder, Facing]]] = [Adversarial]
-OBJECTIVES = [*ON_PAIRS, *ON_ROWS, *ON_WINDOWS, *ON_SEQUENCES, *ON_PREFIXES, *ON_MASKED, *BOOTSTRAPPED,
-              *BY_DOMAIN, *ON_MASKED_USERS, *ON_WALKS, *ALTERNATING, *TRANSFERRED, *ON_USERS,
-              *ON_USER_PAIRS]
+ON_USERS: list[type[Objective[CodedEncoder, Users]]] = [Contrastive]
+ON_USER_PAIRS: list[type[Objective[CodedEncoder, UserPairs]]] = [contrast.Adapted]
+OBJECTIVES = [*ON_PAIRS, *ON_ROWS, *ON_WINDOWS, *ON_SEQUENCES, *ON_PREFIXES, *ON_MASKED, *BOOTSTRAPPED, *BY_DOMAIN,
+              *ON_MASKED_USERS, *ON_WALKS, *ALTERNATING, *TRANSFERRED, *ON_USERS, *ON_USER_PAIRS]
 
 OF_PAIRS: list[type[Supervision[Pairs]]] = [Denoiser, TCE, RCE, PopularitySmoothing, SoftMatching]
 OF_ROWS: list[type[Supervision[Rows]]] = [Denoiser, TCE, RCE]

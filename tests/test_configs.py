@@ -42,7 +42,8 @@ def given(group, name):
 def test_every_file_parses_and_only_presets_write_outside_their_group(file):
     content = yaml.safe_load(file.read_text()) or {}
     assert isinstance(content, dict)
-    everywhere = file.parent.name == "model" or "tuned" in file.parts or "override /protocol" in file.read_text()
+    brings_its_protocol = file.parent.name == "data" and "defaults" in content
+    everywhere = file.parent.name == "model" or "tuned" in file.parts or brings_its_protocol
     assert file.read_text().startswith("# @package _global_\n") == everywhere
 
 
@@ -92,12 +93,10 @@ def test_every_loss_and_denoiser_builds_or_is_refused_with_what_would_work(loss,
     words = ("model=bprmf", f"loss={loss}", f"denoiser={denoiser}", "trainer=smoke")
     pointwise = {"bce", "sampledrowbce"}
     wanted = {"soft_matching": {"infonce"}, "smoothing": {"infonce"}, "tce": pointwise, "rce": pointwise}
-    of_others = {"none", "bootstrap", "nextitem", "nextitems", "nextgaussian", "duorec", "cloze", "domainbpr",
-                 "adversarial", "alternatingbce", "maskeddomains", "skipgram",
-                 "contrastive", "adapted"}
-    if loss in of_others or loss not in wanted.get(denoiser, {loss}):
-        able = "buir|caser|sasrec|stosa|bert4rec|herograph|recsys_dan|cat|node2vec|ga_mtcdr"
-        remedy = f"use loss=|use model=({able}), or another loss|use model=(pge_ae|uclr),"
+    target = (yaml.safe_load((CONF / "loss" / f"{loss}.yaml").read_text(encoding="utf-8")) or {}).get("_target_")
+    trained = describe(target).constants.get("networks", ()) if target else ()  # by this objective, and no others
+    if not target or trained or loss not in wanted.get(denoiser, {loss}):
+        remedy = f"use loss=|use model=({'|'.join(choices_of('model'))})[,;]"
         with pytest.raises(RequestError, match=remedy):
             composed(*words)
     elif denoiser in ("iterative", "prorec"):

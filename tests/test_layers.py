@@ -19,10 +19,10 @@ BELOW = {  # room -> rooms it may import besides itself; the order is that of th
     "evaluation": {"data"},
     "closed": {"data", "nn", "request", "evaluation"},
     "fit": {"system", "request", "data", "nn", "evaluation"},
-    "record": {"system", "request", "data", "networks", "closed", "denoise", "evaluation", "fit"},
+    "record": {"system", "request", "data", "nn", "networks", "closed", "denoise", "evaluation", "fit"},
     "tuning": {"system", "request", "record"},
     "artifacts": {"system", "request", "data", "evaluation", "record"},
-    "pages": {"system", "request", "record", "tuning", "artifacts"},
+    "pages": {"system", "request", "data", "record", "tuning", "artifacts"},
     "bench": {"system", "data", "batches", "nn", "ot", "networks", "denoise", "objectives", "evaluation", "fit"},
 }
 ONLY_IN = {"lightning": {"fit"}, "hydra": {"request", "run", "record", "tuning"},

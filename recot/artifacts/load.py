@@ -150,7 +150,7 @@ def _places(axis: Mapping[str, Any], known: str) -> Iterator[tuple[float, str, s
 
 def run_of(entry: Mapping[str, str] | str) -> tuple[str, ...]:
     """The overrides that every run on a data set has; ``entry`` is its name, or its ``name`` and ``run``."""
-    return tuple(shlex.split(entry["run"])) if isinstance(entry, Mapping) else ()
+    return tuple(shlex.split(entry.get("run", ""))) if isinstance(entry, Mapping) else ()
 
 
 def _on_planted(artifact: Artifact, profile: str, own: tuple[str, ...], parts: set[str]) -> Artifact:

@@ -302,7 +302,8 @@ def _check_columns(path: Path, header: list[str], columns: dict[str, str], more:
     for name in columns.values():
         if header.count(name) != 1:
             raise ValueError(f"{path} has {header.count(name)} columns called {name!r}, expected one; its header is "
-                             f"{header}. Name the columns with data.user, data.item, data.rating, data.time{more}")
+                             f"{header}. Name the columns with data.user, data.item, data.rating, data.time, "
+                             f"data.domain{more}")
 
 
 def content_of(path: Path, content: bytes | None) -> bytes:

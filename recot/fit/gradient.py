@@ -72,6 +72,7 @@ class Gradient(Recommender):
         torch.manual_seed(self.seed)
         known = {"domains": domains} if self.by_domain else {}
         self.network = self.make_network(n_users=n_users, n_items=n_items, **known).to(self.device)
+        self.network.train()  # parts that were copied from a fitted network are not in that mode
         self.called = type(self.network).__name__
         return self.network
 

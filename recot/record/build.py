@@ -21,6 +21,7 @@ from recot.fit.gradient import Gradient
 from recot.fit.rounds import Relabelled
 from recot.fit.stages import Apart, Make, Staged
 from recot.nn.contracts import Before
+from recot.request.errors import RequestError
 from recot.system.environment import looked_up
 
 
@@ -48,7 +49,12 @@ def ask_questions(config: Mapping[str, Any], dataset: Dataset) -> Split:
 
     Raises:
         ValueError: the model reads histories in order, and the data have no times.
+        RequestError: the model, or a stage before it, is fitted by domain, and the data have none.
     """
+    for part in stages(config).values():
+        if part["domains"] != "joint" and not dataset.interactions.domains:
+            raise RequestError(f"domains={part['domains']} wants data with domains; use domains=joint, or such data, "
+                               "as data=amazon_kbe, or data=planted data.n_domains=3 protocol=domains")
     split = make(config["noise"])(make(config["protocol"]["split"])(in_order(config, dataset)))
     if config["model"].get("fold_in") == "transductive":
         split = transductive(split)

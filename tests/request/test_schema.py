@@ -223,7 +223,7 @@ CHANGES = [
     (lambda c: c.update(metrics=["recall@0"]), "'recall@0' needs a whole cut-off above 0"),
     (lambda c: c.update(metrics=["test/hr@20"]), "test answers are reported once, at the end. Use metrics=hr@20"),
     (lambda c: c["model"].update(n_users=3), "model.n_users is not a parameter of Tables that a config can set. "
-                                             "Known: dim, score."),
+                                             "Known: dim, score, std."),
     (lambda c: c["trainer"].update(precision="16-mixed", device="cpu"),
      "trainer.precision=16-mixed needs CUDA; use bf16-mixed or 32-true"),
     (lambda c: c["noise"].update(_target_="recot.data.noise.add"), "noise lacks ratio: give it as noise.ratio=..."),
