@@ -22,7 +22,7 @@ BELOW = {  # room -> rooms it may import besides itself; the order is that of th
     "record": {"system", "request", "data", "nn", "networks", "closed", "denoise", "evaluation", "fit"},
     "tuning": {"system", "request", "record"},
     "artifacts": {"system", "request", "data", "evaluation", "record"},
-    "pages": {"system", "request", "data", "record", "tuning", "artifacts"},
+    "pages": {"system", "request", "data", "ot", "record", "tuning", "artifacts"},
     "bench": {"system", "data", "batches", "nn", "ot", "networks", "denoise", "objectives", "evaluation", "fit"},
 }
 ONLY_IN = {"lightning": {"fit"}, "hydra": {"request", "run", "record", "tuning"},

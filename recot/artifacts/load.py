@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from recot.artifacts.spec import AXES, KINDS, PLOTS, Artifact, Column, Group, Row, Tuning
+from recot.artifacts.spec import AXES, EXAMPLES, KINDS, PLOTS, Artifact, Column, Group, Row, Tuning
 from recot.request.errors import RequestError, nearest
 
 HERE = Path(__file__).parents[1]
@@ -50,7 +50,8 @@ def load(paper: str, profile: str | None = None) -> tuple[Artifact, ...]:
     planted = run_of(spec["data"].get("planted", ""))
     parts = {entry["questions"] for entry in spec["data"].values() if "questions" in entry and isinstance(entry, dict)}
     parts.discard("users")  # what a model knows of users is no test set of the data
-    return tuple(_on_planted(artifact, profile, planted, parts) if profile else artifact for artifact in artifacts)
+    return tuple(_on_planted(artifact, profile, planted, parts) if profile and artifact.kind != "worked" else artifact
+                 for artifact in artifacts)
 
 
 def tuning(paper: str) -> Tuning:
@@ -98,8 +99,11 @@ def _artifact(paper: str, name: str, node: Mapping[str, Any], spec: Mapping[str,
     for data in node["data"]:
         if data not in spec["data"] and data != "planted":
             raise RequestError(f"experiments/{where}: the data set {data!r} has no name in `data`")
-    rows = [Row(str(id_), entry["name"], tuple(shlex.split(entry["run"])), beyond, entry.get("paper"))
+    rows = [Row(str(id_), entry["name"], tuple(shlex.split(entry.get("run", ""))), beyond, entry.get("paper"))
             for beyond, group in ((False, "rows"), (True, "beyond")) for id_, entry in node.get(group, {}).items()]
+    if node["kind"] == "worked" and node.get("of") not in EXAMPLES:
+        raise RequestError(f"experiments/{where}: a worked example is of one of {', '.join(EXAMPLES)}, got "
+                           f"{node.get('of')!r}")
     if node["kind"] == "statistics":
         rows = [Row("statistics", "statistics", (), False)]
     axis = node.get("axis")
@@ -111,7 +115,7 @@ def _artifact(paper: str, name: str, node: Mapping[str, Any], spec: Mapping[str,
         paper, name, node["kind"], node["title"], " ".join(node.get("note", "").split()), tuple(rows),
         tuple(_columns(node, spec, axis)), tuple(node["metrics"]), tuple(spec["seeds"]),
         called=tuple(node.get("called", {}).items()), improvement=tuple(node.get("improvement", ())),
-        **{key: node[key] for key in ("printed", "tests", "relative_to", "plot") if key in node},
+        **{key: node[key] for key in ("printed", "tests", "relative_to", "plot", "of") if key in node},
         axis=(axis["name"], axis["label"]) if axis else None)
 
 

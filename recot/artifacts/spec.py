@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-KINDS = {"statistics": {"data", "metrics", "base"},
+KINDS = {"statistics": {"data", "metrics", "base"}, "worked": {"data", "metrics", "rows", "printed", "of"},
          "results": {"data", "metrics", "rows", "beyond", "base", "axis", "printed", "called", "tests", "relative_to",
                      "improvement"},
          "figure": {"data", "metrics", "rows", "beyond", "base", "axis", "printed", "called", "plot"}}
-"""What an artifact of each kind may say besides ``kind``, ``title`` and ``note``."""
+"""What an artifact of each kind may say besides ``kind``, ``title`` and ``note``. Statistics are counted, and a worked
+example is computed; what others show are runs."""
+
+EXAMPLES = ("losses",)
+"""What a worked example may be ``of``: functions of :mod:`recot.ot.worked`."""
 
 HELD_OUT = ("validation_users", "test_users")
 """Statistics of a split. A table that has them counts its data as they are split."""
@@ -104,6 +108,7 @@ class Artifact:
         called: (metric, its name in the printed numbers) where the two differ; that name then means no other metric.
         relative_to: id of the row the others are compared with, or None.
         improvement: ids of rows the best of which is compared with the best of the paper's other rows, or none.
+        of: what computes a worked example, one of :data:`EXAMPLES`.
         plot: how a figure is drawn, or None. axis: name and label of the x axis, or None.
         planted: the real data gave way to planted ones (a profile).
         colours: ids of the rows of all figures of the paper; the place of a row there is its colour.
@@ -127,6 +132,12 @@ class Artifact:
     axis: tuple[str, str] | None = None
     planted: bool = False
     colours: tuple[str, ...] = ()
+    of: str = ""
+
+    @property
+    def shows_runs(self) -> bool:
+        """Whether its numbers come from runs."""
+        return self.kind not in ("statistics", "worked")
 
     @property
     def label(self) -> str:

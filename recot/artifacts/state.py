@@ -61,7 +61,7 @@ class State:
         An artifact whose files are damaged is refused, and its runs are not looked at: nothing could show them.
         """
         for artifact in self.request.artifacts:
-            if artifact.kind == "statistics":
+            if not artifact.shows_runs:
                 continue
             try:
                 lines = read(self.folder(artifact) / f"{artifact.name}.csv", CellLine)
@@ -201,7 +201,7 @@ def listing(artifacts: Iterable[Artifact], results: Path, faults: list[str]) -> 
     """One line per artifact: how much of it exists. Reads specs and csv files only; ``faults`` gets what is damaged."""
     here, remote = cache(reachable), cache(lambda name: bool(described(name).get("url")))
     for artifact in artifacts:
-        artifact = needed(artifact, here)
+        artifact = needed(artifact, here) if artifact.kind != "worked" else artifact
         try:
             lines = read(results / artifact.paper / f"{artifact.name}.csv", CellLine)
         except ValueError as error:
@@ -212,7 +212,8 @@ def listing(artifacts: Iterable[Artifact], results: Path, faults: list[str]) -> 
         cells = [(row.id, column.id, column.data) for column, row in artifact.cells()]
         done = sum((row, column) in filled for row, column, _ in cells)
         broken = {(line.row, line.column) for line in lines if line.verdict.startswith(("failed", "diverged"))}
-        empty = [data for row, column, data in cells if (row, column) not in filled | broken and not here(data)]
+        empty = [data for row, column, data in cells if (row, column) not in filled | broken
+                 and artifact.kind != "worked" and not here(data)]
         far, failed = sum(map(remote, empty)), len(broken)
         lost = len(empty) - far
         state = ("done" if done == len(cells) else "partly" if done else

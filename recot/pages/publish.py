@@ -14,7 +14,7 @@ from recot.artifacts.spec import Artifact
 from recot.artifacts.state import State, named
 from recot.pages import figures, latex, markdown
 from recot.pages.notes import notes
-from recot.pages.statistics import statistics
+from recot.pages.statistics import statistics, worked
 from recot.record.ledger import read, write
 from recot.record.lines import CellLine, PairedLine, RunLine
 from recot.system.files import sweep, write_whole
@@ -71,11 +71,11 @@ class Publisher:
         state, code = self.state, self.state.planner.code
         file, tests_file = folder / f"{artifact.name}.csv", folder / f"{artifact.name}_tests.csv"
         earlier, faults = read(file, CellLine), state.faults.setdefault(artifact.label, [])
-        cells = [] if artifact.kind == "statistics" else state.cells(artifact, earlier)
+        cells = state.cells(artifact, earlier) if artifact.shows_runs else []
         self.known[artifact.label] = cells
         collect.same_questions(cells)
-        lines = (list(statistics(artifact, state.planner, earlier)) if artifact.kind == "statistics" else
-                 collect.lines(artifact, cells, earlier))
+        lines = (collect.lines(artifact, cells, earlier) if artifact.shows_runs else list(worked(artifact)) if
+                 artifact.kind == "worked" else list(statistics(artifact, state.planner, earlier)))
         tests = collect.paired_tests(artifact, lines, state.runs, read(tests_file, PairedLine),
                                      faults) if artifact.tests else []
         fresh = [record.line for cell in cells for record in cell.records.values() if record.line]

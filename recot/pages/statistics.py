@@ -1,4 +1,4 @@
-"""The tables about data sets: counts of what they hold, beside those that the papers print."""
+"""The tables that show no runs: counts of what data sets hold, and worked examples, beside what the papers print."""
 
 from __future__ import annotations
 
@@ -49,6 +49,18 @@ def counted(artifact: Artifact, planner: Planner, column: Column) -> str | None:
     """The key of the counts of a data set; None where its files are not at hand."""
     row = replace(artifact.rows[0], overrides=("model=popularity",))
     return planner.keys(artifact, column, row, [0]).get(0)
+
+
+def worked(artifact: Artifact) -> Iterator[CellLine]:
+    """The csv rows of a worked example, computed now."""
+    from recot.ot import worked as examples
+
+    found: dict[str, dict[str, float]] = getattr(examples, artifact.of)()
+    for column, row in artifact.cells():
+        for metric in artifact.metrics:
+            paper = printed(artifact, row, column, metric)
+            line = CellLine(artifact.name, row.id, column.id, metric, paper=None if paper is None else rounded(paper))
+            yield judged(line, rounded(found[row.id][metric]), paper)
 
 
 def within(interactions: Any, name: str) -> Any:
