@@ -19,7 +19,7 @@ from recot.networks.herograph import HeroGRAPH
 from recot.networks.node2vec import Node2Vec
 from recot.networks.sequential import Sequential
 from recot.nn.table import Table
-from recot.record.build import build, descends, make
+from recot.record.build import build, descends, make, rehearse
 from recot.request.compose import CONF, explain
 from recot.request.errors import RequestError
 from recot.request.keys import relevant
@@ -77,6 +77,17 @@ def test_every_preset_composes_and_builds(model):
         assert len(networks) == descends(config) * (1 if config["domains"] == "joint" else 2)
     else:
         assert choices["loss"] == choices["denoiser"] == "none"
+
+
+@pytest.mark.parametrize("model", choices_of("model"))
+def test_every_preset_can_be_rehearsed(model):
+    rehearse(known(f"model={model}", "trainer=smoke")[0])
+
+
+@pytest.mark.parametrize("stage", ["pge", "pepnet", "lightgcn_joint"])
+def test_stages_that_know_all_domains_can_stand_for_one_another(stage):
+    """UCLR, Table 6. One of them has no vectors before it has met the pairs."""
+    rehearse(composed("model=uclr", f"stage@stages.pretraining={stage}", "trainer=smoke")[0])
 
 
 @pytest.mark.parametrize(("group", "name"), [(group, name) for group in ("trainer", "logger", "noise", "data")

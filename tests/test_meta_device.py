@@ -12,10 +12,11 @@ import torch
 from card import Card, Mixed, held, lent
 from commands import known as composed
 
+from recot.data.domains import of
 from recot.denoise.base import Denoiser
 from recot.fit.rmsprop import RMSProp
 from recot.fit.step import Step
-from recot.record.build import ask_questions, descends, make
+from recot.record.build import ask_questions, build, descends, make
 from recot.request.compose import CONF
 
 PRESETS = [path.stem for path in sorted((CONF / "model").glob("*.yaml"))]
@@ -46,10 +47,10 @@ VARIANTS = PLAIN | {
         ("bprmf", "sinkhorncf-scaled", ("loss=sinkhorncf", "loss.mass=renorm", "loss.scale=norm", "loss.cost.topn=9")),
         ("bprmf", "official", ("loss=sinkhorncf_official", "loss.every=1", "loss.start_epoch=0", "loss.max_rows=9")),
         ("bprmf", "implicit", ("loss=sinkhorncf", "loss.gradient=implicit", "loss.k=20")),
-        ("herograph", "neighbours", ("data.n_domains=3", "model.neighbours=2")),
+        ("herograph", "neighbours", ("model.neighbours=2",)),
         ("vae_paper", "sinkhorn", ("loss=sinkhorn", "loss.beta=0.1")),
         ("vae_paper", "sinkhorncf", ("loss=sinkhorncf",)))}
-SMALL = ("data.n_users=60", "data.n_items=80", "data.mean_activity=6", "trainer=smoke")
+SMALL = ("data.n_users=60", "data.n_items=80", "data.mean_activity=6", "data.n_domains=2", "trainer=smoke")
 
 
 VIEWS = {"drawing": 2}
@@ -59,6 +60,14 @@ FILLED = VIEWS | {"forward": 2}
 WAITS = {"bert4rec": {"forward": 1},  # how many items are masked is drawn on the device
          "mstein": VIEWS, "mstein-group": VIEWS, "cl4rec-mean": VIEWS, "mstein_released": FILLED, "cl4rec": FILLED,
          "coserec": FILLED, "coserec_wdm": FILLED, "coserec-hybrid": FILLED}
+
+
+def untrained(config, train):
+    """The network of a config, of its first domain where it has one for each, and the pairs that it learns from."""
+    if not config["stages"]:
+        return make(config["model"], n_users=train.n_users, n_items=train.n_items), train
+    network = build(config).untrained(train).networks[0].train()
+    return network, train if config["domains"] == "joint" else of(train, train.domains[:1])
 
 
 def step_of(words, card, weighted=False):
@@ -71,13 +80,13 @@ def step_of(words, card, weighted=False):
     config["loss"]["batch_size"] = 16
     split = ask_questions(config, make(config["data"]).load())
     torch.manual_seed(0)
-    network = make(config["model"], n_users=split.train.n_users, n_items=split.train.n_items)
+    network, pairs = untrained(config, split.train)
     objective, denoiser = make(config["loss"]), make(config["denoiser"])
     denoiser = Denoiser() if hasattr(denoiser, "relabel") else denoiser
     training = make(config["trainer"])
     with card, lent():
-        weights = torch.linspace(0, 1, len(split.train)) if weighted else split.train.weights
-        network, train = held(network), held(split.train.reweighted(weights))
+        weights = torch.linspace(0, 1, len(pairs)) if weighted else pairs.weights
+        network, train = held(network), held(pairs.reweighted(weights))
         network.bind(train)
         denoiser.bind(network, train)
         batches = objective.batches(train, torch.Generator().manual_seed(0), network, 0)

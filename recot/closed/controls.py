@@ -74,9 +74,7 @@ class Changed(Recommender):
         Raises:
             ValueError: a user was not seen in training (-1).
         """
-        if bool((query.users < 0).any()):
-            raise ValueError(f"{type(self).__name__} has no vector for user -1, one it was not trained on. "
-                             "Ask about training users (protocol=topk), or pick an inductive model.")
+        refuse_strangers(query, type(self).__name__)
         return self.users[query.users.cpu()] @ self.items.T  # (b, n_items)
 
 
@@ -137,15 +135,15 @@ class ShrunkUsers(Changed):
 
 
 class MeanUser(Recommender):
-    """One list for all: the items of the stage before, ranked by the mean of its users. Inductive.
+    """One list for all: the items of the stage before, ranked by the mean of its users.
+
+    Not inductive, although it never looks at the user: the stage before has to know them.
 
     Args:
         before: the stage whose vectors are taken.
 
     Departures: none; of no paper.
     """
-
-    inductive = True
 
     def __init__(self, before: Before):
         self.stage = before
@@ -157,5 +155,17 @@ class MeanUser(Recommender):
         return self
 
     def score(self, query: Query) -> Tensor:
-        """(b, n_items), on the CPU."""
+        """(b, n_items), on the CPU.
+
+        Raises:
+            ValueError: a user was not seen in training (-1).
+        """
+        refuse_strangers(query, type(self).__name__)
         return self.scores.repeat(len(query), 1)  # (b, n_items)
+
+
+def refuse_strangers(query: Query, name: str) -> None:
+    """Raise where a question is about a user whom the stage before does not know; ``name`` is who was asked."""
+    if bool((query.users < 0).any()):
+        raise ValueError(f"{name} goes on from a stage that has no vector for user -1, one it was not trained on. "
+                         "Ask about training users (protocol=topk), or pick an inductive model.")

@@ -197,8 +197,8 @@ def cut(split: Split, kept: Sequence[int]) -> Split:
         inside = now >= 0
         return Ragged.from_pairs(rows.rows[inside], now[inside], len(rows))
 
-    valid = taken(split.valid, number[split.valid.targets.values] >= 0)
+    targets = renumbered(split.valid.targets)
+    valid = taken(replace(split.valid, targets=targets), targets.lengths > 0)
     valid = replace(valid, query=Query(valid.query.users, renumbered(valid.query.history)), seen=renumbered(valid.seen),
-                    targets=renumbered(valid.targets),
                     candidates=None if valid.candidates is None else number[valid.candidates])
     return Split(of(split.train, chosen), valid, ())

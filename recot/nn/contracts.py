@@ -36,7 +36,10 @@ relabels       denoisers                       False    it says between two fits
 weighs         relabelling denoisers           False    it changes the weights of the pairs and never the pairs
 undecayed      networks                        ()       names of the parameters that ``trainer.weight_decay``
                                                         leaves alone; read by ``fit``, not by the schema
-by_domain      networks                        False    its constructor takes ``domains``, the ranges of items by domain
+by_domain      networks                        False    its constructor takes ``domains``, the ranges of items;
+                                                        read by ``fit``, not by the schema
+starts_fitted  networks                        False    its untrained weights are those of an earlier fit, and graded as
+                                                        epoch 0; read by ``fit``, not by the schema
 =============  ==============================  =======  ==========================================================
 
 A network or closed form whose constructor takes ``before`` is a later stage: it goes on from what the stage before has

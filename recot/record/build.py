@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import hydra.utils
+import torch
 from hydra.errors import InstantiationException
 
 from recot.data.dataset import Dataset
+from recot.data.domains import of
 from recot.data.interactions import Domain, Interactions
 from recot.data.questions import Split, validate
 from recot.data.split import in_time_order, joined
@@ -135,23 +138,30 @@ def network(config: Mapping[str, Any], denoiser: Denoiser, before: Before | None
 
 
 def rehearse(config: Mapping[str, Any]) -> None:
-    """Let every constructor refuse its values before anything is read or recorded; networks those of one item.
+    """Let every constructor refuse its values before anything is read or recorded; networks those of two items.
 
     Raises:
         hydra.errors.InstantiationException: one of them does.
         RequestError: see ``Training.pick_device``.
     """
     build(config)
-    before, domains = None, (Domain("all", 0, 1),)
+    domains, users = (Domain("one", 0, 1), Domain("two", 1, 2)), torch.zeros(2, dtype=torch.int64)
+    pairs, before = Interactions.from_pairs(users, torch.arange(2), 1, 2, domains=domains), None
     for part in stages(config).values():
-        given: dict[str, Any] = {} if before is None else {"before": before}
-        if not descends(part):
-            make(part["model"], **given)
-            continue
-        make(part["trainer"]).pick_device()
-        if hydra.utils.get_object(part["model"]["_target_"]).by_domain:
-            given["domains"] = domains
-        before = Before((make(part["model"], n_users=1, n_items=1, **given),), domains, 0)
+        made = []
+        for number in (None,) if part["domains"] == "joint" else range(2):
+            given: dict[str, Any] = {} if before is None else {"before": replace(before, number=number)}
+            if not descends(part):
+                make(part["model"], **given)
+                continue
+            make(part["trainer"]).pick_device()
+            train = pairs if number is None else of(pairs, [domains[number]])
+            if hydra.utils.get_object(part["model"]["_target_"]).by_domain:
+                given["domains"] = train.domains
+            made.append(make(part["model"], n_users=1, n_items=train.n_items, **given))
+            if config["stages"]:
+                made[-1].bind(train)  # one with a graph has no vectors before that
+        before = Before(tuple(made), domains)
 
 
 def refitted(config: Mapping[str, Any], model: Recommender, split: Split, folder: Path) -> Recommender:

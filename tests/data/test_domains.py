@@ -17,6 +17,7 @@ from recot.data.planted import Planted
 from recot.data.prepare import prepare
 from recot.data.questions import validate
 from recot.data.reduce import Domains, hashed, in_file_order
+from recot.data.split import ratio
 from recot.evaluation.evaluate import evaluate
 from recot.evaluation.recommender import Recommender
 from recot.record.build import make
@@ -190,6 +191,18 @@ def test_the_split_of_a_domain_is_the_same_questions_with_items_from_zero():
         assert (part.valid.query.history.to_lists()[row]
                 == part.train.by_user.take(torch.tensor([user])).values.tolist())
     validate(part)
+
+
+def test_a_question_with_targets_of_several_domains_keeps_those_of_the_domain():
+    """Of other protocols, which hold a share of all pairs out."""
+    split = ratio(pairs())
+    for number, domain in enumerate(RANGES):
+        part = cut(split, [number])
+        expected = {user: [item - domain.start for item in row if domain.start <= item < domain.stop]
+                    for user, row in zip(split.valid.query.users.tolist(), split.valid.targets.to_lists(), strict=True)}
+        assert dict(zip(part.valid.query.users.tolist(), part.valid.targets.to_lists(), strict=True)) == {
+            user: row for user, row in expected.items() if row}
+        validate(part)
 
 
 def test_the_split_of_several_domains_numbers_them_one_after_the_other():

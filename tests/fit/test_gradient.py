@@ -362,7 +362,11 @@ def small_config(preset, *words):
     """The config of a preset that is trained in a moment."""
     narrow = [f"model.{name}={size}" for name, size in (("dim", 8), ("max_length", 10)) if name in composed(
         f"model={preset}")[0]["model"]]
-    return composed(f"model={preset}", *TINY, "trainer.max_epochs=1", "loss.batch_size=64", *narrow, *words)[0]
+    config = composed(f"model={preset}", *TINY, "data.n_domains=2", "trainer.max_epochs=1", "loss.batch_size=64",
+                      *narrow, *words)[0]
+    for stage in config["stages"].values():
+        stage["trainer"] |= {"max_epochs": 1, "learning_rate": 1e-3}
+    return config
 
 
 @pytest.mark.parametrize("preset", TRAINED)

@@ -106,6 +106,14 @@ def test_the_last_stage_starts_as_the_second_bit_by_bit(first, number, rank):
     assert adapted.score(asked()).equal(network.users(asked()) @ network.items()[items].T)
 
 
+def test_directions_start_as_long_as_rows_of_any_width():
+    torch.manual_seed(0)
+    network = ContrastiveAutoencoder(3, 5, Before((Tables(3, 5, 400),), (Domain("all", 0, 5),)))
+    adapted = Adapted(3, 5, Before((network,), (Domain("all", 0, 5),)), rank=300)
+    assert float(adapted.directions.square().sum(1).mean()) == pytest.approx(1, rel=0.02)
+    assert not bool(adapted.coordinates.weight.any())
+
+
 def trained(network, steps, objective=None):
     train, rng = in_domain(), torch.Generator().manual_seed(0)
     objective = objective or contrast.Adapted(16, contrast=Contrastive(alpha=0.1))
