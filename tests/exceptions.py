@@ -7,8 +7,9 @@ import yaml
 
 FOLDER = Path(__file__).parent / "presets"
 KINDS = {
-    "small": "words of a network that reads sequences, which the general ones do not make small or quick",
+    "small": "words of a network that reads sequences or knows domains, which the general ones do not make quick",
     "learns_with": "words without which the preset learns no more than popularity",
+    "one_list": "it shows all users the same list, so that none is their own",
     "in_order": "words with which it learns what comes next",
     "by_heart": "words with which it learns a few users by heart",
     "first_order": "a chain of first order by construction: no better than what followed the last item",

@@ -89,7 +89,8 @@ class CAT(ByDomain):
 
     def views(self, query: Query) -> Tensor:
         """(b, n, m), what is decoded."""
-        return self.decoder(self.encoder(self.encoded[query.users].flatten(1))).view(len(query), -1, len(self.pad))
+        codes = self.encoder(self.encoded[query.users].flatten(1))  # (b, m)
+        return self.decoder(codes).unflatten(1, (-1, len(self.pad)))  # (b, n, m)
 
     def vectors(self, ids: Tensor | None = None) -> Tensor:
         """(*ids.shape, m), or (n_items, m), as the stage before has fitted them."""

@@ -101,7 +101,7 @@ class GA_MTCDR(ByDomain):
 
     def weights(self, users: Tensor, number: int) -> Tensor:
         """(n, b, m): how much of each domain domain ``number`` takes for ``users``, (b,) int64; sums to one over n."""
-        logits = self.logits[number](users).view(len(users), len(self.domains), -1)  # (b, n, m)
+        logits = self.logits[number](users).unflatten(1, (len(self.domains), -1))  # (b, n, m)
         return logits.transpose(0, 1).softmax(0)
 
     def mixed(self, own: Tensor, users: Tensor, number: int) -> Tensor:
