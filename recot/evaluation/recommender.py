@@ -99,3 +99,46 @@ class Recommender:
 
     def save(self, file: Path) -> None:
         """Write the weights, where it has some, whole or not at all."""
+
+
+class Deputy(Recommender):
+    """What is made of recommenders and answers as one of them, ``model``, which a fit has chosen."""
+
+    model: Recommender
+
+    @property
+    def device(self) -> torch.device:  # type: ignore[override]  # read only, as that one has it
+        """Where that one scores."""
+        return self.model.device
+
+    @property
+    def name(self) -> str:
+        """What messages call it: as that one."""
+        return self.model.name
+
+    @property
+    def best_epoch(self) -> int:
+        """Of that one."""
+        return self.model.best_epoch
+
+    @property
+    def about_users(self) -> Mapping[str, Tensor]:  # type: ignore[override]  # likewise
+        """Of that one."""
+        return self.model.about_users
+
+    @property
+    def networks(self) -> Sequence[Any]:
+        """Of that one."""
+        return self.model.networks
+
+    def score(self, query: Query) -> Tensor:
+        """(b, n_items) float32, of that one."""
+        return self.model.score(query)
+
+    def score_of(self, query: Query, items: slice | Tensor) -> Tensor:
+        """(b, n) or (b, c) float32, of that one."""
+        return self.model.score_of(query, items)
+
+    def save(self, file: Path) -> None:
+        """Write the weights of that one, where it has some."""
+        self.model.save(file)

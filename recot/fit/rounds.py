@@ -11,18 +11,17 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from torch import Tensor
 
 from recot.data.interactions import Interactions
-from recot.data.questions import Query, Split
+from recot.data.questions import Split
 from recot.evaluation.evaluate import evaluate
-from recot.evaluation.recommender import History, Recommender
+from recot.evaluation.recommender import Deputy, History, Recommender
 from recot.nn.contracts import Relabeller
 
 log = logging.getLogger(__name__)
 
 
-class Relabelled(Recommender):
+class Relabelled(Deputy):
     """Fits, relabels, and fits afresh, for a number of rounds; keeps the best round after the first relabelling.
 
     Validation and the items left out of a ranking stay those of the original split: relabelling changes what is trained
@@ -94,32 +93,9 @@ class Relabelled(Recommender):
         return self.denoiser.relabel(original.to(where), current.to(where), scorer).to(original.users.device)
 
     @property
-    def device(self) -> torch.device:  # type: ignore[override]  # read only, as its rounds have it
-        """Where the chosen recommender scores."""
-        return self.model.device
-
-    @property
-    def name(self) -> str:
-        """What messages call it: as its chosen round."""
-        return self.model.name
-
-    @property
-    def best_epoch(self) -> int:
-        """Of the chosen round."""
-        return self.model.best_epoch
-
-    @property
     def chosen(self) -> Mapping[str, Mapping[str, Any]]:
         """As many rounds as were best, and what the chosen one says."""
         return {**self.model.chosen, "denoiser": {"rounds": self.best_round}}
-
-    def score(self, query: Query) -> Tensor:
-        """(b, n_items) float32, of the chosen round."""
-        return self.model.score(query)
-
-    def save(self, file: Path) -> None:
-        """Write the weights of the chosen round, where it has some."""
-        self.model.save(file)
 
 
 def numbered(history: Sequence[dict[str, float]], number: int, told: dict[str, float]) -> History:

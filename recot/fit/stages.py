@@ -16,7 +16,7 @@ from torch import Tensor
 from recot.data.domains import cut, number_of, of
 from recot.data.interactions import Domain, Interactions
 from recot.data.questions import Query, Split
-from recot.evaluation.recommender import History, Recommender
+from recot.evaluation.recommender import Deputy, History, Recommender
 from recot.fit import stored
 from recot.nn.contracts import Before
 from recot.request.errors import RequestError
@@ -170,7 +170,7 @@ class Apart(Recommender):
             write_whole(file, partial(torch.save, states))
 
 
-class Staged(Recommender):
+class Staged(Deputy):
     """Recommenders that are fitted one after the other, each on what the one before has left; the last one is asked.
 
     Args:
@@ -226,43 +226,6 @@ class Staged(Recommender):
         """Read weights written by :meth:`save`; errors as in :meth:`recot.fit.gradient.Gradient.load`."""
         self.untrained(train).model.load(file, train)
         return self
-
-    @property
-    def device(self) -> torch.device:  # type: ignore[override]  # of the last stage
-        """Where the last stage scores."""
-        return self.model.device
-
-    @property
-    def name(self) -> str:
-        """What messages call it: as its last stage."""
-        return self.model.name
-
-    @property
-    def best_epoch(self) -> int:
-        """Of the last stage."""
-        return self.model.best_epoch
-
-    @property
-    def about_users(self) -> Mapping[str, Tensor]:  # type: ignore[override]  # of the last stage
-        """Of the last stage."""
-        return self.model.about_users
-
-    @property
-    def networks(self) -> Sequence[Any]:
-        """Of the last stage."""
-        return self.model.networks
-
-    def score(self, query: Query) -> Tensor:
-        """(b, n_items) float32, of the last stage."""
-        return self.model.score(query)
-
-    def score_of(self, query: Query, items: slice | Tensor) -> Tensor:
-        """(b, n) or (b, c) float32, of the last stage."""
-        return self.model.score_of(query, items)
-
-    def save(self, file: Path) -> None:
-        """Write the weights of the last stage, which hold what it needs of the others."""
-        self.model.save(file)
 
 
 def about(model: Recommender) -> dict[str, float]:
