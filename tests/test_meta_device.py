@@ -1,5 +1,6 @@
 """One step of every preset on a device that is not the CPU, where nothing may wait for it."""
 
+import copy
 import importlib.util
 import json
 import math
@@ -11,11 +12,14 @@ import pytest
 import torch
 from card import Card, Mixed, held, lent
 from commands import known as composed
+from small import asked, briefly
 
+from recot.data.domains import cut
 from recot.denoise.base import Denoiser
 from recot.fit.rmsprop import RMSProp
+from recot.fit.rounds import Relabelled
 from recot.fit.step import Step
-from recot.record.build import ask_questions, descends, make
+from recot.record.build import ask_questions, build, descends, make
 from recot.request.compose import CONF
 
 PRESETS = [path.stem for path in sorted((CONF / "model").glob("*.yaml"))]
@@ -49,7 +53,14 @@ VARIANTS = PLAIN | {
         ("herograph", "neighbours", ("data.n_domains=3", "model.neighbours=2")),
         ("vae_paper", "sinkhorn", ("loss=sinkhorn", "loss.beta=0.1")),
         ("vae_paper", "sinkhorncf", ("loss=sinkhorncf",)))}
-SMALL = ("data.n_users=60", "data.n_items=80", "data.mean_activity=6", "trainer=smoke")
+SMALL = ("data.n_users=60", "data.mean_activity=6", "trainer=smoke")
+
+
+def small(model, *words):
+    """The words of a variant, in the sizes of a moment; three domains have enough items for candidates."""
+    preset, own = model.removeprefix("model="), asked(model.removeprefix("model="), candidates=10)
+    return (model, *SMALL, f"data.n_items={120 if own else 80}", *own,
+            *briefly(preset, dim=32, max_epochs=1, per_node=1, passes=1, steps=1), *words)
 
 
 VIEWS = {"drawing": 2}
@@ -67,11 +78,14 @@ def step_of(words, card, weighted=False):
     Args:
         weighted: the pairs have weights, as a denoiser leaves them between two fits.
     """
-    config = composed(*SMALL, *words)[0]
+    config = composed(*small(*words))[0]
     config["loss"]["batch_size"] = 16
     split = ask_questions(config, make(config["data"]).load())
-    torch.manual_seed(0)
-    network = make(config["model"], n_users=split.train.n_users, n_items=split.train.n_items)
+    model = build(config)
+    model = (model.make(None, print) if isinstance(model, Relabelled) else model).untrained(split.train)
+    network = copy.deepcopy(model.networks[0]).train()  # of the first domain, where there is one for each
+    if config["domains"] != "joint":
+        split = cut(split, [0])
     objective, denoiser = make(config["loss"]), make(config["denoiser"])
     denoiser = Denoiser() if hasattr(denoiser, "relabel") else denoiser
     training = make(config["trainer"])
