@@ -185,7 +185,7 @@ def test_the_check_of_a_card_knows_every_preset_and_every_step(check):
 
 @pytest.mark.parametrize("step", ["train", "precision", "resume", "deterministic"])
 def test_the_check_of_a_card_can_be_rehearsed(check, step, capsys):
-    check.work(step, ["bprmf", "nosuch"])
+    check.work(step, ["bprmf", "uclr", "nosuch"])
     seen = [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith('{"step"')]
-    assert [(line["name"], line["fine"]) for line in seen] == [("bprmf", True), ("nosuch", False)]
-    assert "nosuch" in seen[1]["detail"]
+    assert [(line["name"], line["fine"]) for line in seen] == [("bprmf", True), ("uclr", True), ("nosuch", False)]
+    assert "nosuch" in seen[2]["detail"]
