@@ -65,7 +65,8 @@ def test_the_graded_lists_give_the_recall_of_the_record_to_each_user(runs, words
     np.testing.assert_allclose(recall.loc[answers.index][sure], answers[sure], atol=1e-12)
 
 
-IN_DOMAINS = ("data.n_domains=3", "data.mean_activity=20", "protocol=domains", "protocol.split.candidates=20", "metrics=[recall@10]")
+IN_DOMAINS = ("data.n_domains=3", "data.mean_activity=20", "protocol=domains", "protocol.split.candidates=20",
+              "metrics=[recall@10]")
 BY_DOMAIN = {
     "a network for each domain": ("model=bprmf", "domains=each"),
     "a closed form for each domain": ("model=itemknn", "domains=each"),
