@@ -36,6 +36,7 @@ def arguments() -> argparse.ArgumentParser:
     asked.add_argument("--histories", type=Path, metavar="FILE", help="histories of users whom the run has never seen, "
                        "csv or parquet with the columns of its data (or user, item and time); from a model that reads "
                        "histories")
+    parser.add_argument("--domain", metavar="NAME", help="rank the items of this domain alone; without it those of all")
     parser.add_argument("--tested", action="store_true", help="the lists that were graded, of the users that were "
                         "tested; without it all known pairs are part of the histories, and left out")
     parser.add_argument("--out", type=Path, metavar="FILE", help="a file .csv or .parquet; csv on the terminal "
@@ -66,9 +67,10 @@ def answer(options: argparse.Namespace) -> None:
         folder = Path(composed()[0]["paths"]["runs"]) / folder
     finished = restore(folder, options.words)
     if options.histories is None:
-        frame = finished.lists(options.k, None if users is None else finished.users(users), options.tested)
+        frame = finished.lists(options.k, None if users is None else finished.users(users), options.tested,
+                               options.domain)
     else:
-        frame = finished.served(options.histories, options.k)
+        frame = finished.served(options.histories, options.k, options.domain)
     if options.spreadsheet:
         for name in ("user", "item"):
             frame[name] = frame[name].astype(str).str.replace(FORMULA, "'", regex=True)

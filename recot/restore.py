@@ -16,7 +16,7 @@ from torch import Tensor
 from recot.data.dataset import Dataset
 from recot.data.histories import histories
 from recot.data.interactions import Interactions, Ragged
-from recot.data.questions import Query, Split
+from recot.data.questions import EvalSet, Query, Split
 from recot.evaluation.evaluate import recommended
 from recot.evaluation.recommender import Recommender
 from recot.record import build, store
@@ -74,54 +74,87 @@ class Finished:
         """(b,) int64, the numbers of the users who have a pair."""
         return self.dataset.interactions.activity.nonzero().flatten()
 
-    def lists(self, k: int, users: Tensor | None = None, tested: bool = False) -> pd.DataFrame:
+    def lists(self, k: int, users: Tensor | None = None, tested: bool = False,
+              domain: str | None = None) -> pd.DataFrame:
         """The best items of each user, without those they are known to have had.
 
         Args:
             k: length of a list; it is shorter where fewer items are left.
             users: (b,) numbers, or None for all there are.
             tested: know and leave out what the test questions did, so that these are the lists that were graded.
+            domain: name of the domain whose items are ranked; None for all items.
 
         Returns:
             Columns ``user`` and ``item``, ids of the raw files, ``place`` from 1, and ``score``; a row for each item.
 
         Raises:
-            RequestError: ``k`` is not positive, or a user was not tested.
+            RequestError: ``k`` is not positive, a user was not tested, there is no such domain, or users were tested in
+                each domain and none is named.
         """
         if k < 1:
             raise RequestError(f"--k {k} shows nothing; give 1 or more")
-        asked = self.split.test[0].asked if tested else self.everybody()
-        asked = asked if users is None else users
+        among = self.among(domain)
+        questions = self.questions(among) if tested else None
+        asked = (self.everybody() if questions is None else questions.asked) if users is None else users
         known = self.known(asked)
-        query, seen = self.graded(asked) if tested else (known, known.history)
-        return self.best(k, query, seen, self.dataset.user_ids[asked.numpy()])
+        query, seen = (known, known.history) if questions is None else self.graded(asked, questions)
+        return self.best(k, query, seen, self.dataset.user_ids[asked.numpy()], among)
 
-    def graded(self, users: Tensor) -> tuple[Query, Ragged]:
+    def among(self, domain: str | None) -> slice | None:
+        """The range of items of a domain, by its name in any letters; None for all items.
+
+        Raises:
+            RequestError: there is no such domain.
+        """
+        if domain is None:
+            return None
+        ranges = {found.name.lower(): found.items for found in self.split.train.domains}
+        if not ranges:
+            raise RequestError(f"--domain {domain}: these data have no domains; leave --domain out")
+        if domain.lower() not in ranges:
+            names = ", ".join(found.name for found in self.split.train.domains)
+            raise RequestError(f"--domain {domain}: there is no such domain in these data; use one of {names}")
+        return ranges[domain.lower()]
+
+    def questions(self, among: slice | None) -> EvalSet:
+        """The test questions about all items, or about those of a domain.
+
+        Raises:
+            RequestError: users were tested in each domain, and ``among`` is None.
+        """
+        first = self.split.test[0]
+        if first.candidates is None:
+            return first
+        if among is None:
+            names = ", ".join(found.name for found in self.split.train.domains)
+            raise RequestError(f"--tested: users were tested in each domain; name one with --domain, of {names}")
+        return next(part for part in self.split.test if part.among == among)
+
+    def graded(self, users: Tensor, questions: EvalSet) -> tuple[Query, Ragged]:
         """The test questions about users, (b,) numbers, and what is left out of their rankings, b rows.
 
         Raises:
             RequestError: a user was not tested.
         """
-        questions = self.split.test[0]
         row_of = {int(user): row for row, user in enumerate(questions.asked)}
         if absent := [user for user in users.tolist() if user not in row_of]:
             raise RequestError(f"user {self.dataset.user_ids[absent[0]]} was not tested; leave --tested out")
         rows = torch.tensor([row_of[user] for user in users.tolist()], dtype=torch.int64)
         return Query(questions.query.users[rows], questions.query.history.take(rows)), questions.seen.take(rows)
 
-    def served(self, file: str | Path, k: int) -> pd.DataFrame:
+    def served(self, file: str | Path, k: int, domain: str | None = None) -> pd.DataFrame:
         """The best items of each user of a file, whom the run has never seen; see :meth:`lists`.
 
         The columns of the file are called as in the data of the run, where these have names, and else ``user``,
         ``item`` and, for a model that reads histories in order, ``time``; see :func:`recot.data.histories.histories`.
 
         Raises:
-            RequestError: ``k`` is not positive, the model knows users by a vector of their own, or the file is not
-                such a one.
+            RequestError: ``k`` is not positive, the model knows users by a vector of their own, the file is not such a
+                one, or there is no such domain.
         """
         if k < 1:
             raise RequestError(f"--k {k} shows nothing; give 1 or more")
-        scorer = self.model.scorer
+        among, [scorer, *_] = self.among(domain), self.model.networks  # of one class, where there are several
         if not scorer.inductive:
             raise RequestError(f"{type(scorer).__name__} has a vector for each user who trained, and none for others; "
                                "train a model that reads histories, such as model=vae, model=itemknn or model=sasrec")
@@ -131,16 +164,45 @@ class Finished:
         except (OSError, ValueError) as error:
             raise RequestError(f"--histories {file}: {error}") from error
         strangers = Query(torch.full((len(names),), -1), pairs.by_user)
-        return self.best(k, strangers, strangers.history, names)
+        return self.best(k, strangers, strangers.history, names, among)
 
-    def best(self, k: int, query: Query, seen: Ragged, names: np.ndarray[Any, Any]) -> pd.DataFrame:
-        """The best items of each question without those in ``seen``; ``names`` (b,) stand in the column ``user``."""
-        k = min(k, self.split.train.n_items)
-        items, scores = recommended(self.model, query.to(self.model.device), seen, k)  # (b, k) each
+    def best(self, k: int, query: Query, seen: Ragged, names: np.ndarray[Any, Any],
+             among: slice | None = None) -> pd.DataFrame:
+        """The best items of each question without those in ``seen``; ``names`` (b,) stand in the column ``user``.
+
+        Args:
+            among: the items that are ranked; None for all.
+        """
+        if among is None and len(self.model.networks) > 1:
+            log.warning("each domain has a recommender of its own, and their scores do not compare: these lists are of "
+                        "all domains, and --domain NAME ranks within one")
+        model, start, n_items = self.model, 0, self.split.train.n_items
+        if among is not None:
+            model, start, n_items = Within(model, among), among.start, among.stop - among.start
+            inside = (seen.values >= among.start) & (seen.values < among.stop)
+            seen = Ragged.from_pairs(seen.rows[inside], seen.values[inside] - start, len(seen))
+        k = min(k, n_items)
+        items, scores = recommended(model, query.to(model.device), seen, k)  # (b, k) each
         frame = pd.DataFrame({
             "user": names.repeat(k), "place": np.tile(np.arange(1, k + 1), len(names)),
-            "item": self.dataset.item_ids[items.flatten().numpy()], "score": scores.flatten().numpy()})
+            "item": self.dataset.item_ids[items.flatten().numpy() + start], "score": scores.flatten().numpy()})
         return frame[~np.isneginf(frame["score"])].reset_index(drop=True)
+
+
+class Within(Recommender):
+    """A fitted recommender that is asked about a range of items alone."""
+
+    def __init__(self, whole: Recommender, items: slice):
+        self.whole, self.items, self.device = whole, items, whole.device
+
+    @property
+    def name(self) -> str:
+        """That of the whole."""
+        return self.whole.name
+
+    def score(self, query: Query) -> Tensor:
+        """(b, n) float32."""
+        return self.whole.score_of(query, self.items)
 
 
 def restore(folder: str | Path, words: Sequence[str] = ()) -> Finished:

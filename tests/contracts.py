@@ -71,7 +71,7 @@ BOOTSTRAP_ENCODERS: list[type[BootstrapEncoder]] = [BUIR]
 NODE_ENCODERS: list[type[NodeEncoder]] = [Node2Vec]
 TOWER_ENCODERS: list[type[TowerEncoder]] = [GA_MTCDR]
 MASKING_ENCODERS: list[type[MaskingEncoder]] = [CAT]
-DOMAIN_ENCODERS: list[type[DomainEncoder]] = [HeroGRAPH]
+DOMAIN_ENCODERS: list[type[DomainEncoder]] = [HeroGRAPH, PEPNet, CAT, GA_MTCDR]
 TRANSFER_ENCODERS: list[type[TransferEncoder]] = [RecSys_DAN]
 CODED_ENCODERS: list[type[CodedEncoder]] = [ContrastiveAutoencoder, Adapted]
 

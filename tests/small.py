@@ -1,4 +1,4 @@
-"""Words that suit a preset to small planted data: domains where its config wants some, and earlier stages in brief."""
+"""Words that suit a preset to small planted data: domains where its config asks for some, earlier stages in brief."""
 
 from functools import cache
 

@@ -1,5 +1,6 @@
 """One step of every preset on a device that is not the CPU, where nothing may wait for it."""
 
+import copy
 import importlib.util
 import json
 import math
@@ -11,10 +12,12 @@ import pytest
 import torch
 from card import Card, Mixed, held, lent
 from commands import known as composed
+from small import asked, briefly
 
-from recot.data.domains import of
+from recot.data.domains import cut
 from recot.denoise.base import Denoiser
 from recot.fit.rmsprop import RMSProp
+from recot.fit.rounds import Relabelled
 from recot.fit.step import Step
 from recot.record.build import ask_questions, build, descends, make
 from recot.request.compose import CONF
@@ -47,10 +50,17 @@ VARIANTS = PLAIN | {
         ("bprmf", "sinkhorncf-scaled", ("loss=sinkhorncf", "loss.mass=renorm", "loss.scale=norm", "loss.cost.topn=9")),
         ("bprmf", "official", ("loss=sinkhorncf_official", "loss.every=1", "loss.start_epoch=0", "loss.max_rows=9")),
         ("bprmf", "implicit", ("loss=sinkhorncf", "loss.gradient=implicit", "loss.k=20")),
-        ("herograph", "neighbours", ("model.neighbours=2",)),
+        ("herograph", "neighbours", ("data.n_domains=3", "model.neighbours=2")),
         ("vae_paper", "sinkhorn", ("loss=sinkhorn", "loss.beta=0.1")),
         ("vae_paper", "sinkhorncf", ("loss=sinkhorncf",)))}
-SMALL = ("data.n_users=60", "data.n_items=80", "data.mean_activity=6", "data.n_domains=2", "trainer=smoke")
+SMALL = ("data.n_users=60", "data.mean_activity=6", "trainer=smoke")
+
+
+def small(model, *words):
+    """The words of a variant, in the sizes of a moment; three domains have enough items for candidates."""
+    preset, own = model.removeprefix("model="), asked(model.removeprefix("model="), candidates=10)
+    return (model, *SMALL, f"data.n_items={120 if own else 80}", *own,
+            *briefly(preset, dim=32, max_epochs=1, per_node=1, passes=1, steps=1), *words)
 
 
 VIEWS = {"drawing": 2}
@@ -62,31 +72,26 @@ WAITS = {"bert4rec": {"forward": 1},  # how many items are masked is drawn on th
          "coserec": FILLED, "coserec_wdm": FILLED, "coserec-hybrid": FILLED}
 
 
-def untrained(config, train):
-    """The network of a config, of its first domain where it has one for each, and the pairs that it learns from."""
-    if not config["stages"]:
-        return make(config["model"], n_users=train.n_users, n_items=train.n_items), train
-    network = build(config).untrained(train).networks[0].train()
-    return network, train if config["domains"] == "joint" else of(train, train.domains[:1])
-
-
 def step_of(words, card, weighted=False):
     """Mean loss of two steps; what waits in the second one's drawing, forward and backward pass is in ``card.waits``.
 
     Args:
         weighted: the pairs have weights, as a denoiser leaves them between two fits.
     """
-    config = composed(*SMALL, *words)[0]
+    config = composed(*small(*words))[0]
     config["loss"]["batch_size"] = 16
     split = ask_questions(config, make(config["data"]).load())
-    torch.manual_seed(0)
-    network, pairs = untrained(config, split.train)
+    model = build(config)
+    model = (model.make(None, print) if isinstance(model, Relabelled) else model).untrained(split.train)
+    network = copy.deepcopy(model.networks[0]).train()  # of the first domain, where there is one for each
+    if config["domains"] != "joint":
+        split = cut(split, [0])
     objective, denoiser = make(config["loss"]), make(config["denoiser"])
     denoiser = Denoiser() if hasattr(denoiser, "relabel") else denoiser
     training = make(config["trainer"])
     with card, lent():
-        weights = torch.linspace(0, 1, len(pairs)) if weighted else pairs.weights
-        network, train = held(network), held(pairs.reweighted(weights))
+        weights = torch.linspace(0, 1, len(split.train)) if weighted else split.train.weights
+        network, train = held(network), held(split.train.reweighted(weights))
         network.bind(train)
         denoiser.bind(network, train)
         batches = objective.batches(train, torch.Generator().manual_seed(0), network, 0)
@@ -180,7 +185,7 @@ def test_the_check_of_a_card_knows_every_preset_and_every_step(check):
 
 @pytest.mark.parametrize("step", ["train", "precision", "resume", "deterministic"])
 def test_the_check_of_a_card_can_be_rehearsed(check, step, capsys):
-    check.work(step, ["bprmf", "nosuch"])
+    check.work(step, ["bprmf", "uclr", "nosuch"])
     seen = [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith('{"step"')]
-    assert [(line["name"], line["fine"]) for line in seen] == [("bprmf", True), ("nosuch", False)]
-    assert "nosuch" in seen[1]["detail"]
+    assert [(line["name"], line["fine"]) for line in seen] == [("bprmf", True), ("uclr", True), ("nosuch", False)]
+    assert "nosuch" in seen[2]["detail"]

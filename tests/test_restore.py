@@ -15,9 +15,12 @@ import pytest
 import torch
 from commands import command, edit, environment, execute
 from hydra.errors import HydraException
+from small import briefly
 
 from recot import recommend
 from recot.data import fetch
+from recot.data.interactions import Ragged
+from recot.data.questions import Query
 from recot.record import build, experiment, store
 from recot.request.compose import composed, explain
 from recot.request.errors import RequestError
@@ -60,6 +63,87 @@ def test_the_graded_lists_give_the_recall_of_the_record_to_each_user(runs, words
     sure = (answers * questions.targets.lengths.numpy() % 1 == 0).to_numpy()  # ties are graded by what is expected
     assert 0 < answers.mean() < 1 and sure.mean() > 0.9
     np.testing.assert_allclose(recall.loc[answers.index][sure], answers[sure], atol=1e-12)
+
+
+IN_DOMAINS = ("data.n_domains=3", "data.mean_activity=20", "protocol=domains", "protocol.split.candidates=20",
+              "metrics=[recall@10]")
+BY_DOMAIN = {
+    "a network for each domain": ("model=bprmf", "domains=each"),
+    "a closed form for each domain": ("model=itemknn", "domains=each"),
+    "a network that knows domains": ("model=herograph",),
+    "stages, the last for each domain": ("model=uclr", "model.rank=4"),
+    "stages whose last is a closed form": ("model=mean_user",),
+}
+
+
+def of_domains(runs, *words):
+    preset = words[0].removeprefix("model=")
+    short = briefly(preset, dim=16, max_epochs=2, batch_size=64, steps=2)
+    return folder_of(runs, *words, *IN_DOMAINS, *short)
+
+
+@pytest.mark.parametrize("words", BY_DOMAIN.values(), ids=BY_DOMAIN)
+def test_a_run_in_domains_gives_the_graded_lists_of_each(runs, words):
+    folder = of_domains(runs, *words)
+    finished = restore(folder)
+    for number, domain in enumerate(finished.split.train.domains):
+        lists = finished.lists(10, tested=True, domain=domain.name.upper())
+        assert lists["item"].between(domain.start, domain.stop - 1).all()
+        [questions] = [part for part in finished.split.test if part.name == f"domain{number}_full"]
+        hits = pd.DataFrame({"user": questions.asked.numpy(), "item": questions.targets.values.numpy()}).merge(
+            lists, "left", ["user", "item"])["place"].notna()
+        answers = pd.read_parquet(folder / f"domain{number}_full.parquet")["recall@10"]
+        sure = answers % 1 == 0  # ties are graded by what is expected
+        assert 0 < answers.mean() < 1 and sure.mean() > 0.5 and (hits[sure] == answers[sure]).all()
+
+
+@pytest.mark.parametrize("words", BY_DOMAIN.values(), ids=BY_DOMAIN)
+def test_lists_of_today_are_of_all_domains_or_of_one(runs, words, caplog):
+    finished = restore(of_domains(runs, *words))
+    caplog.clear()
+    mixed = finished.lists(300, torch.tensor([4]))
+    assert len({*mixed["item"] // 100}) == 3
+    apart = "domains=each" in words or words[0] == "model=uclr"
+    assert ("their scores do not compare" in caplog.text) == apart
+    for domain in finished.split.train.domains:
+        alone = finished.lists(300, torch.tensor([4]), domain=domain.name)
+        inside = mixed[mixed["item"].between(domain.start, domain.stop - 1)]
+        assert {*alone["item"]} == {*inside["item"]}
+        np.testing.assert_allclose(alone["score"], inside["score"], rtol=1e-5, atol=1e-6)
+
+
+def test_strangers_are_served_by_closed_forms_of_each_domain_and_not_by_networks(runs, tmp_path):
+    file = tmp_path / "new.csv"
+    file.write_text("user,item\nann,3\nann,150\nbob,7\n")
+    finished = restore(of_domains(runs, *BY_DOMAIN["a closed form for each domain"]))
+    found = finished.served(file, 5, "domain1")
+    knn = finished.model.models[1]
+    expected = knn.score(Query(torch.tensor([-1, -1]), Ragged.from_lists([[50], []])))
+    expected[0, 50] = -torch.inf
+    np.testing.assert_allclose(found["score"], expected.topk(5).values.flatten())
+    assert not {(user, item) for user, item in zip(found["user"], found["item"], strict=True)} & {("ann", 150)}
+    assert len(restore(of_domains(runs, *BY_DOMAIN["stages whose last is a closed form"])).served(file, 5)) == 10
+    for name in ("a network for each domain", "stages, the last for each domain"):
+        with pytest.raises(RequestError, match="(Tables|Adapted) has a vector for each user who trained"):
+            restore(of_domains(runs, *BY_DOMAIN[name])).served(file, 5)
+
+
+def test_a_domain_that_is_not_there_and_a_graded_list_of_all_domains_are_refused(runs):
+    finished = restore(of_domains(runs, *BY_DOMAIN["a network for each domain"]))
+    with pytest.raises(RequestError, match="--domain books: there is no such domain .* use one of domain0, domain1"):
+        finished.lists(3, domain="books")
+    with pytest.raises(RequestError, match="users were tested in each domain; name one with --domain, of domain0"):
+        finished.lists(3, tested=True)
+    with pytest.raises(RequestError, match="--domain books: these data have no domains; leave --domain out"):
+        restore(folder_of(runs, "model=popularity")).lists(3, domain="books")
+
+
+def test_the_command_ranks_within_the_domain_that_it_is_told(runs, tmp_path):
+    folder = of_domains(runs, *BY_DOMAIN["stages, the last for each domain"])
+    done = command(tmp_path, "recot.recommend", str(folder), "--k", "3", "--users", "5", "--domain", "domain2")
+    assert done.returncode == 0, done.stderr
+    pd.testing.assert_frame_equal(pd.read_csv(io.StringIO(done.stdout)), restore(folder).lists(
+        3, torch.tensor([5]), domain="domain2"), check_dtype=False, rtol=1e-4)
 
 
 def test_lists_of_today_leave_out_all_that_is_known_and_are_in_order(runs):

@@ -10,6 +10,7 @@ import sys
 import pandas as pd
 import pytest
 from commands import TINY, composed, edit, execute, typed
+from rich.console import Console
 
 from recot import run
 from recot.record import attempt, build, code, console, experiment, outputs, provenance
@@ -267,6 +268,29 @@ def test_what_is_left_is_told_in_hours_beyond_a_day(seconds, left, caplog):
     bar = console.Bar({"max_epochs": 300, "progress": False}, "ndcg@20")
     bar.show([{"epoch": 1, "loss": 0.5, "seconds": seconds}])
     assert caplog.messages[-1].endswith(f" s, at most {left} to go")
+
+
+def test_stages_and_domains_are_told_apart_each_with_its_own_best(caplog):
+    caplog.set_level(logging.INFO, "recot")
+    bar, row = console.Bar({"max_epochs": 3, "progress": False}, "ndcg@20"), {"loss": 0.5, "seconds": 2.0}
+    bar.show([{**row, "domain": 0, "epoch": 1, "ndcg@20": 0.9}, {**row, "domain": 1, "epoch": 2, "ndcg@20": 0.2}])
+    assert caplog.messages[-1] == ("domain 1  epoch 2/3  loss 0.5000  ndcg@20 0.2000 (best 0.2000)  2.0 s, at most "
+                                   "00:00:02 to go")
+    bar.show([{**row, "stage": 0, "domain": 1, "epoch": 9, "ndcg@20": 0.9}, {**row, "stage": 1, "epoch": 7}])
+    assert caplog.messages[-1] == "stage 1  epoch 7  loss 0.5000  2.0 s"
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_the_bar_shows_a_stage(terminal, monkeypatch, capsys):
+    monkeypatch.setattr(console, "Console", lambda **given: Console(**given, force_terminal=terminal, width=100))
+    row = {"loss": 0.5, "seconds": 2.0, "epoch": 2}
+    with console.Bar({"max_epochs": 3, "progress": True}, "ndcg@20") as bar:
+        bar.show([row])
+        bar.progress.refresh()
+        bar.show([row, {**row, "stage": 1, "domain": 2}])
+        bar.progress.refresh()
+    shown = capsys.readouterr().err
+    assert ("epoch 2/3" in shown and "stage 1  domain 2  epoch 2" in shown) == terminal
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "ascii"])

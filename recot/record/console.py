@@ -19,21 +19,25 @@ log = logging.getLogger(__name__)
 
 
 class Bar:
-    """Progress of a training: a bar where there is a terminal, a logged line per epoch elsewhere."""
+    """Progress of a training: a bar where there is a terminal, a logged line per epoch elsewhere.
+
+    Stages and domains are shown by their numbers, from 0, each with its own best. How many epochs a stage has at most
+    is not known here.
+    """
 
     def __init__(self, trainer: Mapping[str, Any], monitor: str):
         self.epochs, self.monitor = trainer["max_epochs"], monitor
         console = Console(stderr=True)
         self.drawn = trainer["progress"] and console.is_terminal
-        self.progress = Progress(TextColumn("epoch {task.completed}/{task.total}"), BarColumn(bar_width=10),
-                                 TextColumn("{task.description}  at most"), TimeRemainingColumn(compact=True),
+        self.progress = Progress(TextColumn("{task.fields[place]}"), BarColumn(bar_width=10),
+                                 TextColumn("{task.description}"), TimeRemainingColumn(compact=True),
                                  console=console, transient=True)  # 80 columns are enough
         self.task: TaskID | None = None
 
     def __enter__(self) -> Bar:
         if self.drawn:
             self.progress.start()
-            self.task = self.progress.add_task("training", total=self.epochs)
+            self.task = self.progress.add_task("training", total=self.epochs, place="epoch 0")
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -42,16 +46,29 @@ class Bar:
 
     def show(self, history: Sequence[Mapping[str, float]]) -> None:
         """Draw or log the last epoch."""
-        row, values = history[-1], [row[self.monitor] for row in history if self.monitor in row]
+        row, own = history[-1], part(history[-1])
+        values = [other[self.monitor] for other in history if self.monitor in other and part(other) == own]
+        epochs = None if "stage" in own else self.epochs
+        place = "  ".join([*(f"{name} {number:.0f}" for name, number in own.items()),
+                           f"epoch {row['epoch']:.0f}" + (f"/{epochs}" if epochs else "")])
         text = f"loss {row['loss']:.4f}"
         if values:
             text += f"  {self.monitor} {values[-1]:.4f} (best {max(values):.4f})"
         if self.task is not None:
-            self.progress.update(self.task, completed=int(row["epoch"]), description=text)
+            self.progress.tasks[0].total = epochs  # update() leaves it where none is given
+            self.progress.update(self.task, completed=int(row["epoch"]), place=place,
+                                 description=text + "  at most" * (epochs is not None))
+        elif epochs is None:
+            log.info("%s  %s  %.1f s", place, text, row["seconds"])
         else:
-            minutes, seconds = divmod(int(row["seconds"] * (self.epochs - row["epoch"])), 60)
-            log.info("epoch %d/%d  %s  %.1f s, at most %02d:%02d:%02d to go", row["epoch"], self.epochs, text,
-                     row["seconds"], *divmod(minutes, 60), seconds)
+            minutes, seconds = divmod(int(row["seconds"] * (epochs - row["epoch"])), 60)
+            log.info("%s  %s  %.1f s, at most %02d:%02d:%02d to go", place, text, row["seconds"],
+                     *divmod(minutes, 60), seconds)
+
+
+def part(row: Mapping[str, float]) -> dict[str, float]:
+    """Of which stage and domain a row of a history is, where it is of some."""
+    return {name: row[name] for name in ("stage", "domain") if name in row}
 
 
 def summary(record: Mapping[str, Any]) -> Table:

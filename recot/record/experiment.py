@@ -136,8 +136,9 @@ def begin(folder: Path, today: str, force: bool, kept: Mapping[str, Any] | None)
     return begun
 
 
-REST = ("last.ckpt", "fitted.pt", "code", "again.csv", "round*", "stage*", "domain*", "refit")
-"""Patterns of the files that a stopped attempt leaves and a finished attempt does not."""
+REST = ("last.ckpt", "fitted.pt", "code", "again.csv", "round*/", "stage*/", "domain*/", "refit")
+"""Patterns of what a stopped attempt leaves and a finished one does not; answers may be in a file domain0.parquet."""
+
 
 def places(data: Mapping[str, Any]) -> dict[str, str]:
     """Absolute places of the data by config key. They are no part of what was run; a run is brought back with them.

@@ -19,6 +19,9 @@ import torch
 
 from recot.request.compose import CONF, composed
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from small import asked, briefly  # noqa: E402  # of the tests beside this folder
+
 DEVICE = os.environ.get("DEVICE", "cuda")
 SMALL = DEVICE == "cpu"
 """A rehearsal: everything once, on little data."""
@@ -51,8 +54,10 @@ def say(step: str, name: str, fine: bool, start: float, detail: str) -> None:
 
 def config_of(preset: str, *words: str) -> tuple[dict, dict]:
     """A preset on planted data."""
-    few = ("data.n_users=60", "data.n_items=80", "data.mean_activity=6") if SMALL else ()
-    return composed(f"model={preset}", "data=planted", "trainer=smoke", f"trainer.device={DEVICE}", *few, *words)
+    few = ("data.n_users=60", f"data.n_items={120 if asked(preset) else 80}", "data.mean_activity=6") if SMALL else ()
+    stages = briefly(preset, max_epochs=2, per_node=2)
+    return composed(f"model={preset}", "data=planted", "trainer=smoke", f"trainer.device={DEVICE}", *few,
+                    *asked(preset, candidates=10), *stages, *words)
 
 
 def fit(preset: str, *words: str, folder: Path | None = None, stop: int = 0):
@@ -71,8 +76,9 @@ def fit(preset: str, *words: str, folder: Path | None = None, stop: int = 0):
 
 
 def weights(model) -> dict:
-    """Those of the chosen network, on the CPU."""
-    return {name: tensor.cpu() for name, tensor in getattr(model, "model", model).network.state_dict().items()}
+    """Those of the chosen network, or of one for each domain, on the CPU."""
+    return {(number, name): tensor.cpu() for number, network in enumerate(getattr(model, "model", model).networks)
+            for name, tensor in network.state_dict().items()}
 
 
 def same(one: dict, other: dict) -> bool:

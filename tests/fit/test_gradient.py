@@ -13,6 +13,7 @@ import torch
 from commands import TINY, command, execute
 from commands import known as composed
 from fitting import QUICK, gradient, small_split, weights
+from small import asked, briefly, plain
 
 from recot.denoise.base import Denoiser
 from recot.evaluation.evaluate import Diverged, evaluate
@@ -360,13 +361,13 @@ TRAINED = sorted(path.stem for path in (CONF / "model").glob("*.yaml") if descen
 
 def small_config(preset, *words):
     """The config of a preset that is trained in a moment."""
-    narrow = [f"model.{name}={size}" for name, size in (("dim", 8), ("max_length", 10)) if name in composed(
-        f"model={preset}")[0]["model"]]
-    config = composed(f"model={preset}", *TINY, "data.n_domains=2", "trainer.max_epochs=1", "loss.batch_size=64",
-                      *narrow, *words)[0]
-    for stage in config["stages"].values():
-        stage["trainer"] |= {"max_epochs": 1, "learning_rate": 1e-3}
-    return config
+    narrow = [f"model.{name}={size}" for name, size in (("dim", 8), ("rank", 4), ("width_factor", 2), (
+        "max_length", 10)) if plain(preset)["model"].get(name)]
+    short = [f"loss.{name}={count}" for name, count in (("per_node", 1), ("passes", 2), ("steps", 2))
+             if name in plain(preset)["loss"]]
+    return composed(f"model={preset}", *TINY, "trainer.max_epochs=1", "loss.batch_size=64", *narrow, *short,
+                    *asked(preset), *briefly(preset, dim=8, batch_size=64, max_epochs=1, per_node=1, passes=2, steps=2),
+                    *words)[0]
 
 
 @pytest.mark.parametrize("preset", TRAINED)
@@ -390,7 +391,8 @@ def test_in_mixed_precision_every_step_has_a_finite_loss_in_float32(preset, monk
     *((preset, "trainer.learning_rate=1e30") for preset in TRAINED), ("vae", "trainer.learning_rate=1e39"),
     ("cdae", "trainer.weight_decay=1e39"), ("bprmf", "trainer.weight_decay=1e39")])
 def test_whatever_overflows_is_a_divergence_that_names_network_and_epoch(preset, word, tmp_path):
-    config = small_config(preset, word, "trainer.max_epochs=3")
+    calm = [f"++stages.{name}.trainer.learning_rate=1e-3" for name in plain(preset)["stages"]]
+    config = small_config(preset, *calm, word, "trainer.max_epochs=3")
     config["paths"] = {"runs": str(tmp_path), "cache": str(tmp_path)}
     with pytest.raises(Diverged, match=r"in epoch \d; .+ Lower trainer\.learning_rate") as told:
         run(config, {}, "")
