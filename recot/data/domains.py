@@ -197,7 +197,9 @@ def cut(split: Split, kept: Sequence[int]) -> Split:
         inside = now >= 0
         return Ragged.from_pairs(rows.rows[inside], now[inside], len(rows))
 
-    valid = taken(split.valid, number[split.valid.targets.values] >= 0)
+    targets = split.valid.targets
+    inside = targets.rows[number[targets.values] >= 0]
+    valid = taken(split.valid, torch.bincount(inside, minlength=len(targets)) > 0)
     valid = replace(valid, query=Query(valid.query.users, renumbered(valid.query.history)), seen=renumbered(valid.seen),
                     targets=renumbered(valid.targets),
                     candidates=None if valid.candidates is None else number[valid.candidates])
