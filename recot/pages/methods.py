@@ -7,7 +7,7 @@ from dataclasses import astuple, dataclass, fields
 
 from recot.pages.markdown import escape, table
 from recot.request.compose import CONF, composed
-from recot.request.schema import is_inductive
+from recot.request.schema import is_inductive, stranger_to
 from recot.request.signature import describe
 
 PRESETS = CONF / "model"
@@ -58,7 +58,7 @@ def method(preset: str) -> Method:
                   f"{kind}, views" if config["loss"].get("contrast") else kind,
                   "-" if choices["denoiser"] == "none" else choices["denoiser"],
                   "times" if model and model.constants.get("ordered") else "-",
-                  "yes" if is_inductive(config) else "no")
+                  "yes" if is_inductive(config) and stranger_to(config) is None else "no")
 
 
 def methods() -> list[Method]:

@@ -320,6 +320,11 @@ def is_inductive(config: Mapping[str, Any]) -> bool:
         config["model"].get(name) in wanted for name, wanted in decided.items())
 
 
+def stranger_to(config: Mapping[str, Any]) -> str | None:
+    """The first earlier stage that has no vector for users who did not train; None where there is no such stage."""
+    return next((name for name, stage in config["stages"].items() if not is_inductive(stage)), None)
+
+
 def check_protocol(config: Mapping[str, Any], choices: Mapping[str, str]) -> None:
     """Refuse a model with a vector for each user where some users do not train, and one that reads histories in order
     where pairs are joined for a second fit, which have no times; see :mod:`recot.nn.contracts`.
@@ -334,6 +339,9 @@ def check_protocol(config: Mapping[str, Any], choices: Mapping[str, str]) -> Non
     split = describe(config["protocol"]["split"].get("_target_", ""))
     if split and split.returns == "Strangers":
         check_strangers(config, choices)
+    if portion != 1 and (stage := stranger_to(config)):
+        raise RequestError(f"protocol.split.portion = {portion} leaves users without a vector in stages.{stage}.model; "
+                           "use protocol.split.portion=1")
     if portion != 1 and model and not is_inductive(config):
         raise RequestError(f"protocol.split.portion = {portion} leaves users without a vector in "
                            f"model={choices.get('model')}; use protocol.split.portion=1, or a model that reads "
@@ -350,6 +358,12 @@ def check_strangers(config: Mapping[str, Any], choices: Mapping[str, str]) -> No
     if config["protocol"]["refit"]:
         raise RequestError(f"protocol.refit=true wants validation users who also train, and protocol={protocol} asks "
                            "about users who do not; use protocol.refit=false")
+    if config["domains"] != "joint":
+        raise RequestError(f"protocol={protocol} keeps items that somebody trains on, and not which domain they are "
+                           "of; use domains=joint, or protocol=topk")
+    if stage := stranger_to(config):
+        raise RequestError(f"protocol={protocol} asks about users who did not train, and stages.{stage}.model has no "
+                           "vector for them; use another protocol, such as protocol=domains")
     if model and not is_inductive(config) and config["model"].get("fold_in") != "transductive":
         ways = [f"model.fold_in={way}" for way in model.constants.get("inductive_if", {}).get("fold_in", ())]
         ways += ["model.fold_in=transductive"] * ("fold_in" in model.parameters)

@@ -2,6 +2,7 @@
 
 import os
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -302,3 +303,17 @@ def test_popularity_has_the_values_that_independent_code_found_with_its_own_cand
 def test_the_candidates_of_real_data_never_change():
     split = domains(make(composed("data=amazon_kbe", "model=popularity")[0]["data"]).load().interactions)
     assert split.fingerprint == "d68b8b1eb06b2b57"
+
+
+def test_a_domain_is_cut_out_of_questions_with_several_answers():
+    planted = Planted(n_users=60, n_items=120, mean_activity=10, n_domains=3).load().interactions
+    split = ratio(planted, train=0.5, valid=0.4)
+    for number, domain in enumerate(planted.domains):
+        part = cut(split, [number])
+        validate(replace(part, test=()))
+        assert part.valid.query.users.tolist() == [
+            user for user, row in zip(split.valid.query.users.tolist(), split.valid.targets.to_lists(), strict=True)
+            if any(domain.start <= item < domain.stop for item in row)]
+        kept = [item - domain.start for row in split.valid.targets.to_lists() for item in row
+                if domain.start <= item < domain.stop]
+        assert part.valid.targets.values.tolist() == kept and int(split.valid.targets.lengths.max()) > 1

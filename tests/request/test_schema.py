@@ -290,3 +290,12 @@ def test_seeds_that_are_accepted_draw_different_numbers():
     drawn = {tuple(torch.randint(2**40, (4,), generator=torch.Generator().manual_seed(seed)).tolist())
              for seed in (0, 1, 2**31, 2**32 - 1)}
     assert len(drawn) == 4
+
+
+def test_stages_and_domains_that_cannot_know_strangers_are_refused_where_some_do_not_train():
+    with pytest.raises(RequestError, match=r"protocol=strong asks .* and stages\.pretraining\.model has no vector"):
+        composed("model=mean_user", "protocol=strong")
+    with pytest.raises(RequestError, match=r"leaves users without a vector in stages\.pretraining\.model; use"):
+        composed("model=mean_user", "protocol=sequence", "protocol.split.portion=0.5")
+    with pytest.raises(RequestError, match="protocol=strong keeps items that .* use domains=joint, or protocol="):
+        composed("model=itemknn", "protocol=strong", "domains=each")
