@@ -16,8 +16,8 @@ from recot.data.questions import EvalSet, Query, Split
 
 log = logging.getLogger(__name__)
 
-SETS = ("", "_full", "_warm", "_few")
-"""What the names of the test sets of a domain end in."""
+TAKEN = {"valid", "test", "users", "pairs", "lists"}
+"""Names of files that a run leaves besides those of its domains."""
 
 
 def domains(interactions: Interactions, candidates: int = 99, few: int = 2, split_seed: int = 0) -> Split:
@@ -47,6 +47,8 @@ def domains(interactions: Interactions, candidates: int = 99, few: int = 2, spli
     if candidates < 1 or few < 1:
         raise ValueError(f"protocol.split.candidates = {candidates} and few = {few} are numbers of items and pairs; "
                          "give 1 or more")
+    if wrong := [domain.name for domain in interactions.domains if called(domain) in TAKEN]:
+        raise ValueError(f"the domains {wrong} are called as files of a run are; rename them in the data")
     role = roles(interactions, split_seed)
     train, valid, test = (interactions.select(role == part) for part in range(3))
     rng = np.random.RandomState(split_seed)
@@ -136,9 +138,14 @@ def sampled(taken: Interactions, users: Tensor, domain: Domain, count: int, rng:
         items[again] = torch.from_numpy(rng.randint(domain.start, domain.stop, wrong))
 
 
+def called(domain: Domain) -> str:
+    """The name of a domain's test set."""
+    return re.sub(r"\W+", "_", domain.name.lower())
+
+
 def variants(part: EvalSet, domain: Domain, train: Interactions, few: int) -> list[EvalSet]:
     """The test sets of a domain, see :func:`domains`; some may be empty."""
-    name = re.sub(r"\W+", "_", domain.name.lower())
+    name = called(domain)
     users, targets = part.query.users, part.targets.values
     here = of_domain(train, domain).activity[users]
     sampled_only = replace(part, name=name)

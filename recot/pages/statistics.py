@@ -65,9 +65,9 @@ def worked(artifact: Artifact) -> Iterator[CellLine]:
 
 def within(interactions: Any, name: str) -> Any:
     """The pairs of the domain whose test set has a ``name``, in id spaces of their own; all where that is "test"."""
-    from recot.data.domains import of
+    from recot.data.domains import called, of
 
-    found = [domain for domain in interactions.domains if domain.name.lower() == name]
+    found = [domain for domain in interactions.domains if called(domain) == name]
     return of(interactions, found) if found else interactions
 
 

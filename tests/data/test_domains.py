@@ -177,6 +177,11 @@ def test_data_without_domains_are_refused_in_a_sentence():
         domains(pairs(ranges=()), 5)
 
 
+def test_a_domain_that_is_called_as_a_file_of_a_run_is_refused():
+    with pytest.raises(ValueError, match="domains .'Users'. are called as files of a run are; rename them"):
+        domains(pairs(ranges=(Domain("Users", 0, 20), *RANGES[1:])), 5)
+
+
 def test_the_split_of_a_domain_is_the_same_questions_with_items_from_zero():
     split = domains(pairs(), 5)
     part = cut(split, [1])
