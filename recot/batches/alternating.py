@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import torch
 
-from recot.batches.domains import positions
 from recot.batches.negatives import uniform_negatives
 from recot.batches.pairs import Pairs
+from recot.data.domains import positions
 from recot.data.interactions import Interactions, Ragged
 from recot.data.questions import Query
 

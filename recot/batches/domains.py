@@ -1,26 +1,16 @@
-"""Pairs of one domain of items, and batches that hold some of each."""
+"""Batches that hold pairs of each domain of items."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor
 
 from recot.batches.negatives import uniform_negatives
 from recot.batches.pairs import Pairs
+from recot.data.domains import positions
 from recot.data.interactions import Domain, Interactions, Ragged
 from recot.data.questions import Query
-
-
-def of_domain(train: Interactions, domain: Domain) -> Interactions:
-    """The pairs of one domain, in the same id spaces."""
-    return train.select(positions(train, domain))
-
-
-def positions(train: Interactions, domain: Domain) -> Tensor:
-    """Where the pairs of one domain stand in ``train``, int64 in rising order."""
-    return ((train.items >= domain.start) & (train.items < domain.stop)).nonzero().squeeze(1)
 
 
 def domain_batches(train: Interactions, batch_size: int, rng: torch.Generator, negatives: int) -> Iterator[Pairs]:

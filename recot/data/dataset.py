@@ -35,11 +35,7 @@ class Dataset:
         """The same data with the items of a split alone, renumbered; all where ``items``, see ``Split``, is None."""
         if items is None:
             return self
-        pairs, number = self.interactions, torch.full((self.interactions.n_items,), -1)
-        number[items] = torch.arange(len(items))
-        kept = pairs.select(number[pairs.items] >= 0)
-        return replace(self, interactions=replace(kept, items=number[kept.items], n_items=len(items), domains=()),
-                       item_ids=self.item_ids[items.numpy()])
+        return replace(self, interactions=self.interactions.of_items(items), item_ids=self.item_ids[items.numpy()])
 
 
 def write(dataset: Dataset, file: Path) -> None:

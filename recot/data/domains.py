@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -11,10 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recot.data.interactions import Domain, Interactions, Ragged, scattered, sorted_order
+from recot.data.interactions import Domain, Interactions, Ragged, numbers, scattered, sorted_order
 from recot.data.questions import EvalSet, Query, Split
 
 log = logging.getLogger(__name__)
+
+ENDINGS = ("", "_full", "_warm", "_few")
+"""What the names of the test sets of a domain end in."""
 
 TAKEN = {"valid", "test", "users", "pairs", "lists"}
 """Names of files that a run leaves besides those of its domains."""
@@ -47,8 +51,11 @@ def domains(interactions: Interactions, candidates: int = 99, few: int = 2, spli
     if candidates < 1 or few < 1:
         raise ValueError(f"protocol.split.candidates = {candidates} and few = {few} are numbers of items and pairs; "
                          "give 1 or more")
-    if wrong := [domain.name for domain in interactions.domains if called(domain) in TAKEN]:
-        raise ValueError(f"the domains {wrong} are called as files of a run are; rename them in the data")
+    names = Counter(called(domain) + ending for domain in interactions.domains for ending in ENDINGS)
+    if wrong := [domain.name for domain in interactions.domains
+                 if any(names[called(domain) + ending] > 1 or called(domain) + ending in TAKEN for ending in ENDINGS)]:
+        raise ValueError(f"the domains {wrong} are called as each other's test sets, or as files of a run; rename them "
+                         "in the data")
     role = roles(interactions, split_seed)
     train, valid, test = (interactions.select(role == part) for part in range(3))
     rng = np.random.RandomState(split_seed)
@@ -87,9 +94,14 @@ def number_of(items: Tensor, domains: Sequence[Domain]) -> Tensor:
     return torch.bucketize(items, torch.tensor([domain.stop for domain in domains], device=items.device), right=True)
 
 
+def positions(interactions: Interactions, domain: Domain) -> Tensor:
+    """Where the pairs of a domain stand, int64 in rising order."""
+    return ((interactions.items >= domain.start) & (interactions.items < domain.stop)).nonzero().squeeze(1)
+
+
 def of_domain(interactions: Interactions, domain: Domain) -> Interactions:
     """The pairs of a domain, in the id spaces of all."""
-    return interactions.select((interactions.items >= domain.start) & (interactions.items < domain.stop))
+    return interactions.select(positions(interactions, domain))
 
 
 def questions(interactions: Interactions, train: Interactions, held: Interactions, shown: Interactions, domain: Domain,
@@ -175,29 +187,23 @@ def joined(parts: Sequence[EvalSet], name: str) -> EvalSet:
 
 
 def of(pairs: Interactions, kept: Sequence[Domain]) -> Interactions:
-    """The pairs of some domains alone, their items numbered from 0 in this order; users stay as they are."""
-    number, ranges = renumbering(pairs.n_items, kept)
-    inside = pairs.select(number[pairs.items] >= 0)
-    return replace(inside, items=number[inside.items], n_items=ranges[-1].stop, domains=ranges)
+    """The pairs of some domains alone, in the order that they have there, their items numbered from 0."""
+    return pairs.of_items(items_of(kept))
 
 
-def renumbering(n_items: int, kept: Sequence[Domain]) -> tuple[Tensor, tuple[Domain, ...]]:
-    """The new number of each item, (n_items,) int64, -1 outside the domains ``kept``, and their ranges."""
-    number, ranges, start = torch.full((n_items,), -1), [], 0
-    for name, low, high in kept:
-        number[low:high] = torch.arange(start, start + high - low)
-        ranges.append(Domain(name, start, start + high - low))
-        start += high - low
-    return number, tuple(ranges)
+def items_of(domains: Sequence[Domain]) -> Tensor:
+    """(k,) int64, the items of some domains."""
+    return torch.cat([torch.arange(domain.start, domain.stop) for domain in domains])
 
 
 def cut(split: Split, kept: Sequence[int]) -> Split:
-    """What trains and validates in the domains ``kept``, their items numbered from 0; users stay as they are.
+    """What trains and validates in the domains ``kept``, in rising order, their items numbered from 0.
 
-    A model of them knows these domains alone: pairs of the others are in no history. Test questions are left out.
+    Users stay as they are. A model of these domains knows them alone: pairs of the others are in no history. Test
+    questions are left out.
     """
     chosen = [split.train.domains[index] for index in kept]
-    number, _ = renumbering(split.train.n_items, chosen)
+    number = numbers(items_of(chosen), split.train.n_items)
 
     def renumbered(rows: Ragged) -> Ragged:
         now = number[rows.values]

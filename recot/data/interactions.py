@@ -48,6 +48,17 @@ def signed(number: int) -> int:
     return (number + 2**63) % 2**64 - 2**63
 
 
+def numbers(items: Tensor, n_items: int) -> Tensor:
+    """(n_items,) int64: the place of each item among ``items`` (k,), or -1 where it is none of them.
+
+    >>> numbers(torch.tensor([1, 3]), 5)
+    tensor([-1,  0, -1,  1, -1])
+    """
+    found = torch.full((n_items,), -1, device=items.device)
+    found[items] = torch.arange(len(items), device=items.device)
+    return found
+
+
 @dataclass(frozen=True)
 class Ragged:
     """Rows of different length, stored end to end.
@@ -302,6 +313,19 @@ class Interactions:
         picked = {f.name: getattr(self, f.name)[index] for f in fields(self)
                   if isinstance(getattr(self, f.name), Tensor)}
         return replace(self, **picked)
+
+    def of_items(self, items: Tensor) -> Interactions:
+        """The pairs of ``items`` alone, (k,) int64 in rising order, which are numbered from 0; users stay as they are.
+
+        A domain without any of these items is none any more.
+        """
+        number = numbers(items, self.n_items)
+        bounds = torch.tensor([(domain.start, domain.stop) for domain in self.domains], dtype=torch.int64)
+        places = torch.searchsorted(items.cpu(), bounds.flatten()).reshape(-1, 2).tolist()  # (domains, 2)
+        domains = tuple(Domain(domain.name, start, stop) for domain, (start, stop) in zip(
+            self.domains, places, strict=True) if start < stop)
+        inside = self.select(number[self.items] >= 0)
+        return replace(inside, items=number[inside.items], n_items=len(items), domains=domains)
 
     @property
     def tied(self) -> Tensor:

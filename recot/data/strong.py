@@ -61,10 +61,7 @@ def strong(interactions: Interactions, valid: float = 500, test: float = 500, ta
     role[order[len(users) - n_test:]] = 2
     train = interactions.select(role[interactions.users] == 0)
     items = train.popularity.nonzero().flatten()
-    number = torch.full((interactions.n_items,), -1)
-    number[items] = torch.arange(len(items))
-    known = interactions.select(number[interactions.items] >= 0)
-    known = replace(known, items=number[known.items], n_items=len(items))
+    known = interactions.of_items(items)
     asked = [question(known, (role == part).nonzero().flatten(), share, least, rng, name)
              for part, name in ((1, "valid"), (2, "test"))]
     return Split(known.select(role[known.users] == 0), asked[0], (asked[1],), items)

@@ -64,18 +64,18 @@ def save_answers(file: Path, dataset: Dataset, train: Interactions, questions: E
     activity = torch.where(strange, questions.query.history.lengths, train.activity[users])  # (b,)
     columns = {"activity": activity.numpy()}
     if train.domains and bool((targets.lengths == 1).all()):
-        columns["activity_here"] = activity_here(train, users, targets.values).numpy()
+        columns["activity_here"] = activity_here(train, questions).numpy()
     if bool((targets.lengths == 1).all()):
         columns["popularity"] = train.popularity[targets.values].numpy()
     columns |= {metric: value.numpy() for metric, value in values.items()}
     write_frame(file, {"user": dataset.user_ids[users.numpy()], **columns})
 
 
-def activity_here(train: Interactions, users: Tensor, targets: Tensor) -> Tensor:
-    """(b,) int64, how many training pairs each user has in the domain of the target."""
-    n = len(train.domains)
-    pairs = train.users * n + number_of(train.items, train.domains)
-    return torch.bincount(pairs, minlength=train.n_users * n)[users * n + number_of(targets, train.domains)]
+def activity_here(train: Interactions, questions: EvalSet) -> Tensor:
+    """(b,) int64, how many items a model knows of each user in the domain of the one target."""
+    history, asked = questions.query.history, number_of(questions.targets.values, train.domains)
+    here = number_of(history.values, train.domains) == asked[history.rows]
+    return torch.bincount(history.rows[here], minlength=len(questions))
 
 
 def save_users(file: Path, dataset: Dataset, train: Interactions, known: Mapping[str, Tensor]) -> None:

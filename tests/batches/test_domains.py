@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from recot.batches.domains import domain_batches, of_domain
+from recot.batches.domains import domain_batches
+from recot.data.domains import of_domain
 from recot.data.interactions import Domain, Interactions
 
 DOMAINS = (Domain("books", 0, 8), Domain("films", 8, 12), Domain("music", 12, 30))

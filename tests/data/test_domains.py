@@ -11,6 +11,7 @@ import pytest
 import torch
 from commands import composed
 
+from recot.batches.negatives import uniform_negatives
 from recot.closed.popularity import Popularity
 from recot.data.domains import cut, domains, number_of
 from recot.data.interactions import Domain, Interactions
@@ -19,9 +20,11 @@ from recot.data.prepare import prepare
 from recot.data.questions import validate
 from recot.data.reduce import Domains, hashed, in_file_order
 from recot.data.split import ratio
+from recot.data.strong import strong
 from recot.evaluation.evaluate import evaluate
 from recot.evaluation.recommender import Recommender
 from recot.record.build import make
+from recot.record.outputs import activity_here
 
 RANGES = (Domain("Books", 0, 20), Domain("Films", 20, 50), Domain("Music", 50, 60))
 
@@ -177,9 +180,48 @@ def test_data_without_domains_are_refused_in_a_sentence():
         domains(pairs(ranges=()), 5)
 
 
-def test_a_domain_that_is_called_as_a_file_of_a_run_is_refused():
-    with pytest.raises(ValueError, match="domains .'Users'. are called as files of a run are; rename them"):
-        domains(pairs(ranges=(Domain("Users", 0, 20), *RANGES[1:])), 5)
+@pytest.mark.parametrize(("names", "wrong"), [
+    (("Users", "Films", "Music"), "Users"), (("Books", "books", "Music"), "Books', 'books"),
+    (("A b", "a-b", "Music"), "A b', 'a-b"), (("Books", "Books full", "Music"), "Books', 'Books full")])
+def test_domains_whose_files_would_be_those_of_others_are_refused(names, wrong):
+    ranges = tuple(domain._replace(name=name) for domain, name in zip(RANGES, names, strict=True))
+    with pytest.raises(ValueError, match=rf"domains \['{wrong}'\] are called as each other's test sets, or as files"):
+        domains(pairs(ranges=ranges), 5)
+
+
+def names_of(items, ranges):
+    return [ranges[number].name for number in number_of(items, ranges).tolist()]
+
+
+@pytest.mark.parametrize("chosen", [[0, 3, 19, 20, 55], [*range(20, 50)], [59], [*range(60)]])
+def test_items_keep_their_domain_when_they_are_numbered_anew(chosen):
+    whole, items = pairs(), torch.tensor(chosen)
+    found = whole.of_items(items)
+    assert found.n_items == len(chosen) == sum(domain.stop - domain.start for domain in found.domains)
+    assert names_of(torch.arange(len(chosen)), found.domains) == names_of(items, RANGES)
+    kept = [(u, i) for u, i in zip(whole.users.tolist(), whole.items.tolist(), strict=True) if i in chosen]
+    assert [*zip(found.users.tolist(), items[found.items].tolist(), strict=True)] == kept
+
+
+def test_a_split_by_users_keeps_the_domains_of_the_items_that_train():
+    whole = Planted(n_users=60, n_items=600, n_domains=3, n_communities=3, mean_activity=6).load().interactions
+    split = strong(whole, 10, 10)
+    assert split.train.n_items < 600
+    assert names_of(torch.arange(split.train.n_items), split.train.domains) == names_of(split.items, whole.domains)
+    drawn = uniform_negatives(split.train, 3, torch.Generator().manual_seed(0), scope="domain")
+    asked = number_of(split.train.items, split.train.domains)[:, None]
+    assert bool((number_of(drawn, split.train.domains) == asked).all())
+
+
+def test_what_is_known_of_a_user_in_the_domain_is_counted_for_strangers_too():
+    split = domains(pairs(), 5)
+    part = sets(split)["films"]
+    strangers = replace(part, query=replace(part.query, users=torch.full_like(part.query.users, -1)),
+                        owners=part.query.users)
+    inside = (split.train.items >= 20) & (split.train.items < 50)
+    activity = torch.bincount(split.train.users[inside], minlength=30)[part.query.users]
+    assert torch.equal(activity_here(split.train, part), activity)
+    assert torch.equal(activity_here(split.train, strangers), activity)
 
 
 def test_the_split_of_a_domain_is_the_same_questions_with_items_from_zero():
