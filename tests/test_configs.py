@@ -23,7 +23,7 @@ from recot.record.build import build, descends, make, rehearse
 from recot.request.compose import CONF, explain
 from recot.request.errors import RequestError
 from recot.request.keys import relevant
-from recot.request.schema import SUPPLIED
+from recot.request.nodes import SUPPLIED
 from recot.request.signature import describe
 
 DOMAINS = (Domain("films", 0, 3), Domain("books", 3, 7))

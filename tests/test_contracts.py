@@ -23,7 +23,7 @@ from recot.networks.recsys_dan import Source
 from recot.nn import contracts as documented
 from recot.nn.contracts import Before
 from recot.record.build import ask_questions, build, descends, make
-from recot.request import schema
+from recot.request import claims, schema
 from recot.request.compose import CONF
 from recot.request.errors import RequestError
 from recot.request.kinds import KINDS
@@ -56,7 +56,7 @@ def test_everything_that_a_config_can_name_is_held_against_its_contract(group):
 
 
 def test_every_constant_that_a_request_is_checked_by_is_documented():
-    read = set(re.findall(r'constants\.get\("(\w+)"', inspect.getsource(schema)))
+    read = set(re.findall(r'constants\.get\("(\w+)"', inspect.getsource(claims)))
     table = set(re.findall(r"^(\w+) {2,}(?:networks|closed forms|objectives|relabelling)", documented.__doc__, re.M))
     assert read and table == read | {"undecayed", "by_domain", "starts_fitted"}
 

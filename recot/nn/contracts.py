@@ -13,7 +13,7 @@ Relabeller     ``denoise.base.Relabelling``                        ``fit.rounds`
 What is fitted and asked inherits from :class:`recot.evaluation.recommender.Recommender`: closed forms, and in ``fit``
 what trains a network and what relabels. It has neutral values for all that only some of them say.
 
-A class also makes claims about itself, as class constants with literal values. ``recot.request.schema`` reads them from
+A class also makes claims about itself, as class constants with literal values. ``recot.request.claims`` reads them from
 the source, before torch is imported, and refuses what cannot work together. A class that does not define a constant
 claims the value in the third column.
 
@@ -35,11 +35,11 @@ relabels       denoisers                       False    it says between two fits
                                                         other time; ``denoise.base.Relabelling`` claims it
 weighs         relabelling denoisers           False    it changes the weights of the pairs and never the pairs
 undecayed      networks                        ()       names of the parameters that ``trainer.weight_decay``
-                                                        leaves alone; read by ``fit``, not by the schema
+                                                        leaves alone; read by ``fit``, not by that module
 by_domain      networks                        False    its constructor takes ``domains``, the ranges of items;
-                                                        read by ``fit``, not by the schema
+                                                        read by ``record``, not by that module
 starts_fitted  networks                        False    its untrained weights are those of an earlier fit, and graded as
-                                                        epoch 0; read by ``fit``, not by the schema
+                                                        epoch 0; read by ``fit``, not by that module
 =============  ==============================  =======  ==========================================================
 
 A network or closed form whose constructor takes ``before`` is a later stage: it goes on from what the stage before has

@@ -6,8 +6,8 @@ import re
 from dataclasses import astuple, dataclass, fields
 
 from recot.pages.markdown import escape, table
+from recot.request.claims import is_inductive, stranger_to
 from recot.request.compose import CONF, composed
-from recot.request.schema import is_inductive, stranger_to
 from recot.request.signature import describe
 
 PRESETS = CONF / "model"

@@ -20,7 +20,7 @@ from recot.record.lines import TrialLine, TrialRun
 from recot.request import compose, keys, tuned
 from recot.request.command import held
 from recot.request.errors import RequestError
-from recot.request.schema import check_seed
+from recot.request.nodes import check_seed
 from recot.system.files import write_whole
 from recot.tuning.space import METHOD, Space, setting
 from recot.tuning.study import Study

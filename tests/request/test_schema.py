@@ -11,7 +11,8 @@ import torch
 from commands import composed
 
 from recot.request.errors import RequestError, nearest
-from recot.request.schema import canonical, check, check_target, metric_names, targets
+from recot.request.nodes import canonical, check_target, targets
+from recot.request.schema import check, metric_names
 from recot.request.signature import describe, fits
 
 
