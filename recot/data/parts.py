@@ -34,6 +34,15 @@ def refuse_overlap(frame: pd.DataFrame, pairs: Array, called: Sequence[str], nam
                      f"asked for, so take such rows out of {other}")
 
 
+def called(names: Sequence[str]) -> str:
+    """What messages call several files: their names, or how many they are.
+
+    >>> called(["a.csv", "b.csv"]), called(["a.csv", "b.csv", "c.csv", "d.csv"])
+    ('a.csv and b.csv', 'a.csv and 3 other files')
+    """
+    return " and ".join(names) if len(names) < 4 else f"{names[0]} and {len(names) - 1} other files"
+
+
 def counted(part: Array) -> str:
     """How many pairs each part has, ``7 to train, 1 to validate, 2 to test``."""
     numbers = np.bincount(part, minlength=len(NAMES)).tolist()

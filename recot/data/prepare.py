@@ -223,7 +223,7 @@ class Files:
     def _called(self) -> list[str]:
         """What messages call the three parts: the names of their files."""
         paths = [*(self._sums or ())]
-        return [" and ".join(path.name for path in paths if self._part(path) == part) for part in range(len(NAMES))]
+        return [parts.called([path.name for path in paths if self._part(path) == part]) for part in range(len(NAMES))]
 
     def _table(self, path: Path, sha256: str) -> pd.DataFrame:
         """The rows of a file with this content."""
@@ -335,10 +335,11 @@ class Csv(Files):
 
     def _made(self, file: Path) -> Dataset:
         dataset = super()._made(file)
-        times, read = dataset.interactions.times, [name for name in self._called() if name]
-        if times is not None and len(times):
-            logger.info("%s: times lie between %s and %s", " and ".join(read), moments.written(int(times.min())),
-                        moments.written(int(times.max())))
+        times = dataset.interactions.times
+        logger.info("%s: %s rows%s", parts.called([path.name for path in self._keys]),
+                    f"{len(dataset.interactions) + sum(dataset.dropped.values()):,}", "" if times is None else
+                    f", those that remain from {moments.written(int(times.min()))} to "
+                    f"{moments.written(int(times.max()))}")
         return dataset
 
 

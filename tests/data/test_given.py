@@ -155,8 +155,8 @@ def test_a_refit_keeps_the_items_of_the_first_fit(tmp_path):
 
 def test_pairs_of_two_parts_are_refused_with_the_files_and_an_example(tmp_path):
     config = typed(tmp_path, train=TRAIN, valid="b,z,9\n", test="c,y,9\na,y,9\nb,x,9\n")
-    with pytest.raises(ValueError, match=r"2 pairs of csv stand in two of its parts, for example user 'a' with item 'y' "
-                                         r"in train\.csv and in test\.csv; .* take such rows out of test\.csv"):
+    with pytest.raises(ValueError, match=r"2 pairs of csv stand in two of its parts, for example user 'a' with item "
+                                         r"'y' in train\.csv and in test\.csv; .* take such rows out of test\.csv"):
         questions(config)
 
 

@@ -281,8 +281,8 @@ def test_milliseconds_are_never_guessed(tmp_path, form, place):
 @pytest.mark.parametrize(("form", "place", "other"), [("csv", "line 4", "line 2"), ("integers", "row 3", "row 1")])
 def test_two_units_in_one_column_are_refused_with_their_lines(tmp_path, unit, form, place, other):
     texts = ["1600000000000", "1600000001000", "1600000002"]
-    with pytest.raises(ValueError, match=rf"data\.\w+, {place}: the time 1600000002 is one in seconds, and 2 of 3 times "
-                                         rf"are in another unit, as 1600000000000 in {other}; write all in one unit"):
+    with pytest.raises(ValueError, match=rf"data\.\w+, {place}: the time 1600000002 is one in seconds, and 2 of 3 "
+                                         rf"times are in another unit, as 1600000000000 in {other}; write"):
         times(tmp_path, texts, unit, form)
 
 
