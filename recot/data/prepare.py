@@ -8,7 +8,7 @@ import json
 import logging
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple
 from pathlib import Path
 from typing import Any, Literal
@@ -297,6 +297,8 @@ class Csv(Files):
                  cache: str | None = None, domain: str | None = None, domains: list[str] | None = None,
                  domain_core: int = 1, valid: str | list[str] | None = None, test: str | list[str] | None = None,
                  time_unit: Unit | None = None) -> None:
+        if not path:
+            raise ValueError(f"data.path = {path!r} names no file; give it like data.path=my.csv")
         if valid and not test:
             raise ValueError(f"data.valid = {valid} validates, and nothing is tested; give data.test as well, or name "
                              "all files in data.path and use protocol=topk")
@@ -309,7 +311,7 @@ class Csv(Files):
         self._keys: dict[Path, str] = {}
         self.said = {key: place for key, place in zip(fetch.OWN, (path, valid, test), strict=True) if place}
         super().__init__("csv", "csv", {"csv": None}, "csv", columns=columns,
-                         delimiter=separator(self.said.values(), delimiter), threshold=threshold, core=core,
+                         delimiter=separator(self.said, delimiter), threshold=threshold, core=core,
                          cache=cache, domains=domains, domain_core=domain_core, time_unit=time_unit)
 
     def paths(self) -> list[Path]:
@@ -343,14 +345,15 @@ class Csv(Files):
         return dataset
 
 
-def separator(said: Iterable[str | list[str]], delimiter: str | None) -> str:
-    """The one character between the columns of a user's files, as given or told from their names.
+def separator(said: Mapping[str, str | list[str]], delimiter: str | None) -> str:
+    """The one character between the columns of a user's files, by the key that names them: as given, or told from their
+    names.
 
     Raises:
         ValueError: it cannot be one, or the names tell of none or of several.
     """
-    files = [file for place in said for one in ([place] if isinstance(place, str) else place)
-             for file in (fetch.own_files("data.path", one) if Path(one).is_dir() else [Path(one)])]
+    files = [file for key, place in said.items() for one in ([place] if isinstance(place, str) else place)
+             for file in (fetch.own_files(key, one) if Path(one).is_dir() else [Path(one)])]
     found = {path: delimiter or BETWEEN.get(Path(fetch.unpacked(path.name)).suffix) or "," * is_parquet(path)
              for path in files}
     if unknown := [path for path, mark in found.items() if not mark]:

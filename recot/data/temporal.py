@@ -34,8 +34,8 @@ def temporal(interactions: Interactions, valid: float = 0.1, test: float = 0.1, 
         ValueError: the data have no times, a point is none, the points are in the wrong order, or one of the three
             parts has no pair.
 
-    Source: the global temporal split of Meng et al. (RecSys 2020), as in RecTools' TimeRangeSplitter and LensKit's
-    split_global_time, which take dates.
+    Source: the global temporal split of Meng et al. (RecSys 2020); RecTools (TimeRangeSplitter) and LensKit
+    (split_global_time) have one as well.
     """
     times = interactions.times
     if times is None:

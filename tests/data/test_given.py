@@ -173,7 +173,10 @@ def test_a_protocol_and_data_that_do_not_fit_are_refused_before_anything_is_read
         composed(*words)
 
 
-def test_validation_pairs_without_test_pairs_are_refused():
+def test_no_file_and_validation_pairs_without_test_pairs_are_refused():
+    for path in ("", []):
+        with pytest.raises(ValueError, match="names no file; give it like data.path=my.csv"):
+            Csv(path)
     with pytest.raises(ValueError, match="nothing is tested; give data.test as well"):
         Csv("a.csv", valid="b.csv")
 
