@@ -89,6 +89,16 @@ def test_a_user_who_only_was_tested_is_served_from_the_history_where_a_model_rea
     assert len(lists) == 3 and not {"i0", "i1"} & {*lists["item"]}
 
 
+def test_histories_are_read_in_the_unit_of_the_data(tmp_path):
+    late = [(user, item, (20_000 * DAY + at) * 1000) for user, item, at in rows()]
+    said = {"time": [f"data.path={written(tmp_path / 'log.csv', late)}", "data.time_unit=ms"]}
+    record = ran(tmp_path, "time", said, "model=markov")
+    finished = restore(tmp_path / "runs" / record["key"], [f"data.cache={tmp_path}/cache"])
+    assert 20_000 * DAY <= int(finished.dataset.interactions.times.min()) < 40_000 * DAY
+    new = written(tmp_path / "new.csv", [("ann", "i1", late[0][2]), ("ann", "i5", late[0][2] + 1000)])
+    assert len(finished.served(new, 3)) == 3
+
+
 @pytest.mark.parametrize("protocol", ["given", "time"])
 def test_a_refit_trains_on_what_validated_and_asks_the_same(tmp_path, words, protocol):
     first = ran(tmp_path, protocol, words, "model=ease")

@@ -21,7 +21,6 @@ import torch
 from recot.data import douban, fetch, filters, moments, netflix, parts, read
 from recot.data.dataset import Dataset, load, write
 from recot.data.interactions import Domain, Interactions
-from recot.data.read import Unit
 from recot.data.reduce import Domains, Reduction, by_domain, in_file_order
 from recot.data.roles import NAMES, TRAIN
 from recot.system import files
@@ -92,7 +91,8 @@ class Files:
                  sample_interactions: int | None = None, substitute_threshold: float | None = None,
                  domains: list[str] | None = None, domain_of: dict[str, str] | None = None, domain_core: int = 1,
                  item_share: float | None = None, item_seed: int = 0, file_order: bool = False,
-                 parts: dict[str, Literal["valid", "test"]] | None = None, time_unit: Unit | None = None) -> None:
+                 parts: dict[str, Literal["valid", "test"]] | None = None,
+                 time_unit: Literal["s", "ms", "us", "ns", "date"] | None = None) -> None:
         if user_share is not None and not 0 < user_share <= 1:
             raise ValueError(f"data.user_share is the share of the users to keep, got {user_share}; use more than 0 "
                              "and at most 1, or null for all")
@@ -296,7 +296,7 @@ class Csv(Files):
                  time: str | None = None, delimiter: str | None = None, threshold: float | None = None, core: int = 0,
                  cache: str | None = None, domain: str | None = None, domains: list[str] | None = None,
                  domain_core: int = 1, valid: str | list[str] | None = None, test: str | list[str] | None = None,
-                 time_unit: Unit | None = None) -> None:
+                 time_unit: Literal["s", "ms", "us", "ns", "date"] | None = None) -> None:
         if not path:
             raise ValueError(f"data.path = {path!r} names no file; give it like data.path=my.csv")
         if valid and not test:
