@@ -17,6 +17,7 @@ from recot.data.dataset import Dataset
 from recot.data.histories import histories
 from recot.data.interactions import Interactions, Ragged
 from recot.data.questions import EvalSet, Query, Split
+from recot.data.read import Unit
 from recot.evaluation.evaluate import recommended
 from recot.evaluation.recommender import Recommender
 from recot.record import build, store
@@ -30,7 +31,7 @@ from recot.system.environment import REFERENCE
 
 log = logging.getLogger(__name__)
 
-PLACES = ("data.cache", "data.path", "data.root", "trainer.device")
+PLACES = ("data.cache", "data.path", "data.valid", "data.test", "data.root", "trainer.device")
 """Config keys that say where things lie, which the config of a record leaves out and building it again takes."""
 
 
@@ -42,12 +43,14 @@ class Finished:
         model: fitted. dataset: with the ids of the raw files, and those items alone that the run knew.
         split: what the run trained on, and the questions it was tested with.
         columns: "user", "item" and "time" -> the names that the columns of the raw files have, where they have some.
+        time_unit: of the times in the raw files, see :func:`recot.data.read.ratings`.
     """
 
     model: Recommender
     dataset: Dataset
     split: Split
     columns: Mapping[str, str] = field(default_factory=dict)
+    time_unit: Unit | None = None
 
     def users(self, ids: Iterable[str]) -> Tensor:
         """(b,) int64, the numbers of users that are given by the ids of the raw files.
@@ -65,14 +68,31 @@ class Finished:
         """Questions about users, (b,) numbers, or all who have a pair, with every pair of the data in their histories.
 
         Whoever did not train is asked about as a stranger (-1).
+
+        Raises:
+            RequestError: the model has a vector for each user who trained, and one of these did not.
         """
         asked = self.everybody() if users is None else users
+        if not self.inductive and len(absent := asked[self.split.train.activity[asked] == 0]):
+            raise RequestError(f"user {self.dataset.user_ids[int(absent[0])]} has no training pair, and "
+                               f"{self.model.name} has a vector for users who trained alone; leave that user out, or "
+                               "train a model that reads histories, such as model=vae or model=itemknn")
         trained = self.split.train.activity[asked] > 0
         return Query(torch.where(trained, asked, -1), self.dataset.interactions.by_user.take(asked))
 
     def everybody(self) -> Tensor:
-        """(b,) int64, the numbers of the users who have a pair."""
-        return self.dataset.interactions.activity.nonzero().flatten()
+        """(b,) int64, the numbers of the users who have a pair, and whom the model can serve."""
+        users = self.dataset.interactions.activity.nonzero().flatten()
+        served = users if self.inductive else users[self.split.train.activity[users] > 0]
+        if len(served) < len(users):
+            log.warning("%d of %d users have no training pair and get no list: %s has a vector for users who trained "
+                        "alone", len(users) - len(served), len(users), self.model.name)
+        return served
+
+    @property
+    def inductive(self) -> bool:
+        """Whether the model serves users who did not train."""
+        return bool(self.model.networks[0].inductive)  # of one class, where there are several
 
     def lists(self, k: int, users: Tensor | None = None, tested: bool = False,
               domain: str | None = None) -> pd.DataFrame:
@@ -154,13 +174,13 @@ class Finished:
         """
         if k < 1:
             raise RequestError(f"--k {k} shows nothing; give 1 or more")
-        among, [scorer, *_] = self.among(domain), self.model.networks  # of one class, where there are several
-        if not scorer.inductive:
+        among, scorer = self.among(domain), self.model.networks[0]
+        if not self.inductive:
             raise RequestError(f"{type(scorer).__name__} has a vector for each user who trained, and none for others; "
                                "train a model that reads histories, such as model=vae, model=itemknn or model=sasrec")
         columns = {kind: self.columns.get(kind, kind) for kind in ("user", "item", *(["time"] * scorer.ordered))}
         try:
-            pairs, names = histories(Path(file), self.dataset.item_ids, columns)
+            pairs, names = histories(Path(file), self.dataset.item_ids, columns, self.time_unit)
         except (OSError, ValueError) as error:
             raise RequestError(f"--histories {file}: {error}") from error
         strangers = Query(torch.full((len(names),), -1), pairs.by_user)
@@ -229,14 +249,14 @@ def restore(folder: str | Path, words: Sequence[str] = ()) -> Finished:
     dataset = source.load()
     dataset = replace(dataset, interactions=build.in_order(config, dataset))  # histories as the model read them
     split = build.ask_questions(config, dataset)
-    dataset = dataset.of(split.items)
     if split.fingerprint != record["split"]:
         raise RequestError(f"today's code splits these data otherwise than when {folder} was made; run it again: "
                            f"{record['command']} force=true")
     if config["protocol"].get("refit"):
         split = build.ask_again(config, dataset)
+    dataset = dataset.of(split.items)
     model = fitted(config, record, dataset, split, weights, pairs)
-    return Finished(model, dataset, split, columns_of(config["data"]))
+    return Finished(model, dataset, split, columns_of(config["data"]), config["data"].get("time_unit"))
 
 
 def columns_of(data: Mapping[str, Any]) -> dict[str, str]:
@@ -298,7 +318,8 @@ def settings(record: Mapping[str, Any], words: Sequence[str] = ()) -> dict[str, 
     taken = read.parameters if read else {}
     data |= {name: None for name in ("url", "manual") if name in data and name in taken}
     data |= {name: here["paths"]["cache"] for name in ("cache",) if name in taken}
-    data |= {name: place for name in ("path", "root") if name in taken and (place := believed(record, f"data.{name}"))}
+    data |= {name: place for name in ("path", "valid", "test", "root")
+             if name in taken and (place := believed(record, f"data.{name}"))}
     for name, value in said.items():
         config[name.partition(".")[0]][name.partition(".")[2]] = value
     names = {group: str(record.get(group)) for group in choices}
@@ -325,15 +346,23 @@ def literal(path: str, value: Any) -> Any:
     return value
 
 
-def believed(record: Mapping[str, Any], name: str) -> str | None:
-    """Where a record says that the data lie, if that is a place on this machine which holds files."""
+def believed(record: Mapping[str, Any], name: str) -> str | list[str] | None:
+    """Where a record says that the data lie, if these are places on this machine which hold files."""
     said = record.get("places")
     place = said.get(name) if isinstance(said, dict) else None
+    if isinstance(place, list) and name != "data.root":
+        several = [at_hand(one, name) for one in place]
+        return [one for one in several if one is not None] if None not in several else None
+    return at_hand(place, name)
+
+
+def at_hand(place: object, name: str) -> str | None:
+    """A place that a record names, if it is one on this machine which holds files."""
     if not isinstance(place, str) or REFERENCE.search(place) or "\0" in place or not Path(place).is_absolute():
         return None
     if Path(place).resolve().parts[1:2] in (("dev",), ("proc",), ("sys",)):
         return None
-    return place if name == "data.path" or Path(place).is_dir() else None
+    return place if name != "data.root" or Path(place).is_dir() else None
 
 
 def fitted(config: dict[str, Any], record: Mapping[str, Any], dataset: Dataset, split: Split, weights: Path | None,

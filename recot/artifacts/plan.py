@@ -124,10 +124,11 @@ class Planner:
 
 def at_hand(data: Mapping[str, Any]) -> bool:
     """Whether a data set's raw files lie where they are looked for; imports no torch."""
-    from recot.data.fetch import cache_folder, data_root, in_folder
+    from recot.data.fetch import OWN, cache_folder, data_root, in_folder
 
     if "path" in data:
-        return Path(data["path"]).is_file()
+        said = [place for key in OWN if (place := data.get(key.removeprefix("data.")))]
+        return all(Path(path).exists() for place in said for path in ([place] if isinstance(place, str) else place))
     if "files" not in data:
         return True  # made, not read
     own = cache_folder(data.get("cache"))

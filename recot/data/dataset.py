@@ -48,6 +48,8 @@ def write(dataset: Dataset, file: Path) -> None:
     columns = {"user": pairs.users.numpy(), "item": pairs.items.numpy()}
     if pairs.times is not None:
         columns["time"] = pairs.times.numpy()
+    if pairs.parts is not None:
+        columns["part"] = pairs.parts.numpy()
     notes = {"dropped": json.dumps(dataset.dropped), "domains": json.dumps(pairs.domains)}
     tables = [pa.table(columns).replace_schema_metadata(notes), pa.table({"id": dataset.user_ids}),
               pa.table({"id": dataset.item_ids})]
@@ -82,5 +84,5 @@ def load(file: Path) -> Dataset:
     ranges = tuple(Domain(*one) for one in json.loads(pairs.schema.metadata.get(b"domains", b"[]")))
     # The rows were sorted by Interactions.from_pairs before they were written.
     interactions = Interactions(columns["user"], columns["item"], torch.ones(len(pairs)), len(users), len(items),
-                                times=columns.get("time"), domains=ranges)
+                                times=columns.get("time"), domains=ranges, parts=columns.get("part"))
     return Dataset(interactions, users, items, json.loads(pairs.schema.metadata[b"dropped"]))

@@ -20,7 +20,7 @@ import time
 import unicodedata
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, cast
@@ -39,6 +39,8 @@ TIMEOUT = 60                      # seconds without a byte from the server
 SMALL = 100 * 2**20               # bytes of a file that is read each time its digest is asked for
 SETTLED = 10                      # seconds, more than any clock of a file system is coarse
 HTML = (b"<!doctype html", b"<html")
+PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip")
+TABLES = (".csv", ".tsv", ".parquet")
 
 
 @dataclass(frozen=True)
@@ -201,6 +203,73 @@ OPENERS: dict[bytes, Callable[[Path], BinaryIO]] = {
     b"PK\x03\x04": _only_member,
     b"\x28\xb5\x2f\xfd": _zstd}
 """First bytes of a packed file -> what opens it."""
+
+
+def unpacked(name: str) -> str:
+    """A file name in small letters, without the ending that compression adds."""
+    name = name.lower()
+    return next((name.removesuffix(ending) for ending in PACKED if name.endswith(ending)), name)
+
+
+def own_files(key: str, said: str | list[str]) -> list[Path]:
+    """The files that a user names: one, several, or all of a folder in the order of their names.
+
+    What begins with a dot or an underscore is none of a folder's files; programs that write in pieces leave such marks.
+
+    Raises:
+        FileNotFoundError: a file is missing, or a folder has none.
+        ValueError: a file is named twice, or a folder holds files of several kinds.
+    """
+    if isinstance(said, str) and Path(said).is_dir():
+        return _of_folder(key, Path(said))
+    paths = [Path(one) for one in ([said] if isinstance(said, str) else said)]
+    for path in paths:
+        if path.is_dir():
+            raise FileNotFoundError(f"{path.absolute()} is a folder among several files; give {key} one folder, or "
+                                    "files alone")
+        if not path.is_file():
+            raise FileNotFoundError(f"{path.absolute()} is missing; correct {key}")
+    if not paths or len({path.resolve() for path in paths}) < len(paths):
+        raise ValueError(f"{key} = {said} names no file, or one of them twice; name each once")
+    return paths
+
+
+OWN = {"data.path": "", "data.valid": "valid ", "data.test": "test "}
+"""The keys that name a user's files, and what marks the sums of their content."""
+
+
+def own_parts(said: Mapping[str, str | list[str]]) -> dict[str, list[Path]]:
+    """The files of a user by the key of :data:`OWN` that names them.
+
+    Raises:
+        FileNotFoundError, ValueError: see :func:`own_files`; or two keys name one file.
+    """
+    found = {key: own_files(key, place) for key, place in said.items()}
+    owners: dict[Path, str] = {}
+    for key, paths in found.items():
+        for path in paths:
+            if (other := owners.setdefault(path.resolve(), key)) != key:
+                raise ValueError(f"{path} is named in {other} and in {key}, and what is known cannot be asked for; "
+                                 "name it in one of them")
+    return found
+
+
+def own_digest(sums: Iterable[tuple[str, str]]) -> str:
+    """sha256 of a user's files, each given by its key and the sum of its content; names and order do not count."""
+    return hashlib.sha256("\n".join(sorted(OWN[key] + sha256 for key, sha256 in sums)).encode()).hexdigest()
+
+
+def _of_folder(key: str, folder: Path) -> list[Path]:
+    """All files of a folder, see :func:`own_files`."""
+    paths = sorted(path for path in folder.iterdir() if not path.name.startswith((".", "_")))
+    kinds = {Path(unpacked(path.name)).suffix if path.is_file() else f"{path.name}/" for path in paths}
+    if not paths:
+        raise FileNotFoundError(f"{folder.absolute()} holds no files; correct {key}")
+    if len(kinds) > 1 or not kinds <= {*TABLES}:
+        raise ValueError(f"{folder.absolute()} holds {' and '.join(sorted(kinds))}, and a folder of data holds files "
+                         f"of one kind, {', '.join(TABLES)}; take the others out, or name files, as in "
+                         f"{key}=[a.csv,b.csv]")
+    return paths
 
 
 def in_folder(folder: Path, name: str) -> Path | None:

@@ -12,14 +12,15 @@ import pandas as pd
 import torch
 
 from recot.data import filters, read
+from recot.data.fetch import unpacked
 from recot.data.interactions import Interactions
-from recot.data.prepare import is_parquet, unpacked
+from recot.data.prepare import is_parquet
 
 log = logging.getLogger(__name__)
 
 
 def histories(file: Path, item_ids: np.ndarray[Any, Any],
-              columns: Mapping[str, str]) -> tuple[Interactions, np.ndarray[Any, Any]]:
+              columns: Mapping[str, str], unit: read.Unit | None = None) -> tuple[Interactions, np.ndarray[Any, Any]]:
     """The pairs of a csv, tsv or parquet file, and the names of its users, (n_users,) in rising order.
 
     Each user has a pair: items that are not known are skipped, and users without any other left out; a warning names
@@ -28,11 +29,12 @@ def histories(file: Path, item_ids: np.ndarray[Any, Any],
     Args:
         item_ids: (n_items,) the ids of the items that are known, in the order of their numbers.
         columns: "user", "item" and, where the order of a history counts, "time" -> the column's name.
+        unit: of times, see :func:`recot.data.read.ratings`.
 
     Raises:
         ValueError: the file is malformed, or no item of it is known. OSError: it cannot be read.
     """
-    frame = rows_of(file, dict(columns))
+    frame = rows_of(file, dict(columns), unit)
     items = pd.Index(item_ids.astype(str)).get_indexer(frame["item"].astype(str).to_numpy())  # (rows,), -1 if not known
     known = items >= 0
     skipped = frame["item"][~known].astype(str).tolist()
@@ -54,11 +56,11 @@ def histories(file: Path, item_ids: np.ndarray[Any, Any],
     return pairs, names
 
 
-def rows_of(file: Path, columns: dict[str, str]) -> pd.DataFrame:
+def rows_of(file: Path, columns: dict[str, str], unit: read.Unit | None) -> pd.DataFrame:
     """The rows of a file, by kind of column."""
     if is_parquet(file):
-        return read.parquet(file, columns)
-    return read.table(file, columns, "\t" if unpacked(file.name).endswith(".tsv") else ",")
+        return read.parquet(file, columns, unit=unit)
+    return read.table(file, columns, "\t" if unpacked(file.name).endswith(".tsv") else ",", unit=unit)
 
 
 def say(file: Path, left: list[str], of: int, text: str) -> None:

@@ -234,6 +234,8 @@ class Interactions:
             way to be served, so that what describes the training users alone leaves it out; None where there is none.
         domains: which items belong together, in order and without a gap; empty where nothing is known of domains.
         ties: seed of the order of pairs of one user at one time, or None for the order of their items.
+        parts: (n,) int8, what the data say that a pair is for: 0 to train, 1 to validate, 2 to be tested; None where
+            they say nothing.
     """
 
     users: Tensor
@@ -246,12 +248,13 @@ class Interactions:
     domains: tuple[Domain, ...] = ()
     ties: int | None = None
     folded: Tensor | None = None
+    parts: Tensor | None = None
 
     @classmethod
     def from_pairs(cls, users: Tensor, items: Tensor, n_users: int, n_items: int, *,
                    times: Tensor | None = None, noisy: Tensor | None = None,
                    domains: tuple[Domain, ...] = (), ties: int | None = None,
-                   folded: Tensor | None = None) -> Interactions:
+                   folded: Tensor | None = None, parts: Tensor | None = None) -> Interactions:
         """Interactions of pairs in any order, all of weight one.
 
         Raises:
@@ -273,7 +276,7 @@ class Interactions:
             order = order[sorted_order(users[order])]
         return cls(users[order], items[order], torch.ones(len(users), device=users.device), n_users, n_items,
                    None if times is None else times[order], None if noisy is None else noisy[order], domains, ties,
-                   None if folded is None else folded[order])
+                   None if folded is None else folded[order], None if parts is None else parts[order])
 
     def __len__(self) -> int:
         return len(self.users)

@@ -8,7 +8,7 @@ import json
 import logging
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple
 from pathlib import Path
 from typing import Any, Literal
@@ -18,16 +18,17 @@ import numpy as np
 import pandas as pd
 import torch
 
-from recot.data import douban, fetch, filters, netflix, read
+from recot.data import douban, fetch, filters, moments, netflix, parts, read
 from recot.data.dataset import Dataset, load, write
 from recot.data.interactions import Domain, Interactions
 from recot.data.reduce import Domains, Reduction, by_domain, in_file_order
+from recot.data.roles import NAMES, TRAIN
 from recot.system import files
 
 logger = logging.getLogger(__name__)
 
 PARQUET = b"PAR1"                 # how such a file begins
-PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip")
+BETWEEN = {".csv": ",", ".tsv": "\t", ".parquet": ","}
 VERSION = 2                       # of the preparation: raise it whenever the same files and settings give other data
 
 
@@ -65,6 +66,10 @@ class Files:
         domain_core: least number of interactions of a user in each domain, asked after all that is above.
         item_share: share of the items to keep, by a hash of ``item_seed`` and the raw id; null keeps all.
         file_order: whether rows of a user lie in order, so that they break ties in time.
+        parts: file name -> valid or test, where a file holds the pairs of that part; the others train. What is counted,
+            as ``core`` is, is counted among the pairs that train. Null where the files say nothing, and in substitutes.
+        time_unit: of times that are numbers, s, ms, us or ns, or date where all are dates; null takes whole seconds and
+            dates, and refuses numbers that look like another unit.
         expect: "users", "items", "interactions" -> number that must come out: an integer, or a text like "69.9k" that
             is compared after rounding as printed. Null expects nothing.
         root: the data root; null is the environment variable RECOT_DATA, and without it ``<cache>/raw``.
@@ -85,7 +90,9 @@ class Files:
                  top_items: int | None = None, user_core: int = 0, sample_users: int | None = None,
                  sample_interactions: int | None = None, substitute_threshold: float | None = None,
                  domains: list[str] | None = None, domain_of: dict[str, str] | None = None, domain_core: int = 1,
-                 item_share: float | None = None, item_seed: int = 0, file_order: bool = False) -> None:
+                 item_share: float | None = None, item_seed: int = 0, file_order: bool = False,
+                 parts: dict[str, Literal["valid", "test"]] | None = None,
+                 time_unit: Literal["s", "ms", "us", "ns", "date"] | None = None) -> None:
         if user_share is not None and not 0 < user_share <= 1:
             raise ValueError(f"data.user_share is the share of the users to keep, got {user_share}; use more than 0 "
                              "and at most 1, or null for all")
@@ -111,6 +118,9 @@ class Files:
             if key not in ("users", "items", "interactions") or not re.fullmatch(r"\d+|\d+(\.\d+)?[kM]", str(value)):
                 raise ValueError(f"data.expect has {key}: {value}; give users, items and interactions as an integer "
                                  "or as a text like '69.9k' or '56.9M'")
+        if wrong := {*(parts or ())} - {*files}:
+            raise ValueError(f"data.parts names {sorted(wrong)[0]}, which is none of data.files; name those that are "
+                             "for validation and test")
         fetch.check_name("data.name", name)
         self.name, self.read, self.root = name, read, root
         self.columns, self.delimiter = dict(columns or {}), delimiter
@@ -121,6 +131,7 @@ class Files:
         self.user_share, self.sample_seed = user_share, sample_seed
         self.domains = Domains(tuple(domains or ()), domain_core, item_share, item_seed)
         self.domain_of, self.file_order = dict(domain_of or {}), file_order
+        self.parts, self.time_unit = dict(parts or {}), time_unit
         self.raw = fetch.RawFiles(folder, dict(files), url, archive_sha256, manual)
         self.substitute = fetch.RawFiles(folder, dict(substitute), manual=manual) if substitute else None
         self.cache = fetch.cache_folder(cache)
@@ -169,6 +180,8 @@ class Files:
         settings += [] if self.reduction == Reduction() else [*astuple(self.reduction)]
         settings += [self.domain_of, *astuple(self.domains)] if self.domains.names else []
         settings += ["file order"] * self.file_order
+        settings += [{"time unit": self.time_unit}] if self.time_unit else []
+        settings += [{"parts": [self._part(path) for path in self._sums or ()]}] if self._parted() else []
         key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
         file = self.cache / "prepared" / f"{self.name}-{key}"
         dataset = kept(file)
@@ -181,12 +194,12 @@ class Files:
     def _made(self, file: Path) -> Dataset:
         """The data, prepared now and written to ``file``."""
         files.sweep(file.parent)
-        frame = filters.joined([self._in_domain(path, self._table(path, sha256))
+        frame = filters.joined([self._in_part(path, self._in_domain(path, self._table(path, sha256)))
                                 for path, sha256 in (self._sums or {}).items()])
         frame = in_file_order(frame) if self.file_order else frame
         if self.user_share is not None:
             frame = filters.sampled(frame, self.user_share, self.sample_seed)
-        dataset = prepare(frame, self._least(), self.core, self.name, self.reduction, self.domains)
+        dataset = prepare(frame, self._least(), self.core, self.name, self.reduction, self.domains, self._called())
         write(dataset, file)
         return dataset
 
@@ -195,34 +208,51 @@ class Files:
         name = self.domain_of.get(path.name.removesuffix(".gz"))
         return frame if name is None else frame.assign(domain=name, item=f"{name}/" + frame["item"].astype(str))
 
+    def _parted(self) -> bool:
+        """Whether the files say what their pairs are for."""
+        return bool(self.parts) and self._wanted() is self.raw
+
+    def _part(self, path: Path) -> int:
+        """What the pairs of a file are for, see :mod:`recot.data.roles`."""
+        return NAMES.index(self.parts.get(path.name.removesuffix(".gz"), NAMES[TRAIN]))
+
+    def _in_part(self, path: Path, frame: pd.DataFrame) -> pd.DataFrame:
+        """The rows of a file with what they are for, where the files say so."""
+        return frame.assign(part=np.int8(self._part(path))) if self._parted() else frame
+
+    def _called(self) -> list[str]:
+        """What messages call the three parts: the names of their files."""
+        paths = [*(self._sums or ())]
+        return [parts.called([path.name for path in paths if self._part(path) == part]) for part in range(len(NAMES))]
+
     def _table(self, path: Path, sha256: str) -> pd.DataFrame:
         """The rows of a file with this content."""
         content = fetch.uncompressed(path)
         if hashlib.sha256(content).hexdigest() != sha256:
             raise ValueError(f"{path} changed while it was read; run the same command again when it is whole")
-        if content.startswith(PARQUET) or unpacked(path.name).endswith(".parquet"):
-            return read.parquet(path, self.columns, content)
-        match "csv" if unpacked(path.name).endswith((".csv", ".tsv")) else self.read:
+        if content.startswith(PARQUET) or fetch.unpacked(path.name).endswith(".parquet"):
+            return read.parquet(path, self.columns, content, self.time_unit)
+        match "csv" if fetch.unpacked(path.name).endswith((".csv", ".tsv")) else self.read:
             case "adjacency_list":
                 return read.adjacency_list(path, content)
             case "sequences":
                 return read.sequences(path, content)
             case "tab_ratings":
-                return read.ratings(path, "\t", content)
+                return read.ratings(path, "\t", content, unit=self.time_unit)
             case "double_colon_ratings":
-                return read.ratings(path, "::", content)
+                return read.ratings(path, "::", content, unit=self.time_unit)
             case "film_blocks":
                 return netflix.film_blocks(path, content)
             case "rated_lists":
                 return netflix.rated_lists(path, content)
             case "ratings_csv":
-                return read.ratings(path, ",", content, integers=False)
+                return read.ratings(path, ",", content, integers=False, unit=self.time_unit)
             case "douban_reviews":
                 return douban.reviews(path, content)
             case "douban_blocks":
                 return douban.blocks(path, content)
             case _:
-                return read.table(path, self.columns, self.delimiter, content)
+                return read.table(path, self.columns, self.delimiter, content, self.time_unit)
 
     def _compare(self, dataset: Dataset) -> None:
         found = {"users": len(dataset.user_ids), "items": len(dataset.item_ids),
@@ -243,60 +273,100 @@ class Files:
 
 
 class Csv(Files):
-    """The user's own file: text with a header line and named columns, or parquet.
+    """The user's own files: text with a header line and named columns, or parquet.
 
     Args:
-        path: the file; may be compressed, see :func:`recot.data.fetch.opened`.
+        path: the file, several of the same columns, or a folder of files of one kind, which are read in the order of
+            their names; the order changes nothing. Files may be compressed, see :func:`recot.data.fetch.opened`.
+        valid, test: likewise, pairs to validate and to be tested with; null where there are none. protocol=given takes
+            them so.
         user, item: names of the columns. Ids are strings or integers, see ``recot.data.read``.
-        rating, time, domain: names of the columns; null when there is none. Times are whole seconds or dates.
+        rating, time, domain: names of the columns; null when there is none. Times are whole seconds or dates, or what
+            ``time_unit`` says.
         domains: the domains to keep, in this order; null keeps all of the column ``domain``, by name.
         delimiter: null takes a comma for .csv and a tab for .tsv; parquet has none. Names count in any case (.CSV).
-        threshold, core, cache: as in :class:`Files`.
+        threshold, core, cache, time_unit: as in :class:`Files`.
 
     Raises:
-        ValueError: the delimiter cannot be one or be told from the name, or a threshold has no rating column.
+        ValueError: the delimiter cannot be one or be told from the names, a threshold has no rating column, or there
+            are validation pairs and no test pairs.
     """
 
-    def __init__(self, path: str, user: str = "user", item: str = "item", rating: str | None = None,
+    def __init__(self, path: str | list[str], user: str = "user", item: str = "item", rating: str | None = None,
                  time: str | None = None, delimiter: str | None = None, threshold: float | None = None, core: int = 0,
                  cache: str | None = None, domain: str | None = None, domains: list[str] | None = None,
-                 domain_core: int = 1) -> None:
-        separator = delimiter or {".csv": ",", ".tsv": "\t", ".parquet": ","}.get(Path(unpacked(path)).suffix)
-        if separator is None and is_parquet(Path(path)):
-            separator = ","
-        if separator is None:
-            raise ValueError(f"{path} is neither .csv nor .tsv nor .parquet; set data.delimiter to the one character "
-                             "between its columns")
-        if len(separator) != 1 or not separator.isascii() or separator in '"\r\n\0':
-            raise ValueError(f"data.delimiter = {separator!r} cannot be what is between columns; give one character of "
-                             "ASCII that is no quote and no line end")
+                 domain_core: int = 1, valid: str | list[str] | None = None, test: str | list[str] | None = None,
+                 time_unit: Literal["s", "ms", "us", "ns", "date"] | None = None) -> None:
+        if not path:
+            raise ValueError(f"data.path = {path!r} names no file; give it like data.path=my.csv")
+        if valid and not test:
+            raise ValueError(f"data.valid = {valid} validates, and nothing is tested; give data.test as well, or name "
+                             "all files in data.path and use protocol=topk")
         if threshold is not None and rating is None:
             raise ValueError(f"data.threshold={threshold} needs ratings; set data.rating to their column in {path}, or "
                              "data.threshold=null")
         columns = {kind: column for kind, column in
                    (("user", user), ("item", item), ("rating", rating), ("time", time), ("domain", domain))
                    if column is not None}
-        self.path = Path(path)
-        super().__init__("csv", "csv", {"csv": None}, "csv", columns=columns, delimiter=separator,
-                         threshold=threshold, core=core, cache=cache, domains=domains, domain_core=domain_core)
+        self._keys: dict[Path, str] = {}
+        self.said = {key: place for key, place in zip(fetch.OWN, (path, valid, test), strict=True) if place}
+        super().__init__("csv", "csv", {"csv": None}, "csv", columns=columns,
+                         delimiter=separator(self.said, delimiter), threshold=threshold, core=core,
+                         cache=cache, domains=domains, domain_core=domain_core, time_unit=time_unit)
 
     def paths(self) -> list[Path]:
-        """The file.
+        """The files, those that train first.
 
         Raises:
-            FileNotFoundError: it is not there.
+            FileNotFoundError, ValueError: as :func:`recot.data.fetch.own_parts`.
         """
-        if self.path.is_dir():
-            raise FileNotFoundError(f"{self.path.absolute()} is a folder; name one file with data.path")
-        if not self.path.is_file():
-            raise FileNotFoundError(f"{self.path.absolute()} is missing; correct data.path")
-        return [self.path]
+        return [path for found in fetch.own_parts(self.said).values() for path in found]
+
+    def digest(self) -> str:
+        """See :meth:`Files.digest`; the order and the names of files do not count, and what they are for does."""
+        if self._sums is None:
+            self._keys = {path: key for key, paths in fetch.own_parts(self.said).items() for path in paths}
+            self._sums = {path: fetch.content_sha256(path, self.cache) for path in self._keys}
+        return fetch.own_digest((self._keys[path], sha256) for path, sha256 in self._sums.items())
+
+    def _parted(self) -> bool:
+        return len(self.said) > 1
+
+    def _part(self, path: Path) -> int:
+        return [*fetch.OWN].index(self._keys[path])
+
+    def _made(self, file: Path) -> Dataset:
+        dataset = super()._made(file)
+        times = dataset.interactions.times
+        logger.info("%s: %s rows%s", parts.called([path.name for path in self._keys]),
+                    f"{len(dataset.interactions) + sum(dataset.dropped.values()):,}", "" if times is None else
+                    f", those that remain from {moments.written(int(times.min()))} to "
+                    f"{moments.written(int(times.max()))}")
+        return dataset
 
 
-def unpacked(name: str) -> str:
-    """A file name in small letters, without the ending that compression adds."""
-    name = name.lower()
-    return next((name.removesuffix(ending) for ending in PACKED if name.endswith(ending)), name)
+def separator(said: Mapping[str, str | list[str]], delimiter: str | None) -> str:
+    """The one character between the columns of a user's files, by the key that names them: as given, or told from their
+    names.
+
+    Raises:
+        ValueError: it cannot be one, or the names tell of none or of several.
+    """
+    files = [file for key, place in said.items() for one in ([place] if isinstance(place, str) else place)
+             for file in (fetch.own_files(key, one) if Path(one).is_dir() else [Path(one)])]
+    found = {path: delimiter or BETWEEN.get(Path(fetch.unpacked(path.name)).suffix) or "," * is_parquet(path)
+             for path in files}
+    if unknown := [path for path, mark in found.items() if not mark]:
+        raise ValueError(f"{unknown[0]} is neither .csv nor .tsv nor .parquet; set data.delimiter to the one character "
+                         "between its columns")
+    mark, *others = {*found.values()}
+    if others:
+        raise ValueError(f"{' and '.join(path.name for path in files)} are of several kinds; give files of one kind, "
+                         "or say what is between the columns of all with data.delimiter")
+    if len(mark) != 1 or not mark.isascii() or mark in '"\r\n\0':
+        raise ValueError(f"data.delimiter = {mark!r} cannot be what is between columns; give one character of "
+                         "ASCII that is no quote and no line end")
+    return mark
 
 
 def is_parquet(path: Path) -> bool:
@@ -340,11 +410,18 @@ def _locked(file: Path) -> Iterator[None]:
 
 
 def prepare(frame: pd.DataFrame, threshold: float | None, core: int, name: str,
-            reduction: Reduction | None = None, domains: Domains | None = None) -> Dataset:
-    """Filter and number the rows of a table with the columns user, item and, if known, rating, time and domain.
+            reduction: Reduction | None = None, domains: Domains | None = None,
+            called: Sequence[str] = NAMES) -> Dataset:
+    """Filter and number the rows of a table with the columns user, item and, if known, rating, time, domain and part.
+
+    Where rows have a part (int8, see :mod:`recot.data.roles`), what is counted to decide which pairs stay is counted
+    among those that train, and the others stay whatever the counts.
+
+    Args:
+        called: what messages call the three parts.
 
     Raises:
-        ValueError: there is a threshold but no ratings, or nothing is left.
+        ValueError: there is a threshold but no ratings, a pair stands in two parts, or nothing is left.
     """
     dropped = {}
     if threshold is not None:
@@ -364,8 +441,12 @@ def prepare(frame: pd.DataFrame, threshold: float | None, core: int, name: str,
     users, user_ids = filters.numbered(frame["user"])
     items, item_ids = filters.numbered(frame["item"])
     times = frame["time"].to_numpy() if "time" in frame else None
+    if "part" in frame:
+        parts.refuse_overlap(frame, users * len(item_ids) + items, called, name)
     chosen = filters.one_per_pair(users * len(item_ids) + items, times)
     dropped["duplicate pairs"] = len(users) - len(chosen)
+    part = frame["part"].to_numpy() if "part" in frame else np.zeros(len(users), dtype=np.int8)
+    held, chosen = chosen[part[chosen] != TRAIN], chosen[part[chosen] == TRAIN]
     inside = filters.in_core(users[chosen], items[chosen], core)
     if core > 1:
         dropped[f"outside the {core}-core"] = int((~inside).sum())
@@ -378,13 +459,17 @@ def prepare(frame: pd.DataFrame, threshold: float | None, core: int, name: str,
     if domains.names:
         number = frame["domain"].to_numpy()
         chosen = chosen[domains.kept(users[chosen], items[chosen], number[chosen], item_ids, dropped)]
+        chosen = np.concatenate([chosen, held])
         items, item_ids, ranges = by_domain(items[chosen], number[chosen], item_ids, domains.names)
     else:
+        chosen = np.concatenate([chosen, held])
         items, item_ids = filters.renumbered(items[chosen], item_ids)
     users, user_ids = filters.renumbered(users[chosen], user_ids)
     interactions = Interactions.from_pairs(
         torch.from_numpy(users), torch.from_numpy(items), len(user_ids), len(item_ids),
-        times=None if times is None else torch.from_numpy(times[chosen].astype(np.int64)), domains=ranges)
-    logger.info("%s: %s users, %s items, %s interactions; left out: %s", name, f"{len(user_ids):,}",
-                f"{len(item_ids):,}", f"{len(users):,}", ", ".join(f"{n:,} {why}" for why, n in dropped.items()))
+        times=None if times is None else torch.from_numpy(times[chosen].astype(np.int64)), domains=ranges,
+        parts=torch.from_numpy(part[chosen]) if "part" in frame else None)
+    logger.info("%s: %s users, %s items, %s interactions%s; left out: %s", name, f"{len(user_ids):,}",
+                f"{len(item_ids):,}", f"{len(users):,}", f" ({parts.counted(part[chosen])})" * ("part" in frame),
+                ", ".join(f"{n:,} {why}" for why, n in dropped.items()))
     return Dataset(interactions, user_ids, item_ids, dropped)

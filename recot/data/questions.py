@@ -123,6 +123,9 @@ class Split:
 Strangers = Split
 """A split whose questions are about users who did not train, -1 each. A request is checked by this annotation."""
 
+Given = Split
+"""A split by the parts that data come with. A request is checked by this annotation."""
+
 
 def validate(split: Split) -> None:
     """Refuse a split whose answers are known beforehand, cannot be ranked, or are not there.

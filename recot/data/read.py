@@ -12,7 +12,9 @@ What all formats have in common:
   they are strings exactly as written, so that ``001`` and ``1`` differ. Formats of integers refuse other ids. Parquet
   has types: there a whole floating-point or decimal id is that integer, and another one is refused.
 * Times are whole seconds. ``1600000000.0`` is one; fractions of a second are left out, and dates of ISO 8601 become
-  seconds since 1970 (UTC where they name no zone); one line says so.
+  seconds since 1970 (UTC where they name no zone); one line says so. Numbers of another unit become seconds where the
+  unit is said. Where none is said, numbers that would lie beyond the year 5138 are refused, and in any case a column
+  that holds such numbers beside ones that are seconds.
 """
 
 from __future__ import annotations
@@ -20,11 +22,12 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import itertools
 import logging
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -48,6 +51,10 @@ ZONED = r"(Z|:[0-9.]+[+-][0-9]{2}(:?[0-9]{2})?)$"
 FIELDS = ("user", "item", "rating", "time")
 TYPES = {**{kind: pa.dictionary(pa.int32(), pa.string()) for kind in ("user", "item", "domain")},
          "rating": pa.float64(), "time": pa.int64()}
+Unit = Literal["s", "ms", "us", "ns", "date"]
+"""What times may be: seconds or parts of them since 1970, or dates of ISO 8601."""
+
+PLAUSIBLE = (10**8, 10**11)            # seconds since 1970 in 1973 and in 5138; times in other units lie beyond
 PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 MISSING = {form for word in ("null", "nan", "none", "na", "n/a", "<na>", "nil", "nat", "#n/a", "undefined", "\\n", "-")
            for form in (word, word.upper(), word.capitalize())} | {"NaN", "NaT", "<Na>", " "}
@@ -58,6 +65,9 @@ ENCODINGS = {codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32", codec
 FOREIGN = {b"PAR1": "a parquet file", b"ARROW1": "an Arrow file", b"\x89HDF": "an HDF5 file", b"ORC": "an ORC file",
            b"SQLite format 3": "an SQLite database", b"\xd0\xcf\x11\xe0": "an Excel workbook", b"%PDF": "a PDF file"}
 WIDE = 10_000                             # lines that are looked at for what a whole column is
+OF_TIME: dict[str | None, str] = {
+    None: "a whole number of seconds or a date of ISO 8601", "date": "a date of ISO 8601, data.time_unit=date",
+    **{unit: f"a whole number, data.time_unit={unit}" for unit in ("s", "ms", "us", "ns")}}
 ADVICE = {
     "user": "such files hold whole numbers; read other ids with data=csv",
     "item": "such files hold whole numbers; read other ids with data=csv",
@@ -133,11 +143,11 @@ def _integers(path: Path, content: bytes | None) -> tuple[np.ndarray, np.ndarray
 
 
 def ratings(path: Path, delimiter: Literal["\t", "::", ","], content: bytes | None = None,
-            integers: bool = True) -> pd.DataFrame:
+            integers: bool = True, unit: Unit | None = None) -> pd.DataFrame:
     """Lines ``user item [rating [time]]`` without a header; the first line says how many fields there are.
 
     Args:
-        integers: whether other ids than whole numbers are refused.
+        integers: whether other ids than whole numbers are refused. unit: of times; None takes seconds and dates.
 
     Raises:
         ValueError: a line is malformed (file and line named), or the file is empty.
@@ -147,17 +157,18 @@ def ratings(path: Path, delimiter: Literal["\t", "::", ","], content: bytes | No
     if not 2 <= width <= 4:
         raise malformed(path, 1, f"it has {width} fields between {delimiter!r}, expected 'user item [rating [time]]'")
     return _delimited(path, text, list(FIELDS[:width]), {kind: kind for kind in FIELDS[:width]}, delimiter,
-                      header=False, integers=integers)
+                      header=False, integers=integers, unit=unit)
 
 
-def table(path: Path, columns: dict[str, str], delimiter: str = ",", content: bytes | None = None) -> pd.DataFrame:
+def table(path: Path, columns: dict[str, str], delimiter: str = ",", content: bytes | None = None,
+          unit: Unit | None = None) -> pd.DataFrame:
     """A file with a header line and named columns, values in double quotes where need be; a line is a row.
 
     Args:
         path: the file.
         columns: "user", "item" and, if wanted, "rating", "time" and "domain" -> the column's name in the header.
         delimiter: one character.
-        content: as in :func:`adjacency_list`.
+        content: as in :func:`adjacency_list`. unit: as in :func:`ratings`.
 
     Raises:
         ValueError: a column is missing, occurs twice or is named twice, a line is malformed (file and line named), a
@@ -172,11 +183,12 @@ def table(path: Path, columns: dict[str, str], delimiter: str = ",", content: by
         raise ValueError(f"the header of {path} has no {delimiter!r} but {first.count(others[0])} {others[0]!r}; "
                          + ("call the file .tsv" if others[0] == "\t" else f"type \"data.delimiter='{others[0]}'\""))
     _check_columns(path, header, columns, " and their separator with data.delimiter")
-    return _delimited(path, text, header, columns, delimiter, header=True, integers=False)
+    return _delimited(path, text, header, columns, delimiter, header=True, integers=False, unit=unit)
 
 
-def parquet(path: Path, columns: dict[str, str], content: bytes | None = None) -> pd.DataFrame:
-    """A parquet file; ``columns`` as in :func:`table`.
+def parquet(path: Path, columns: dict[str, str], content: bytes | None = None,
+            unit: Unit | None = None) -> pd.DataFrame:
+    """A parquet file; the rest as in :func:`table`. Timestamps have their unit and need none.
 
     Raises:
         ValueError: the file cannot be read, or a column is missing, of another type, or has an unusable cell.
@@ -188,12 +200,12 @@ def parquet(path: Path, columns: dict[str, str], content: bytes | None = None) -
         read = file.read(columns=list(columns.values()))
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"{path} cannot be read as parquet ({error}); write it anew") from error
-    frame = pd.DataFrame({kind: _cells(path, kind, name, read[name]) for kind, name in columns.items()})
+    frame = pd.DataFrame({kind: _cells(path, kind, name, read[name], unit) for kind, name in columns.items()})
     _say(path, frame)
     return frame
 
 
-def _cells(path: Path, kind: str, name: str, column: Any) -> np.ndarray[Any, Any]:
+def _cells(path: Path, kind: str, name: str, column: Any, unit: Unit | None) -> np.ndarray[Any, Any]:
     """Values of a column of parquet, (rows,)."""
     types = pa.types
     unusable = f"{path} has an empty or unusable cell in column {name!r}, row "
@@ -211,7 +223,7 @@ def _cells(path: Path, kind: str, name: str, column: Any) -> np.ndarray[Any, Any
                          f"column to {'whole seconds or timestamps' if kind == 'time' else 'numbers or text'}")
     try:
         if kind == "time":
-            found = _timestamps(path, column) if moment else _numbers_of_time(path, column, text)
+            found = _timestamps(path, column) if moment else _numbers_of_time(path, column, text, unit)
         elif kind == "rating":
             found = _values(kind, column.cast(pa.float64()), integers=False)
         else:
@@ -221,7 +233,7 @@ def _cells(path: Path, kind: str, name: str, column: Any) -> np.ndarray[Any, Any
         raise ValueError(f"{path} has values in column {name!r} that are no {kind} ({error}); convert that column, or "
                          f"name another one with data.{kind}") from error
     if found is None:
-        wrong = [row for row, value in enumerate(column.to_pylist(), 1) if _fault(kind, str(value), integers=False)]
+        wrong = [row for row, value in enumerate(column.to_pylist(), 1) if _fault(kind, str(value), False, unit)]
         raise ValueError(f"{unusable}{wrong[0]}; " + ("remove that row" if len(wrong) < len(column) else ADVICE[kind]))
     return found
 
@@ -232,23 +244,53 @@ def _timestamps(path: Path, column: Any) -> np.ndarray[Any, Any]:
     return _without_fractions(path, moments.cast(pa.int64()).to_numpy(), PER_SECOND[moments.type.unit])
 
 
-def _numbers_of_time(path: Path, column: Any, text: bool) -> np.ndarray[Any, Any] | None:
+def _numbers_of_time(path: Path, column: Any, text: bool, unit: Unit | None) -> np.ndarray[Any, Any] | None:
     """Whole seconds of numbers or of what is written, (rows,) int64; None when some are malformed."""
+    def place(row: int) -> str:
+        return f"row {row + 1}"
+
     if text:
-        return _seconds(path, column)
+        return _seconds(path, column, unit, place)
+    if unit == "date":
+        return None
     if pa.types.is_integer(column.type):
-        whole: np.ndarray[Any, Any] = column.cast(pa.int64()).to_numpy()
-        return whole
+        return in_seconds(path, column.cast(pa.int64()).to_numpy(), unit, place)
     numbers: np.ndarray[Any, Any] = column.cast(pa.float64()).to_numpy()
     if not (np.abs(numbers) < 2.0**62).all():
         return None
     if (numbers % 1 != 0).any():
         logger.info("%s: fractions of seconds are left out of the times", path)
     floored: np.ndarray[Any, Any] = np.floor(numbers).astype(np.int64)
-    return floored
+    return in_seconds(path, floored, unit, place)
 
 
-def _seconds(path: Path, column: Any) -> np.ndarray[Any, Any] | None:
+def in_seconds(path: Path, numbers: np.ndarray[Any, Any], unit: Unit | None,
+               place: Callable[[int], str]) -> np.ndarray[Any, Any]:
+    """Times in a unit as whole seconds, (rows,) int64 both.
+
+    Args:
+        place: where a row stands, from its number.
+
+    Raises:
+        ValueError: the times are of two units, or of another one than seconds where none is said.
+    """
+    least, most = PLAUSIBLE
+    beyond = np.abs(numbers) >= most  # (rows,)
+    if not beyond.any():
+        return _without_fractions(path, numbers, PER_SECOND[unit or "s"])
+    if len(within := np.flatnonzero(~beyond & (np.abs(numbers) >= least))):
+        row = int(within[0])
+        raise ValueError(f"{path}, {place(row)}: the time {numbers[row]} is one in seconds, and {int(beyond.sum()):,} "
+                         f"of {len(numbers):,} times are in another unit, as {numbers[beyond][0]} in "
+                         f"{place(int(beyond.argmax()))}; write all in one unit")
+    if unit is None:
+        raise ValueError(f"{path}, {place(int(beyond.argmax()))}: as seconds, the time {numbers[beyond][0]} would lie "
+                         f"beyond the year 5138, and so would {int(beyond.sum()):,} of {len(numbers):,}; say what they "
+                         "are with data.time_unit=ms (or us, ns, or s for seconds all the same)")
+    return _without_fractions(path, numbers, PER_SECOND[unit])
+
+
+def _seconds(path: Path, column: Any, unit: Unit | None, place: Callable[[int], str]) -> np.ndarray[Any, Any] | None:
     """Whole seconds of times as they are written, (rows,) int64; None when some are malformed."""
     encoded = column.cast(pa.dictionary(pa.int32(), pa.string())).unify_dictionaries().combine_chunks()
     words = encoded.dictionary
@@ -256,11 +298,12 @@ def _seconds(path: Path, column: Any) -> np.ndarray[Any, Any] | None:
     def every(pattern: str) -> bool:
         return bool(pyarrow.compute.all(pyarrow.compute.match_substring_regex(words, pattern)).as_py())
 
-    if every(SECONDS):
+    if every(SECONDS) and unit != "date":
         if bool(pyarrow.compute.any(pyarrow.compute.match_substring_regex(words, r"\.0*[1-9]")).as_py()):
             logger.info("%s: fractions of seconds are left out of the times", path)
         moments = pyarrow.compute.replace_substring_regex(words, r"\..*$", "").cast(pa.int64()).to_numpy()
-    elif every(DATE):
+        return in_seconds(path, moments[encoded.indices.to_numpy()], unit, place)
+    if every(DATE) and unit in (None, "date"):
         try:
             dates = pd.DatetimeIndex(pd.to_datetime(words.to_pandas(), format="ISO8601", utc=True)).as_unit("us")
         except ValueError:
@@ -290,9 +333,6 @@ def _say(path: Path, frame: pd.DataFrame) -> None:
     if found:
         logger.warning("%s: %s; these look like missing values and are kept as ids: remove the rows if they are",
                        path, ", ".join(found))
-    if "time" in frame and len(frame) and frame["time"].min() > 10**11:
-        logger.warning("%s: all times lie after the year 5000, as those in milliseconds do; their order is all that "
-                       "counts, unless two within a second should be one time", path)
 
 
 def _check_columns(path: Path, header: list[str], columns: dict[str, str], more: str = "") -> None:
@@ -356,7 +396,7 @@ def _first_line(path: Path, text: bytes) -> str:
 
 
 def _delimited(path: Path, text: bytes, names: list[str], columns: dict[str, str], delimiter: str,
-               header: bool, integers: bool) -> pd.DataFrame:
+               header: bool, integers: bool, unit: Unit | None) -> pd.DataFrame:
     """The chosen columns of delimited text; with ``integers`` its ids are whole numbers, and others malformed."""
     separator = "\t" if delimiter == "::" else delimiter  # the parser knows separators of one character only
     single = text.replace(b"::", b"\t") if delimiter == "::" else text
@@ -377,22 +417,34 @@ def _delimited(path: Path, text: bytes, names: list[str], columns: dict[str, str
                 raise
             content = parsed(TYPES | {"time": pa.string()})
     except pa.ArrowInvalid as error:
-        raise _first_fault(path, text, names, columns, delimiter, header, integers, str(error)) from error
-    frame = {kind: _seconds(path, content[name]) if kind == "time" and content[name].type == pa.string()
-             else _values(kind, content[name], integers) for kind, name in columns.items()}
+        raise _first_fault(path, text, names, columns, delimiter, header, integers, unit, str(error)) from error
+
+    def place(row: int) -> str:
+        return f"line {next(itertools.islice(_rows(text, delimiter, header), row, None))[0]}"
+
+    frame = {kind: _values(kind, content[name], integers) if kind != "time"
+             else _written_times(path, content[name], unit, place) for kind, name in columns.items()}
     if any(values is None for values in frame.values()):
-        raise _first_fault(path, text, names, columns, delimiter, header, integers,
+        raise _first_fault(path, text, names, columns, delimiter, header, integers, unit,
                            "a value is malformed, or one column of times holds seconds and dates")
     found = pd.DataFrame(frame)
     _say(path, found)
     return found
 
 
+def _written_times(path: Path, column: Any, unit: Unit | None,
+                   place: Callable[[int], str]) -> np.ndarray[Any, Any] | None:
+    """Whole seconds of a column of text, (rows,) int64; None when some are malformed."""
+    if column.type == pa.string():
+        return _seconds(path, column, unit, place)
+    return None if unit == "date" or column.null_count else in_seconds(path, column.to_numpy(), unit, place)
+
+
 def _values(kind: str, column: Any, integers: bool) -> np.ndarray[Any, Any] | None:
     """Values of a column, (rows,); None when some of them are malformed."""
     if column.null_count:
         return None
-    if kind in ("rating", "time"):
+    if kind == "rating":
         numbers: np.ndarray[Any, Any] = column.to_numpy()
         return numbers if np.isfinite(numbers).all() else None
     if not len(column):
@@ -409,7 +461,7 @@ def _values(kind: str, column: Any, integers: bool) -> np.ndarray[Any, Any] | No
 
 
 def _first_fault(path: Path, text: bytes, names: list[str], columns: dict[str, str], delimiter: str, header: bool,
-                 integers: bool, otherwise: str) -> ValueError:
+                 integers: bool, unit: Unit | None, otherwise: str) -> ValueError:
     """The error for the first malformed line, or for a column where all are; slow, called only when there is one."""
     first, wrong, lines, start = None, Counter[str](), 0, 0
     for number, row in _rows(text, delimiter, header):
@@ -419,7 +471,7 @@ def _first_fault(path: Path, text: bytes, names: list[str], columns: dict[str, s
         else:
             values = {kind: row[names.index(name)] for kind, name in columns.items()}
             faults = {kind: f"the {kind} {value[:40]!r} {reason}" for kind, value in values.items()
-                      if (reason := _fault(kind, value, integers)) is not None}
+                      if (reason := _fault(kind, value, integers, unit)) is not None}
         wrong.update(faults.keys())
         if faults and first is None:
             first, start = (number, *next(iter(faults.items()))), lines
@@ -444,7 +496,7 @@ def _rows(text: bytes, delimiter: str, header: bool) -> Iterator[tuple[int, list
             yield number, line.split(delimiter)
 
 
-def _fault(kind: str, text: str, integers: bool) -> str | None:
+def _fault(kind: str, text: str, integers: bool, unit: Unit | None = None) -> str | None:
     """What is wrong with one value, or None."""
     if kind in ("user", "item", "domain"):
         if "\ufffd" in text:
@@ -455,8 +507,8 @@ def _fault(kind: str, text: str, integers: bool) -> str | None:
             return "contains a line end"
         return None if text else "is empty"
     if kind == "time":
-        return None if re.fullmatch(SECONDS, text) or _is_date(text) else (
-            "is not a whole number of seconds or a date of ISO 8601")
+        number, date = re.fullmatch(SECONDS, text) and unit != "date", _is_date(text) and unit in (None, "date")
+        return None if number or date else f"is not {OF_TIME[unit]}"
     return None if re.fullmatch(NUMBER, text) and math.isfinite(float(text)) else "is not a finite number"
 
 

@@ -36,7 +36,6 @@ def attempt(config: dict[str, Any], source: Any, key: str, folder: Path, epochs:
     start = time.monotonic()
     dataset = source.load()
     split = whole = ask_questions(config, dataset)
-    dataset = dataset.of(split.items)
     bar, give_back = console.Bar(config["trainer"], config["protocol"]["monitor"]), memory.GiveBack()
     with trackers.Guarded(make(config["logger"])) as tracker:
         tracker.start(key, keys.relevant(config), folder)
@@ -65,7 +64,7 @@ def attempt(config: dict[str, Any], source: Any, key: str, folder: Path, epochs:
         tracker.finish({f"{name}/{metric}": mean for name in means for metric, mean in means[name].items()})
     floor = answers(Popularity().fit(split), split.valid, config) | answers(Popularity().fit(whole), whole.test, config)
     if left is not None:
-        outputs.save(left, dataset, split.valid, whole, first, model, values)
+        outputs.save(left, dataset.of(split.items), split.valid, whole, first, model, values)
     told = next((row for row in first.history if config["protocol"]["monitor"] in row), {})  # see artifacts.verify
     spent = elapsed(first) or fitted - start
     return {

@@ -140,15 +140,21 @@ REST = ("last.ckpt", "fitted.pt", "code", "again.csv", "round*/", "stage*/", "do
 """Patterns of what a stopped attempt leaves and a finished one does not; answers may be in a file domain0.parquet."""
 
 
-def places(data: Mapping[str, Any]) -> dict[str, str]:
+def places(data: Mapping[str, Any]) -> dict[str, str | list[str]]:
     """Absolute places of the data by config key. They are no part of what was run; a run is brought back with them.
 
     A place that refers to the environment stays a reference.
     """
-    found = {f"data.{name}": str(data[name]) for name in ("path", "root") if data.get(name)}
+    found = {f"data.{name}": data[name] for name in ("path", "valid", "test", "root") if data.get(name)}
     if "root" in data and not data["root"] and not REFERENCE.search(str(data.get("cache"))):
         found["data.root"] = str(fetch.data_root(None, fetch.cache_folder(data.get("cache"))))
-    return {name: place if REFERENCE.search(place) else str(Path(place).absolute()) for name, place in found.items()}
+    return {name: [absolute(one) for one in place] if isinstance(place, list) else absolute(str(place))
+            for name, place in found.items()}
+
+
+def absolute(place: str) -> str:
+    """A place from the root on, or as it is where it refers to the environment."""
+    return place if REFERENCE.search(place) else str(Path(place).absolute())
 
 
 def resumable(folder: Path) -> bool:

@@ -88,6 +88,7 @@ def check_protocol(config: Mapping[str, Any], choices: Mapping[str, str]) -> Non
         raise RequestError(f"protocol.refit=true joins pairs without their times, and model={choices.get('model')} "
                            "reads histories in order; use protocol.refit=false")
     split = describe(config["protocol"]["split"].get("_target_", ""))
+    check_parts(config["data"], split.returns == "Given" if split else False, choices)
     if split and split.returns == "Strangers":
         check_strangers(config, choices)
     if portion != 1 and (stage := stranger_to(config)):
@@ -97,6 +98,31 @@ def check_protocol(config: Mapping[str, Any], choices: Mapping[str, str]) -> Non
         raise RequestError(f"protocol.split.portion = {portion} leaves users without a vector in "
                            f"model={choices.get('model')}; use protocol.split.portion=1, or a model that reads "
                            "histories, such as model=sasrec")
+
+
+def check_parts(data: Mapping[str, Any], taken: bool, choices: Mapping[str, str]) -> None:
+    """Refuse a protocol that would deal anew what the data bring as test pairs, and one that takes what is not there.
+
+    Args:
+        taken: whether the protocol takes the parts that data come with.
+
+    Raises:
+        RequestError: with what would work instead.
+    """
+    source = describe(data.get("_target_", ""))
+    if source is None or not {"parts", "test"} & {*source.parameters}:
+        if taken and source and source.module.startswith("recot."):
+            raise RequestError(f"protocol=given takes the parts that data come with, and data={choices.get('data')} "
+                               "has none; use protocol=topk, or files of your own with data.test")
+        return
+    key = "test" if "test" in source.parameters else "parts"
+    if taken and not data.get(key):
+        raise RequestError(f"protocol=given takes the parts that data come with, and these have none; name them with "
+                           f"data.{key}, or use protocol=topk")
+    if not taken and data.get(key):
+        whole = "name all files in data.path" if key == "test" else "leave that out with data.parts=null"
+        raise RequestError(f"data.{key} says what is tested, and protocol={choices.get('protocol')} would deal all "
+                           f"pairs anew; use protocol=given, or {whole}")
 
 
 def check_strangers(config: Mapping[str, Any], choices: Mapping[str, str]) -> None:

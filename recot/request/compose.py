@@ -32,7 +32,8 @@ CONF = HERE / "conf" if (HERE / "conf").is_dir() else HERE.parent / "conf"
 """The config groups: inside an installed package, or at the top of a clone."""
 
 
-WITHHELD = ("data.url", "data.root", "data.path", "data.cache", "data.manual", "paths", "logger")
+WITHHELD = ("data.url", "data.root", "data.path", "data.valid", "data.test", "data.cache", "data.manual", "paths",
+            "logger")
 """Keys that may refer to variables of the environment: they say where things lie, and not what is run."""
 
 

@@ -15,7 +15,7 @@ LATER: dict[str, Any] = {
     "trainer.optimizer": "adam", "trainer.patience_steps": None, "protocol.refit": False, "noise.seen": "all",
     "model.hidden_activation": "tanh", "model.spread": "log_std", "model.std": None, "loss.scope": "all",
     "domains": "joint", "stages": {}, "data.n_domains": 1, "data.domain": None, "data.domains": None,
-    "data.domain_core": 1}
+    "data.domain_core": 1, "data.time_unit": None}
 """Config keys that came, each with the value that stands for what was done before."""
 
 GONE = {target: {"restart": True, "first": 30, "every": 20} for target in (

@@ -10,8 +10,9 @@ from typing import Any
 
 from recot.request.former import keyed
 
-IRRELEVANT = {"logger", "paths", "hydra", "force", "plugins", "data.root", "data.cache", "data.path", "trainer.device",
-              "trainer.deterministic", "trainer.progress", "trainer.checkpoint_seconds"}
+IRRELEVANT = {"logger", "paths", "hydra", "force", "plugins", "data.root", "data.cache", "data.path",
+              "data.valid", "data.test", "trainer.device", "trainer.deterministic", "trainer.progress",
+              "trainer.checkpoint_seconds"}
 """Config keys that say where and how to run, not what: they do not change a result that was asked for."""
 
 

@@ -37,7 +37,7 @@ class Kind:
                 found.module == package or found.module.startswith(f"{package}.") for package in self.packages)):
             return False
         if self.takes:
-            return self.takes in found.parameters and (not own or found.returns in ("Split", "Strangers"))
+            return self.takes in found.parameters and (not own or found.returns in ("Split", "Strangers", "Given"))
         if not own and (found.opaque or not found.bases):  # a base, or what a function gives, that is not read
             return True
         return bool(found.bases & set(self.base)) if self.base else self.methods <= found.methods
@@ -53,8 +53,9 @@ class Kind:
 
 KINDS = {
     "data": Kind("source of data", ("recot.data.prepare", "recot.data.planted"), methods=frozenset({"digest", "load"})),
-    "protocol.split": Kind("function that splits interactions", ("recot.data.split", "recot.data.strong",
-                                                                          "recot.data.domains"), takes="interactions"),
+    "protocol.split": Kind("function that splits interactions", (
+        "recot.data.split", "recot.data.strong", "recot.data.domains", "recot.data.given", "recot.data.temporal"),
+        takes="interactions"),
     "noise": Kind("function that changes a split", ("recot.data.noise",), takes="split"),
     "trainer": Kind("Training", ("recot.fit.settings",), base=("Training",)),
     "loss": Kind("objective", ("recot.objectives",), methods=frozenset({"batches"})),

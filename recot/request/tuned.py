@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from recot.data.fetch import cache_folder, content_sha256, data_root, in_folder
+from recot.data.fetch import OWN, cache_folder, content_sha256, data_root, in_folder, own_digest, own_parts
 from recot.request import keys
 
 DATA, FIXED = "# data: ", "# fixed: "
@@ -46,15 +46,21 @@ def digests(data: Mapping[str, Any]) -> list[str]:
 
 def contents(data: Mapping[str, Any]) -> list[str]:
     """Digests of the raw files that a data set may be read from; one empty text for data that are drawn."""
-    if "path" not in data and "files" not in data:
-        return [""]
     own = cache_folder(data.get("cache"))
+    if "path" in data:
+        said = {key: place for key in OWN if (place := data.get(key.removeprefix("data.")))}
+        try:
+            found = own_parts(said)
+        except FileNotFoundError:
+            return []
+        return [own_digest((key, content_sha256(path, own)) for key, paths in found.items() for path in paths)]
+    if "files" not in data:
+        return [""]
     raw_digests = []
-    for files in ({data["path"]: None},) if "path" in data else (data["files"], data.get("substitute") or {}):
+    for files in (data["files"], data.get("substitute") or {}):
         sums = list(files.values())
         if None in sums:
-            places = ([Path()] if "path" in data else
-                      [data_root(data.get("root"), own) / data["folder"], own / "raw" / data["folder"]])
+            places = [data_root(data.get("root"), own) / data["folder"], own / "raw" / data["folder"]]
             at_hand = [next((path for place in places if (path := in_folder(place, name))), None) for name in files]
             sums = [content_sha256(path, own) if path else None for path in at_hand]
         if sums and None not in sums:

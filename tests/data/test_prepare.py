@@ -353,6 +353,120 @@ def test_what_cannot_be_between_columns_is_refused(delimiter):
         Csv("my.txt", delimiter=delimiter)
 
 
-def test_a_folder_is_no_file(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"is a folder; name one file with data\.path"):
-        Csv(str(tmp_path), delimiter=",", cache=str(tmp_path / "cache")).digest()
+ROWS = ["a,x,5", "a,y,6", "b,x,1", "b,z,2", "c,y,3", "c,z,4"]
+
+
+def own(folder, **pieces):
+    """The data of files in a folder: ``a="12"`` writes the first and second row into a.csv."""
+    folder.mkdir(exist_ok=True)
+    for name, numbers in pieces.items():
+        (folder / f"{name}.csv").write_text("\n".join(["user,item,at", *(ROWS[int(n) - 1] for n in numbers)]))
+    return folder
+
+
+def csv(tmp_path, path, **settings):
+    return Csv(path, time="at", cache=str(tmp_path / "cache"), **settings)
+
+
+def test_one_file_several_and_a_folder_of_them_are_the_same_data_in_any_order(tmp_path, caplog):
+    whole, parts = own(tmp_path / "one", a="123456"), own(tmp_path / "many", b="612", a="345")
+    ways = [str(whole / "a.csv"), [str(parts / "a.csv"), str(parts / "b.csv")], [str(parts / "b.csv"),
+            str(parts / "a.csv")], str(parts)]
+    loaded = [csv(tmp_path, way).load() for way in ways]
+    assert all(pairs(one) == pairs(loaded[0]) for one in loaded) and len(pairs(loaded[0])) == 6
+    assert all(one.interactions.times.tolist() == loaded[0].interactions.times.tolist() for one in loaded)
+    digests = [csv(tmp_path, way).digest() for way in ways]
+    assert digests[1] == digests[2] == digests[3] != digests[0]
+
+
+def test_what_marks_a_folder_as_complete_is_no_data(tmp_path):
+    folder = own(tmp_path / "many", a="123")
+    (folder / "_SUCCESS").touch()
+    (folder / ".a.csv.crc").touch()
+    assert len(csv(tmp_path, str(folder)).load().interactions) == 3
+
+
+def test_a_folder_of_parquet_is_read(tmp_path):
+    (tmp_path / "many").mkdir()
+    for name, rows in (("part-0", [("a", "x"), ("b", "y")]), ("part-1", [("a", "y")])):
+        pd.DataFrame(rows, columns=["user", "item"]).to_parquet(tmp_path / f"many/{name}.parquet")
+    assert pairs(Csv(str(tmp_path / "many"), cache=str(tmp_path / "cache")).load()) == [
+        ("a", "x"), ("a", "y"), ("b", "y")]
+
+
+@pytest.mark.parametrize(("besides", "remedy"), [
+    ("b.parquet", r"holds \.csv and \.parquet, and a folder of data holds files of one kind"),
+    ("README.md", r"holds \.csv and \.md, .*; take the others out, or name files, as in data\.path=\[a\.csv,b\.csv\]"),
+    ("year=2024/", r"holds \.csv and year=2024/, and a folder of data holds files of one kind")])
+def test_a_folder_of_several_kinds_is_refused(tmp_path, besides, remedy):
+    folder = own(tmp_path / "many", a="123")
+    (folder / besides).mkdir() if besides.endswith("/") else (folder / besides).touch()
+    with pytest.raises(ValueError, match=remedy):
+        csv(tmp_path, str(folder))
+
+
+def test_files_of_several_kinds_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"a\.csv and b\.tsv are of several kinds; give files of one kind"):
+        Csv(["a.csv", "b.tsv"])
+
+
+def test_an_empty_folder_a_folder_among_files_and_a_file_named_twice_are_refused(tmp_path):
+    folder = own(tmp_path / "many", a="123")
+    (tmp_path / "none").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"none holds no files; correct data\.path"):
+        Csv(str(tmp_path / "none"), delimiter=",")
+    with pytest.raises(FileNotFoundError, match=r"is a folder among several files; give data\.path one folder"):
+        csv(tmp_path, [str(folder / "a.csv"), str(folder)]).digest()
+    with pytest.raises(ValueError, match="names no file, or one of them twice; name each once"):
+        csv(tmp_path, [str(folder / "a.csv"), str(folder / "../many/a.csv")]).digest()
+    with pytest.raises(ValueError, match=r"is named in data\.path and in data\.test, and what is known cannot be"):
+        csv(tmp_path, str(folder / "a.csv"), test=str(folder)).digest()
+
+
+def test_parts_are_kept_and_told_apart_in_the_cache(tmp_path, caplog):
+    folder = own(tmp_path / "three", a="12", b="34", c="56")
+    a, b, c = (str(folder / f"{name}.csv") for name in "abc")
+    caplog.set_level(logging.INFO)
+    one, other, none = (csv(tmp_path, a, valid=b, test=c), csv(tmp_path, a, valid=c, test=b), csv(tmp_path, [a, b, c]))
+    assert len({source.digest() for source in (one, other, none)}) == 3
+    assert [source.load().interactions.parts.tolist() for source in (one, other)] == [
+        [0, 0, 1, 1, 2, 2], [0, 0, 2, 2, 1, 1]]
+    assert none.load().interactions.parts is None
+    again = csv(tmp_path, a, valid=b, test=c).load()  # from the cache
+    assert again.interactions.parts.tolist() == [0, 0, 1, 1, 2, 2] and again.interactions.parts.dtype == torch.int8
+    assert caplog.messages[:2] == [
+        "csv: 3 users, 3 items, 6 interactions (2 to train, 2 to validate, 2 to test); left out: 0 duplicate pairs",
+        "a.csv and b.csv and c.csv: 6 rows, those that remain from 1970-01-01T00:00:01Z to 1970-01-01T00:00:06Z"]
+    assert len(caplog.messages) == 6 and len({*(tmp_path / "cache/prepared").glob("csv-*[0-9a-f]")}) == 3
+
+
+def test_what_is_counted_is_counted_among_the_pairs_that_train(tmp_path):
+    """Of user c one pair trains, and of z none: both have two pairs in all, and are no part of the core."""
+    (tmp_path / "train.csv").write_text("user,item\na,x\na,y\nb,x\nb,y\nc,x\n")
+    (tmp_path / "test.csv").write_text("user,item\nc,y\na,z\nb,z\n")
+    dataset = Csv(str(tmp_path / "train.csv"), test=str(tmp_path / "test.csv"), core=2, cache=str(tmp_path)).load()
+    assert pairs(dataset) == [("a", "x"), ("a", "y"), ("a", "z"), ("b", "x"), ("b", "y"), ("b", "z"), ("c", "y")]
+    assert dataset.interactions.parts.tolist() == [0, 0, 2, 0, 0, 2, 2]
+    assert dataset.dropped == {"duplicate pairs": 0, "outside the 2-core": 1}
+
+
+def test_a_threshold_holds_in_all_parts(tmp_path):
+    (tmp_path / "train.csv").write_text("user,item,stars\na,x,5\na,y,1\nb,y,4\n")
+    (tmp_path / "test.csv").write_text("user,item,stars\na,y,4\nb,x,2\n")
+    dataset = Csv(str(tmp_path / "train.csv"), test=str(tmp_path / "test.csv"), rating="stars", threshold=4,
+                  cache=str(tmp_path)).load()
+    assert pairs(dataset) == [("a", "x"), ("a", "y"), ("b", "y")]
+    assert dataset.interactions.parts.tolist() == [0, 2, 0] and dataset.dropped["rating below 4"] == 2
+
+
+def test_ids_are_of_one_kind_in_all_parts(tmp_path):
+    (tmp_path / "train.csv").write_text("user,item\n1,10\n2,11\n")
+    (tmp_path / "test.csv").write_text("user,item\n1,x11\n2,10\n")
+    dataset = Csv(str(tmp_path / "train.csv"), test=str(tmp_path / "test.csv"), cache=str(tmp_path / "cache")).load()
+    assert pairs(dataset) == [(1, "10"), (1, "x11"), (2, "10"), (2, "11")]
+
+
+def test_a_part_of_no_file_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"data\.parts names v\.data, which is none of data\.files"):
+        files(tmp_path, TOY, parts={"v.data": "test"})
+

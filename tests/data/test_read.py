@@ -240,8 +240,71 @@ TIMES = {  # as written -> (seconds, is something said?)
     "days": (["2020-01-01", "1969-12-31"], [1577836800, -86400], "name no zone are taken as UTC"),
     "moments": (["2020-01-01T00:00:01Z", "2020-01-01 02:00:01+02:00"], [1577836801, 1577836801], ""),
     "both": (["2020-01-01", "2020-01-01T00:00:00.5Z"], [1577836800, 1577836800], "fractions of seconds are left out"),
-    "milliseconds": (["1600000000000", "1600000001000"], [1600000000000, 1600000001000], "as those in milliseconds do"),
 }
+
+
+def times(folder, texts, unit, form="csv"):
+    """The times of a file that is read with a unit."""
+    columns = {"user": "uid", "item": "sku", "time": "at"}
+    if form == "csv":
+        lines = ["uid,sku,at", *(f"1,{row},{text}" for row, text in enumerate(texts))]
+        file = written(folder, "\n".join(lines).encode())
+        return read.table(file, columns, unit=unit)["time"].tolist()
+    if form == "tab":
+        file = written(folder, "\n".join(f"1\t{row}\t3\t{text}" for row, text in enumerate(texts)).encode())
+        return read.ratings(file, "\t", unit=unit)["time"].tolist()
+    values = [int(text) for text in texts] if form == "integers" else texts
+    pd.DataFrame({"uid": 1, "sku": range(len(texts)), "at": values}).to_parquet(folder / "data.parquet")
+    return read.parquet(folder / "data.parquet", columns, unit=unit)["time"].tolist()
+
+
+@pytest.mark.parametrize(("unit", "form"), [
+    (unit, form) for unit in ("s", "ms", "us", "ns") for form in ("csv", "tab", "integers", "text")
+    if (unit, form) != ("ns", "text")])
+def test_a_unit_that_is_said_makes_seconds(tmp_path, unit, form):
+    per = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[unit]
+    moments = [str(second * per + per // 2) for second in (1_600_000_000, 1_600_000_001)]
+    assert times(tmp_path, moments, unit, form) == [1_600_000_000, 1_600_000_001]
+
+
+@pytest.mark.parametrize(("form", "place"), [("csv", "line 2"), ("tab", "line 1"), ("text", "row 1"),
+                                             ("integers", "row 1")])
+def test_milliseconds_are_never_guessed(tmp_path, form, place):
+    texts = ["1600000000000", "1600000001000"]
+    with pytest.raises(ValueError, match=rf"data\.\w+, {place}: as seconds, the time 1600000000000 would lie beyond "
+                                         r"the year 5138, and so would 2 of 2; .* data\.time_unit=ms"):
+        times(tmp_path, texts, None, form)
+    assert times(tmp_path, texts, "s", form) == [1600000000000, 1600000001000]
+
+
+@pytest.mark.parametrize("unit", [None, "s", "ms"])
+@pytest.mark.parametrize(("form", "place", "other"), [("csv", "line 4", "line 2"), ("integers", "row 3", "row 1")])
+def test_two_units_in_one_column_are_refused_with_their_lines(tmp_path, unit, form, place, other):
+    texts = ["1600000000000", "1600000001000", "1600000002"]
+    with pytest.raises(ValueError, match=rf"data\.\w+, {place}: the time 1600000002 is one in seconds, and 2 of 3 "
+                                         rf"times are in another unit, as 1600000000000 in {other}; write"):
+        times(tmp_path, texts, unit, form)
+
+
+def test_the_line_of_a_time_counts_blank_lines(tmp_path):
+    file = written(tmp_path, b"uid,sku,at\n1,1,1600000000000\n\n1,2,1600000002\n")
+    with pytest.raises(ValueError, match="line 4: the time 1600000002"):
+        read.table(file, {"user": "uid", "item": "sku", "time": "at"})
+
+
+def test_a_zero_beside_milliseconds_is_no_other_unit_and_a_far_date_none_at_all(tmp_path):
+    assert times(tmp_path, ["0", "1600000000000"], "ms") == [0, 1600000000]
+    assert times(tmp_path, ["2020-01-01", "9999-12-31"], None) == [1577836800, 253402214400]
+
+
+@pytest.mark.parametrize(("unit", "texts", "fault"), [
+    ("date", ["2020-01-01", "1600000000"], "line 3: the time '1600000000' is not a date of ISO 8601, data.time_unit="),
+    ("date", ["1600000000"], "line 2: the time '1600000000' is not a date of ISO 8601"),
+    ("ms", ["1600000000000", "2020-01-01"], "line 3: the time '2020-01-01' is not a whole number, data.time_unit=ms"),
+    (None, ["2020-01-01", "2020-13-01"], "line 3: the time '2020-13-01' is not a whole number of seconds or a date")])
+def test_times_of_another_form_than_said_are_refused_with_their_line(tmp_path, unit, texts, fault):
+    with pytest.raises(ValueError, match=fault):
+        times(tmp_path, texts, unit)
 
 
 @pytest.mark.parametrize("form", ["csv", "tab", "parquet"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import shutil
 import sys
 from pathlib import Path
@@ -165,3 +166,28 @@ def test_every_tuned_file_says_its_data_and_holds_what_its_study_fixed(file):
 
 def yaml_of(name, found={}):  # noqa: B006  # composed once for each data set
     return found.setdefault(name, composed(f"data={name}", "model=popularity")[0]["data"])
+
+
+def test_what_files_are_for_and_not_their_order_tells_data_apart():
+    """The digest of one file is what it was before several could be named."""
+    words = ("model=popularity", "data=csv", "data.rating=rating")
+    for name, rows in (("a.csv", ROWS[:10]), ("b.csv", ROWS[10:])):
+        pairs(name, rows)
+    Path("both").mkdir()
+    for name in ("a.csv", "b.csv"):
+        shutil.copy(name, f"both/{name}")
+
+    def found(*more):
+        return tuned.digests(composed(*words, *more)[0]["data"])
+
+    whole = found("data.path=[a.csv,b.csv]")
+    assert whole == found("data.path=[b.csv,a.csv]") == found("data.path=both") and len(whole) == 1
+    parted = found("data.path=a.csv", "data.test=b.csv", "protocol=given")
+    assert parted not in (whole, found("data.path=b.csv", "data.test=a.csv", "protocol=given"))
+    assert found("data.path=a.csv", "data.test=none.csv", "protocol=given") == []
+    single = composed(*words, "data.path=a.csv")[0]["data"]
+    assert tuned.contents(single) == [hashlib.sha256(fetch.content_sha256(Path("a.csv"), Path("cache"))
+                                                     .encode()).hexdigest()]
+    for data, there in ((single, True), ({**single, "path": ["a.csv", "both"]}, True),
+                        ({**single, "test": "none.csv"}, False)):
+        assert plan.at_hand(data) == there
