@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import astuple, dataclass, fields
 
-from recot.pages.markdown import escape, table
+from recot.pages.grid import escape, table
 from recot.request.claims import is_inductive, stranger_to
 from recot.request.compose import CONF, composed
 from recot.request.signature import describe

@@ -1,4 +1,4 @@
-"""All four commands begin and end alike, however they are started and stopped."""
+"""All commands begin and end alike, however they are started and stopped."""
 
 import io
 import json
@@ -18,12 +18,13 @@ import pytest
 from commands import PATIENCE, TINY, environment, execute, python
 
 from recot import __main__ as entry
-from recot import recommend, restore, run, tables, tune
+from recot import compare, recommend, restore, run, tables, tune
 from recot.artifacts import load, workers
 from recot.request import command
 from recot.request.errors import RequestError
 
-MAINS = {"run": run.main, "tables": tables.main, "tune": tune.main, "recommend": recommend.main}
+MAINS = {"run": run.main, "tables": tables.main, "tune": tune.main, "recommend": recommend.main,
+         "compare": compare.main}
 SPEC = """
     title: A toy paper
     seeds: [0]
@@ -57,7 +58,8 @@ def words(name, key, wrong=False):
     return {"run": [*plain, "sed=1"] if wrong else plain,
             "tables": ["--table", "tabel1"] if wrong else ["--list"],
             "tune": [*TINY, "model=itemknn", "model.k=5,10", "--trials", "0" if wrong else "1"],
-            "recommend": [key, "--k", "0" if wrong else "200"]}[name]
+            "recommend": [key, "--k", "0" if wrong else "200"],
+            "compare": [key, "--metric", "recal@20" if wrong else "recall@20"]}[name]
 
 
 @dataclass
