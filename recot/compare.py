@@ -151,18 +151,21 @@ def answer(options: argparse.Namespace) -> None:
     runs = Runs(root)
     comparison = compare(records_of(options, runs, named), runs, options.metric, options.questions)
     if options.out is None:
-        show(comparison)
+        command.tell(drawn(comparison))
     else:
         write(comparison, options.out)
 
 
-def show(comparison: Comparison) -> None:
-    """Print a comparison."""
+def drawn(comparison: Comparison) -> str:
+    """A comparison as a text in letters that standard output has."""
     from rich.console import Console
 
     from recot.pages.comparison import show
 
-    show(comparison, Console(soft_wrap=True, markup=False))
+    console = Console(soft_wrap=True, markup=False, force_terminal=False)
+    with console.capture() as text:
+        show(comparison, console)
+    return text.get()
 
 
 def write(comparison: Comparison, out: Path) -> None:
@@ -200,7 +203,7 @@ def conclude(done: Iterable[tuple[str, str]]) -> None:
         write_whole(Path(root) / SWEEP, json.dumps(list(dict.fromkeys(keys))).encode())
         runs = Runs(root)
         for group in groups(finished(runs, dict.fromkeys(keys))):
-            show(compare(group, runs))
+            command.tell(drawn(compare(group, runs)))
 
 
 def table() -> int:
