@@ -403,7 +403,7 @@ COLUMNS = ("data.path=log.csv", "data.user=uid", "data.item=sku")
 
 
 def test_data_of_one_s_own_are_tuned_and_tabled_by_one_command_that_goes_on_where_it_was(own):
-    words = ("--paper", "own", "--row", "popularity,ease", "--seeds", "0", *COLUMNS, "--results", "mine")
+    words = ("--paper", "own", "--row", "statistics,popularity,ease", "--seeds", "0", *COLUMNS, "--results", "mine")
     done = tables(own, *words)
     assert done.returncode == 0, done.stderr
     assert len(re.findall(r"^trial \d/4", done.stderr, re.MULTILINE)) == 4 and "[2/2]" in done.stderr
