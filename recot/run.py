@@ -76,11 +76,15 @@ def hydra_jobs() -> int:
     with command.held():
         import hydra
 
+        from recot.request import usage
         from recot.request.compose import CONF, check_folders
 
     # argparse takes the overrides in one piece only, and "model=clrec -m seed=0,1" is what people type.
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word in ("-m", "--multirun"))
     check_folders(sys.argv[1:])
+    if usage.wanted(sys.argv[1:]):
+        command.tell(usage.text(sys.argv[1:]))
+        return 0
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # or Hydra ends the process in its own way
     failures: list[Exception] = []
     swept: list[tuple[str, str]] = []

@@ -23,7 +23,9 @@ from recot.fit.gradient import Gradient
 from recot.networks.caser import Caser
 from recot.networks.sequential import Sequential
 from recot.record.build import ask_questions, build, make
+from recot.request.claims import is_inductive
 from recot.request.compose import CONF
+from recot.request.errors import RequestError
 
 PRESETS = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
 SMALL = ("model.dim=16", "model.max_length=20", "loss.batch_size=32", "trainer.max_epochs=12")
@@ -217,6 +219,32 @@ def test_fitting_leaves_the_split_alone(preset, short, fitted):
 def test_scores_of_nobody_are_empty(fitted, short):
     nobody = Query(torch.zeros(0, dtype=torch.int64), Ragged.from_lists([]))
     assert fitted.score(nobody).shape == (0, short.train.n_items)
+
+
+STRANGERS = ("protocol=strong", "protocol.split.valid=20", "protocol.split.test=30", *SHORT, "trainer.max_epochs=1")
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_answers_users_who_did_not_train_or_says_what_would(preset):
+    """Under protocol=strong: no user is looked up who is asked about, but where the histories trained as well."""
+    parameters = inspect.signature(get_class(plain(preset)["model"]["_target_"])).parameters
+    ways = [f"model.fold_in={way}" for way in (
+        re.findall(r"\w+", parameters["fold_in"].annotation)[1:] if "fold_in" in parameters else ())]
+    answered = set()
+    for way in ways or [""]:
+        try:
+            settings = (composed(f"model={preset}", "protocol=strong")[0] if wants_domains(preset) else
+                        config(preset, *STRANGERS, *filter(None, [way])))
+        except RequestError as error:
+            assert re.search(r"; use |^use ", str(error)), error
+            continue
+        questions = ask_questions(settings, make(settings["data"]).load())
+        assert bool((questions.test[0].query.users < 0).all()) == (way != "model.fold_in=transductive")
+        values = evaluate(build(settings).fit(questions.for_training()), questions.test[0], ["ndcg@20"])["ndcg@20"]
+        assert len(values) == len(questions.test[0]) and 0 < values.mean() <= 1
+        answered.add(way)
+    refused = {*(ways or [""])} - answered
+    assert refused == ({"model.fold_in=none"} & {*ways} if is_inductive(plain(preset)) or len(ways) > 1 else {""})
 
 
 def test_a_preset_that_shows_one_list_shows_one(preset, scores):

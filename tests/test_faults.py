@@ -86,7 +86,7 @@ def test_row_1_a_wrong_request_is_refused_early_with_the_nearest_name(words, mes
 
 
 @pytest.mark.parametrize(("words", "shown"), [
-    (["--help"], "model: " + ", ".join(MODELS)), (["--cfg", "job", "--resolve"], "seed: 0"),
+    (["--help"], ", ".join(MODELS)), (["--cfg", "job", "--resolve"], "seed: 0"),
     (["--info", "defaults"], "topk")])
 def test_row_1_listing_does_not_pay_for_torch(words, shown, tmp_path):
     done = python(tmp_path, "-c", STATED, *words)

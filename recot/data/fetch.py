@@ -27,8 +27,6 @@ from typing import BinaryIO, cast
 
 import filelock
 import platformdirs
-import pooch
-import pyarrow as pa
 
 from recot.system.environment import hidden, shown
 from recot.system.files import sweep, write_whole
@@ -159,13 +157,27 @@ def _damage_named(path: Path) -> Iterator[None]:
     """Errors of the libraries that unpack become one that names the file."""
     try:
         yield
-    except (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError, zipfile.BadZipFile, pa.ArrowException,
-            NotImplementedError) as error:
+    except _of_damage() as error:
         raise ValueError(f"{path} is damaged ({error}); get it again") from error
     except OSError as error:
         if error.errno is not None:
             raise
         raise ValueError(f"{path} is damaged ({error}); get it again") from error  # so says bzip2
+
+
+def _of_damage() -> tuple[type[Exception], ...]:
+    """What the libraries that unpack raise for a damaged file."""
+    import pyarrow as pa  # a command that reads no file does without its 0.1 s
+
+    return (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError, zipfile.BadZipFile, pa.ArrowException,
+            NotImplementedError)
+
+
+def _zstd(path: Path) -> BinaryIO:
+    """The content of a file that zstd has packed."""
+    import pyarrow as pa
+
+    return cast(BinaryIO, pa.CompressedInputStream(pa.OSFile(str(path)), "zstd"))
 
 
 def _only_member(path: Path) -> BinaryIO:
@@ -187,7 +199,7 @@ OPENERS: dict[bytes, Callable[[Path], BinaryIO]] = {
     b"BZh": lambda path: cast(BinaryIO, bz2.BZ2File(path)),
     b"\xfd7zXZ\0": lambda path: cast(BinaryIO, lzma.LZMAFile(path)),  # noqa: SIM115
     b"PK\x03\x04": _only_member,
-    b"\x28\xb5\x2f\xfd": lambda path: cast(BinaryIO, pa.CompressedInputStream(pa.OSFile(str(path)), "zstd"))}
+    b"\x28\xb5\x2f\xfd": _zstd}
 """First bytes of a packed file -> what opens it."""
 
 
@@ -278,6 +290,8 @@ def _download(raw: RawFiles, own: Path, place: Path) -> None:
 
 def _get(raw: RawFiles, url: str, target: Path, sha256: str | None, missing: list[str], place: Path) -> None:
     """Download ``url`` to ``target`` and check what came."""
+    import pooch
+
     logger.info("downloading %s", shown(url))
     remedy = f"Expected sha256 {sha256 or 'unknown'}. {raw.by_hand(missing, place)}."
     try:

@@ -20,7 +20,8 @@ class Training:
         patience_steps: and not before this many optimiser steps have passed since the best, however few an epoch has;
             None asks for none.
         eval_every: epochs between evaluations.
-        optimizer: ``rmsprop`` is that of TensorFlow 1, see ``nn/rmsprop.py``.
+        optimizer: ``rmsprop`` is that of TensorFlow 1, see ``fit/rmsprop.py``. ``amsgrad`` is Adam whose steps are
+            divided by the largest second moment so far (Reddi et al., 2018).
         learning_rate: the SCLRec paper uses 0.001 for all methods, with Adam.
         weight_decay: coupled L2, ``weight_decay * parameter`` added to the gradient, on all parameters but those a
             network spares. It shrinks rows between visits, which the dot score feels.
@@ -41,7 +42,7 @@ class Training:
     patience: int = 10
     patience_steps: int | None = None
     eval_every: int = 1
-    optimizer: Literal["adam", "rmsprop"] = "adam"
+    optimizer: Literal["adam", "amsgrad", "rmsprop"] = "adam"
     learning_rate: float = 1e-3
     weight_decay: float = 0.0
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -59,7 +59,8 @@ class Step(lightning.LightningModule):
         groups += [{"params": spared, "weight_decay": 0.0}] if spared else []
         if settings.optimizer == "rmsprop":
             return RMSProp(groups, in_float32(settings.learning_rate), in_float32(settings.weight_decay))
-        return torch.optim.Adam(groups, settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
+        return torch.optim.Adam(groups, settings.learning_rate, weight_decay=settings.weight_decay, fused=True,
+                                amsgrad=settings.optimizer == "amsgrad")
 
     def epoch_loss(self) -> float:
         """Mean loss of the steps since the last call."""

@@ -68,8 +68,8 @@ class FlowAutoencoder(Autoencoder):
     Source: the authors' program of Li et al. (WWW 2021), SinkhornCF; the maps from Kingma et al. (NeurIPS 2016),
     Improved Variational Inference with Inverse Autoregressive Flow, and Germain et al. (ICML 2015), MADE.
 
-    Departures: trained by Adam, where the program has AMSGrad. Its maps are those of the program, and
-    SinkhornCF's paper does not mention them. The divergence is estimated from the one code that was drawn.
+    Departures: the maps are those of the program, and SinkhornCF's paper does not mention them. The divergence is
+    estimated from the one code that was drawn.
     """
 
     objectives = ("Sinkhorn", "SinkhornCF")  # type: ignore[assignment]  # the base has more, and TwoTower any number

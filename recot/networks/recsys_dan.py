@@ -106,7 +106,7 @@ class RecSys_DAN(TwoTower):
         ValueError: a parameter is out of its range, or there are sources and no domain that is fitted.
         TypeError: the stage before is no :class:`Source`.
 
-    Source: Wang, Niepert and Li (IEEE TNNLS 2019), of whose text only the abstract is known here.
+    Source: Wang, Niepert and Li (IEEE TNNLS 2020), of whose text only the abstract is known here.
 
     Departures: the abstract says that mappings of the target domain are learnt by a min-max game with a discriminator,
     on text and without labels of the target. Here are no texts, the target has labels and a ranking loss, and what is

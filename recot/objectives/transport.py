@@ -246,6 +246,15 @@ class SinkhornCF(Sinkhorn):
         self.share, self.concentration, self.k, self.mass = weight, concentration, k, mass
         self.gradient, self.scale, self.every = gradient, scale, every
         self.start_epoch, self.max_rows = start_epoch, max_rows
+        self.told: list[Tensor] = []
+
+    def report(self, network: Encoder) -> dict[str, float]:
+        """Means over the steps of the epoch that have a transport: its weight, and the probability of the k items."""
+        if not self.told:
+            return {}
+        weight, mass = torch.stack(self.told).mean(0).tolist()
+        self.told = []
+        return {"transport_weight": weight, "top_mass": mass}
 
     def forward(self, network: Encoder, batch: Rows) -> tuple[Tensor, Rows]:
         """(b,) loss; counts the step."""
@@ -255,12 +264,18 @@ class SinkhornCF(Sinkhorn):
         targets = batch.targets(logits.shape[1]).mul_(1 - self.concentration).add_(self.concentration)
         loss = losses.likelihood(log_p, targets.to(log_p.dtype))
         if self.share and self.epoch >= self.start_epoch and self.step % self.every == 0:
-            cost = self.to_top(batch, log_p)
-            loss = loss + cost * (self.share if self.scale == "none" else self.share * quotient(loss, cost, logits))
+            cost, top_mass = self.to_top(batch, log_p)
+            weight = top_mass.new_full((), self.share) if self.scale == "none" else self.share * quotient(
+                loss, cost, logits)
+            self.told.append(torch.stack([weight, top_mass]))
+            loss = loss + cost * (self.share if self.scale == "none" else weight)
         return self.coded(loss, code), batch
 
-    def to_top(self, batch: Rows, log_p: Tensor) -> Tensor:
-        """(b,): the cost of transport to the most probable items; of the first ``max_rows`` users, as large a mean."""
+    def to_top(self, batch: Rows, log_p: Tensor) -> tuple[Tensor, Tensor]:
+        """(b,): the cost of transport to the most probable items; of the first ``max_rows`` users, as large a mean.
+
+        And their mean probability among all items, without a gradient.
+        """
         b, taken = len(log_p), min(len(log_p), self.max_rows or len(log_p))
         log_p, history, weights = log_p[:taken], batch.query.history, batch.weights
         if taken < b:
@@ -268,9 +283,10 @@ class SinkhornCF(Sinkhorn):
             history = history.slice(0, taken)
         top = largest(log_p.detach(), min(self.k, log_p.shape[1]))  # (taken, k)
         log_nu = log_p.gather(1, top)  # (taken, k)
+        top_mass = log_nu.detach().exp().sum(1).mean()
         log_nu = log_nu.log_softmax(1) if self.mass == "renorm" else log_nu
         cost = self.moved(history, weights, top, log_nu, self.gradient)
-        return F.pad(cost * (b / taken), (0, b - taken))
+        return F.pad(cost * (b / taken), (0, b - taken)), top_mass
 
 
 def largest(values: Tensor, k: int) -> Tensor:

@@ -238,7 +238,7 @@ def drawing(training=QUICK, **given):
     return Gradient(network, objective, Denoiser(), training, **given)
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "rmsprop"])
+@pytest.mark.parametrize("optimizer", ["adam", "amsgrad", "rmsprop"])
 def test_what_is_drawn_and_what_an_objective_counts_survive_an_interruption(tmp_path, optimizer):
     class Stop(Exception):
         pass
@@ -271,13 +271,22 @@ def test_saved_weights_and_the_pairs_they_were_trained_on_give_the_same_scores(t
     torch.testing.assert_close(loaded.score(split.valid.query), model.score(split.valid.query), atol=0, rtol=0)
 
 
+def test_amsgrad_divides_by_the_largest_second_moment():
+    """Torch's own, named in the settings; the two part once a gradient falls."""
+    def optimiser(name):
+        return drawing(replace(QUICK, max_epochs=3, optimizer=name)).fit(small_split())
+
+    adam, amsgrad = optimiser("adam"), optimiser("amsgrad")
+    assert [row["loss"] for row in adam.history] != [row["loss"] for row in amsgrad.history]
+
+
 def test_weight_decay_leaves_alone_what_the_network_spares():
     """A loss of nothing: what is decayed moves, what is spared stays."""
     class Nothing(Denoiser):
         def after(self, loss, batch):
             return loss * 0
 
-    for optimizer in ("adam", "rmsprop"):
+    for optimizer in ("adam", "amsgrad", "rmsprop"):
         training = replace(QUICK, max_epochs=1, weight_decay=0.1, optimizer=optimizer)
         model = Gradient(partial(Autoencoder, dim=4), Multinomial(16), Nothing(), training).fit(small_split())
         start = model.build(40, 30).state_dict()

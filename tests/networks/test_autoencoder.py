@@ -1,5 +1,6 @@
 """Autoencoders: the sparse product, what acts in training only, and the two-step loop of the code they come from."""
 
+import copy
 from functools import partial
 
 import pytest
@@ -178,3 +179,23 @@ def test_two_steps_equal_a_dense_loop_written_out_after_the_code_it_comes_from(t
     for name, ours in (("encoder.weight", e), ("decoder.weight", d), ("item_bias", b), ("first_bias", h0)):
         torch.testing.assert_close(found[name], ours.data, atol=1e-7, rtol=1e-5)
         assert not found[name].equal(start[name])
+
+
+def test_items_are_joined_once_for_all_questions_and_anew_after_a_change(rng):
+    """Fused optimisers raise no version, so what training moved is known by the change of mode."""
+    network = Autoencoder(5, 7, 3)
+    fresh = network.items().detach().clone()
+    network.eval()
+    with torch.no_grad():
+        assert network.items() is network.items() and torch.equal(network.items(), fresh)
+        network.load_state_dict({name: tensor + 1 for name, tensor in network.state_dict().items()})
+        assert torch.equal(network.items(), fresh + 1)
+    network.train()
+    optimizer = torch.optim.Adam(network.parameters(), 0.5, fused=True)
+    network.items().sum().backward()
+    optimizer.step()
+    moved = network.items().detach().clone()
+    network.eval()
+    with torch.no_grad():
+        assert torch.equal(network.items(), moved) and not torch.equal(moved, fresh + 1)
+    assert network.items().requires_grad and copy.deepcopy(network).joined is None

@@ -130,7 +130,7 @@ def test_transport_to_the_k_best_of_k_items_is_transport_to_all(train, network, 
 
 def transported(objective, train, network):
     """(b,) transport alone."""
-    return ready(objective, train).to_top(batch_of(train), network.scores.log_softmax(1))
+    return ready(objective, train).to_top(batch_of(train), network.scores.log_softmax(1))[0]
 
 
 @pytest.mark.parametrize("debias", ["none", "self"])
@@ -200,14 +200,14 @@ def test_a_run_with_the_transport_draws_the_same_numbers_as_one_without(train):
         net, objective, rng = coder(), SinkhornCF(batch_size=5, weight=weight), torch.Generator().manual_seed(3)
         parts = []
         for batch in objective.batches(train, rng, net, 0):
-            parts.append((objective(net, batch)[0], objective.to_top(batch, torch.zeros(len(batch.query), N))))
+            parts.append((objective(net, batch)[0], objective.to_top(batch, torch.zeros(len(batch.query), N))[0]))
         losses.append(parts)
         after.append((torch.rand(1), torch.rand(1, generator=rng)))
     assert after[0] == after[1]
     net, objective = coder(), ready(SinkhornCF(batch_size=5), train)
     batch = next(SinkhornCF(batch_size=5).batches(train, torch.Generator().manual_seed(3), net, 0))
     logits = net.similarity(net.encode(batch.query).vectors, net.items())  # draws as the first batch did
-    moved = objective.to_top(batch, logits.log_softmax(1))
+    moved, _ = objective.to_top(batch, logits.log_softmax(1))
     torch.testing.assert_close(losses[1][0][0] - losses[0][0][0], moved, atol=1e-5, rtol=1e-5)
 
 
@@ -231,6 +231,25 @@ def test_a_scaled_weight_is_a_share_of_the_likelihoods_gradient(train, network, 
     grads = [torch.autograd.grad(ready(SinkhornCF(weight=weight, k=5, mass=mass, scale="norm"), train)(
         network, batch_of(train))[0].mean(), network.scores)[0] for weight in (0.0, 0.3)]
     torch.testing.assert_close((grads[1] - grads[0]).norm(), 0.3 * grads[0].norm())
+
+
+@pytest.mark.parametrize(("scale", "weight"), [("none", 0.3), ("norm", None)])
+def test_a_report_has_the_weight_of_the_transport_and_the_probability_of_its_columns(train, network, scale, weight):
+    objective = ready(SinkhornCF(weight=0.3, k=3, scale=scale, cost=EXACT), train)
+    assert objective.report(network) == {}
+    batch = batch_of(train)
+    for _ in range(2):
+        objective(network, batch)
+    log_p = network.scores.log_softmax(1)
+    if weight is None:
+        alone = ready(SinkhornCF(weight=0, k=3, cost=EXACT), train)
+        parts = [alone(network, batch)[0], objective.to_top(batch, log_p)[0]]
+        norms = [torch.autograd.grad(part.sum(), network.scores, retain_graph=True)[0].norm() for part in parts]
+        weight = 0.3 * float(norms[0] / norms[1])
+    told = objective.report(network)
+    assert told["transport_weight"] == pytest.approx(weight, rel=1e-5)
+    assert told["top_mass"] == pytest.approx(float(log_p.exp().topk(3).values.sum(1).mean()), rel=1e-5)
+    assert objective.report(network) == {}
 
 
 def test_what_a_pair_is_trusted_is_its_mass_and_lies_between_the_targets(train, network):
