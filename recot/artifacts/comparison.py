@@ -136,7 +136,7 @@ def asked(record: Record, metrics: Sequence[str]) -> dict[str, str]:
     """
     said = {"split": line(record).split, "test sets": ", ".join(test_sets(record))}
     if not metrics:
-        said |= {"metrics": ", ".join(record.content["test"]), "monitor": monitor(record)}
+        said |= {"metrics": ", ".join(sorted(record.content["test"])), "monitor": monitor(record)}
     return said
 
 
@@ -164,7 +164,7 @@ def same_questions(records: Sequence[Record], metrics: Sequence[str]) -> None:
         return
     said = [asked(group[0], metrics) for group in apart]
     differ = [name for name in said[0] if len({each[name] for each in said}) > 1]
-    told = told_apart([whole(group[0]) for group in apart], ("data", "protocol", "noise", "domains"))
+    told = told_apart([whole(group[0]) for group in apart], ("data", "protocol", "noise"))
     parts = [", ".join(f"{name} {each[name]}" for name in differ) + (f" ({' '.join(words)})" if words else "")
              + f": {some([line(record).key for record in group])}"
              for each, words, group in zip(said, told, apart, strict=True)]

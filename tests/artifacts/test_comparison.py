@@ -97,7 +97,7 @@ def test_runs_of_former_and_of_present_code_are_one_method(runs):
     ({"split": "6" * 16}, r"split 5{16}: 0+1; split 6{16}: 0+2; take one split with --split 55555555"),
     ({"split": "6" * 16, "data": "csv"}, r"split 5{16} \(data=planted\): 0+1; split 6{16} \(data=csv\): 0+2"),
     ({"floor": {"valid": {}, "test": {}, "books": {}}}, "test sets test: 0+1; test sets books, test: 0+2"),
-    ({"test": {"ndcg@20": 0.1}}, "metrics recall@20, ndcg@20: 0+1; metrics ndcg@20: 0+2; name what all of them have "
+    ({"test": {"ndcg@20": 0.1}}, "metrics ndcg@20, recall@20: 0+1; metrics ndcg@20: 0+2; name what all of them have "
                                  "with --metric"),
     ({"config": {"protocol": {"monitor": "recall@20"}}}, "monitor ndcg@20.*: 0+1; monitor recall@20.*: 0+2")])
 def test_runs_that_did_not_answer_the_same_questions_are_refused_with_what_differs(runs, changes, words):
@@ -105,6 +105,12 @@ def test_runs_that_did_not_answer_the_same_questions_are_refused_with_what_diffe
     with pytest.raises(RequestError, match=f"these 2 runs did not answer the same questions: {words}"):
         of(runs, *keys)
     assert len(groups(finished(runs, keys))) == 2
+
+
+def test_the_order_of_metrics_is_no_difference(runs):
+    keys = [leave(runs.root, 1, [0.9, 0.5]), leave(runs.root, 2, [0.9, 0.7], model="ease",
+                                                   test={"ndcg@20": 0.8, "recall@20": 0.4})]
+    assert [method.label for method in of(runs, *keys).methods] == ["ease", "clrec"]
 
 
 def test_what_all_runs_have_compares_where_it_is_named(runs):
