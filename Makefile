@@ -14,11 +14,13 @@ run: .venv/installed  ## one experiment; say which with ARGS="model=clrec data=g
 	$(BIN)/python -m recot.run $(ARGS)
 
 # Words become options of recot.tables: PAPER=sclrec TABLE=table2,fig2 DATA=gowalla ROW=clrec SEEDS=0,1 BUDGET=30m JOBS=2
-# FRESH=1 VERIFY=1 PROFILE=smoke; the rest goes into ARGS, such as ARGS=--list or ARGS=--dry-run.
+# FRESH=1 VERIFY=1 PROFILE=smoke RESULTS=mine; the rest goes into ARGS, such as ARGS=--list or ARGS=--dry-run. Data of your
+# own: PAPER=own DATA_PATH=my.csv RESULTS=mine ARGS="data.user=uid data.time=timestamp".
 TABLE_OPTIONS := $(if $(PAPER),--paper $(PAPER)) $(if $(TABLE),--table $(TABLE)) $(if $(DATA),--data $(DATA)) \
   $(if $(ROW),--row $(ROW)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(BUDGET),--budget $(BUDGET)) \
   $(if $(JOBS),--jobs $(JOBS)) $(if $(filter 1,$(FRESH)),--fresh) \
-  $(if $(filter 1,$(VERIFY)),--verify) $(if $(PROFILE),--profile $(PROFILE))
+  $(if $(filter 1,$(VERIFY)),--verify) $(if $(PROFILE),--profile $(PROFILE)) \
+  $(if $(RESULTS),--results $(RESULTS)) $(if $(DATA_PATH),data.path=$(DATA_PATH))
 
 tables: .venv/installed  ## tables and figures of the papers into results/; PAPER=, TABLE=, DATA=, BUDGET=30m, ARGS=--list
 	$(BIN)/python -m recot.tables $(TABLE_OPTIONS) $(ARGS)

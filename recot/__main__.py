@@ -12,6 +12,8 @@ from recot.request.errors import RequestError, nearest
 COMMANDS = {
     "run": "one run, or a sweep: recot run model=sclrec data=gowalla; the word run may be left out",
     "tables": "the tables and figures of the papers: recot tables --paper sclrec",
+    "compare": "finished runs side by side: recot compare --last, or --data gowalla, or runs/KEY runs/KEY",
+    "methods": "what model= takes: recot methods --needs times, or recot methods sclrec for all about one",
     "tune": "settings by validation answers: recot tune model=clrec loss.tau=0.1,0.2 --trials 2",
     "recommend": "lists from a finished run: recot recommend runs/KEY --k 20 --out lists.parquet"}
 

@@ -5,18 +5,16 @@ from __future__ import annotations
 import argparse
 import csv
 import io
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from recot.pages.spreadsheet import FORMULA
 from recot.request import command
 from recot.request.errors import RequestError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-FORMULA = r"^(?=[=+\-@\t\r])"
-"""Where a text begins that spreadsheets take for a formula."""
 AT_ONCE = 100_000
 """Rows that are made into text at a time."""
 
@@ -93,15 +91,7 @@ def check(options: argparse.Namespace) -> None:
         raise RequestError(f"--histories {options.histories} is no file; name a csv or parquet file")
     if out is None:
         return
-    folder = out.absolute().parent
-    if out.suffix.lower() not in (".csv", ".parquet"):
-        raise RequestError(f"--out {out} is neither .csv nor .parquet; name a file that ends so")
-    if not folder.is_dir():
-        raise RequestError(f"--out {out}: there is no folder {folder}; make it, or name another place")
-    if out.is_dir():
-        raise RequestError(f"--out {out} is a folder; name a file")
-    if not os.access(folder, os.W_OK):
-        raise RequestError(f"--out {out}: the folder {folder} cannot be written; name another place")
+    command.check_out(out, (".csv", ".parquet"))
     if options.spreadsheet and out.suffix.lower() == ".parquet":
         raise RequestError("--spreadsheet is for csv, and parquet holds ids as they are, which nothing runs; leave "
                            "--spreadsheet out")

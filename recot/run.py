@@ -6,6 +6,7 @@ import logging
 import os
 import shlex
 import sys
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,8 +20,12 @@ if TYPE_CHECKING:
 log = logging.getLogger("recot.run")  # __name__ is __main__ under python -m
 
 
-def run(cfg: DictConfig, failures: list[Exception]) -> None:
-    """Run one job of a command. What makes a job fail is added to ``failures``; the other jobs of a sweep go on."""
+def run(cfg: DictConfig, failures: list[Exception], swept: list[tuple[str, str]]) -> None:
+    """Run one job of a command. What makes a job fail is added to ``failures``; the other jobs of a sweep go on.
+
+    Args:
+        swept: gets the folder of records and the key of each finished job of a sweep.
+    """
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
     from omegaconf import OmegaConf
@@ -54,6 +59,8 @@ def run(cfg: DictConfig, failures: list[Exception]) -> None:
         if settings.mode == RunMode.MULTIRUN:
             log.error("%s: %s: %s", line, type(error).__name__, explain(error))
         return
+    if settings.mode == RunMode.MULTIRUN:
+        swept.append((config["paths"]["runs"], record["key"]))
     if not record["fresh"] and config["logger"]["_target_"] != "recot.record.trackers.Csv":
         log.warning("this run was finished before, so logger=%s gets nothing; force=true repeats the run and sends it",
                     choices["logger"])
@@ -80,15 +87,30 @@ def hydra_jobs() -> int:
         return 0
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # or Hydra ends the process in its own way
     failures: list[Exception] = []
+    swept: list[tuple[str, str]] = []
+    work = partial(run, failures=failures, swept=swept)
     try:
-        hydra.main(version_base="1.3", config_path=str(CONF), config_name="run")(partial(run, failures=failures))()
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name="run")(work)()
     except ValueError as error:
         if str(error).startswith("Config group override must be"):  # Hydra's answer to denoiser=null
             raise RequestError("a group takes the name of a choice, not null; write denoiser=none") from error
         raise
+    if swept:
+        side_by_side(swept)
     if failures:
         raise failures[0]
     return 0
+
+
+def side_by_side(swept: Sequence[tuple[str, str]]) -> None:
+    """Print the comparison of the finished jobs of a sweep; that this fails is no failure of the sweep."""
+    from recot.compare import conclude
+
+    try:
+        with command.telling():
+            conclude(swept)
+    except (OSError, ValueError) as error:
+        log.warning("the jobs are done, but not compared: %s", error)
 
 
 def main() -> None:

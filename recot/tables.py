@@ -17,9 +17,9 @@ from typing import Any
 
 from recot.artifacts import workers
 from recot.artifacts.estimates import Estimates
-from recot.artifacts.load import load, papers, tuning
+from recot.artifacts.load import load, of_data, papers, tunes_first, tuning
 from recot.artifacts.plan import Request, needed, reachable
-from recot.artifacts.spec import Artifact
+from recot.artifacts.spec import Artifact, Column, Row, Tuning
 from recot.artifacts.state import State, listing
 from recot.pages.publish import Publisher
 from recot.record.store import Runs
@@ -91,10 +91,32 @@ def arguments() -> argparse.ArgumentParser:
         description="Regenerates the tables and figures of the papers beside the printed numbers.\n"
                     "Finished runs are not repeated; after a kill the same command goes on.",
         epilog="\n".join(["sub-commands:", *(f"  {name:8} {what}" for name, what in COMMANDS.items())]))
-    parser.add_argument("command", nargs="?", choices=[*COMMANDS], metavar="SUB-COMMAND", help="one of those below")
+    parser.add_argument("words", nargs="*", metavar="SUB-COMMAND KEY=VALUE", help=(
+        "one of those below, and what data of your own are, such as data.path=my.csv data.time=timestamp, for a paper "
+        "like own (run, dry-run, render, verify, tune)"))
     for name, (takers, settings) in OPTIONS.items():
         parser.add_argument(f"--{name}", **{**settings, "help": f"{settings['help']} ({takers.replace(' ', ', ')})"})
     return parser
+
+
+def split_words(options: argparse.Namespace) -> None:
+    """Put the first word into ``command``, where it is a sub-command, and leave the others in ``words``.
+
+    Raises:
+        RequestError: a word is neither a sub-command nor about the data, or data of one's own want more to be said.
+    """
+    first = options.words[0] if options.words and "=" not in options.words[0] else None
+    if first is not None and first not in COMMANDS:
+        raise RequestError(f"there is no sub-command {first!r}. {nearest(first, [*COMMANDS])}")
+    options.command, options.words = first, options.words[first is not None:]
+    if other := next((word for word in options.words if not re.match(r"data\.\w+=", word)), None):
+        raise RequestError(f"{other}: only what says what your data are can be typed here, such as data.path=my.csv; "
+                           "the spec says the rest")
+    if options.words and len(options.paper) != 1:
+        raise RequestError(f"{options.words[0]} is about the data of one paper; name it, as in --paper own")
+    if options.words and options.results == default(OPTIONS["results"][1]):
+        raise RequestError(f"{options.words[0]}: numbers of your own data do not go into {options.results}, which "
+                           "holds those of the papers; name a folder, as in --results mine")
 
 
 def sub_command(options: argparse.Namespace) -> str:
@@ -140,7 +162,8 @@ def selected(options: argparse.Namespace) -> list[Artifact]:
         raise RequestError(f"seeds are whole numbers, got {','.join(options.seeds)}; give them like 0,1,2")
     if options.jobs < 1:
         raise RequestError(f"jobs = {options.jobs} runs nothing; give 1 or more")
-    return [artifact for artifact in artifacts if not options.table or artifact.name in options.table]
+    return [of_data(artifact, options.words) for artifact in artifacts
+            if not options.table or artifact.name in options.table]
 
 
 def list_states(options: argparse.Namespace) -> int:
@@ -159,11 +182,49 @@ def folder(options: argparse.Namespace) -> Path:
     return results / options.profile if options.profile else results
 
 
-def state_of(options: argparse.Namespace, fetch: bool) -> State:
-    """The state of the artifacts asked for. ``fetch``: may missing data be downloaded?"""
-    request = Request([needed(artifact, reachable) for artifact in selected(options)], set(options.row),
+def state_of(options: argparse.Namespace, fetch: bool, tunes: bool = False) -> State:
+    """The state of the artifacts asked for.
+
+    Args:
+        fetch: may missing data be downloaded? tunes: are the studies made that come before tables?
+    """
+    artifacts = [best_of(artifact, options, tunes) for artifact in selected(options)]
+    request = Request([needed(artifact, reachable) for artifact in artifacts], set(options.row),
                       set(options.data), tuple(map(int, options.seeds)), folder(options), fetch)
     return State(request, Runs(composed()[0]["paths"]["runs"]))
+
+
+def best_of(artifact: Artifact, options: argparse.Namespace, tunes: bool) -> Artifact:
+    """The artifact with the best settings of its studies in its rows, where the spec tunes first.
+
+    A row without a study, or with one of which no trial ended well, stays as it is.
+
+    Args:
+        tunes: make what is missing of the studies; else look at what is there.
+    """
+    if not artifact.shows_runs or not tunes_first(artifact.paper):
+        return artifact
+    plan, (column,) = tuning(artifact.paper), artifact.columns
+    logging.getLogger("recot.tune").setLevel(logging.INFO if tunes else logging.WARNING)
+    if not reachable(column.data, *(word for word in column.overrides if word.startswith("data."))):
+        return artifact
+    wanted = {row.id for row in artifact.rows if row.id in plan.rows and (not options.row or row.id in options.row)}
+    return replace(artifact, rows=tuple(
+        replace(row, overrides=best_settings(column, plan, row, folder(options), tunes)) if row.id in wanted else row
+        for row in artifact.rows))
+
+
+def best_settings(column: Column, plan: Tuning, row: Row, results: Path, tunes: bool) -> tuple[str, ...]:
+    """The overrides of a row with the best settings of its study; those it has where no trial ended well."""
+    from recot.tuning.search import best, studied, tune
+    from recot.tuning.space import Space
+
+    request = [*column.overrides, *plan.rows[row.id]]
+    lines = (tune(request, plan.trials, plan.epochs, results=results, preset_first=plan.preset_first,
+                  finals=plan.finals) if tunes else
+             studied(request, plan.epochs, results=results, preset_first=plan.preset_first))
+    winner = best(lines)
+    return tuple(Space(request).words(winner.settings)[len(column.overrides):]) if winner else row.overrides
 
 
 def missing_runs(state: State, options: argparse.Namespace) -> list[workers.Job]:
@@ -193,7 +254,7 @@ def render(options: argparse.Namespace) -> int:
 
 def run(options: argparse.Namespace) -> int:
     """Run what is missing and write the artifacts; the exit code, 1 if a run failed or a file cannot be read."""
-    state = state_of(options, fetch=True)
+    state = state_of(options, fetch=True, tunes=True)
     jobs, publisher = missing_runs(state, options), Publisher(state)
     publisher.write_all()  # first: a killed run of this program may have left a record that no table shows yet
     failures = execute(publisher, jobs, options)
@@ -276,7 +337,8 @@ def tune_rows(options: argparse.Namespace) -> int:
         if name not in plan.rows:
             raise RequestError(f"experiments/{options.paper[0]}.yaml does not tune {name!r}. "
                                f"{nearest(name, sorted(plan.rows))}")
-    requests = [[f"data={data}", *plan.rows[name]] for data in options.data for name in options.row or plan.rows]
+    requests = [[f"data={data}", *options.words, *plan.rows[name]] for data in options.data
+                for name in options.row or plan.rows]
     if options.dry_run:
         budget = ["--trials", str(plan.trials), "--epochs", str(plan.epochs), "--write",
                   *["--preset-first"] * plan.preset_first, *["--finals", str(plan.finals)] * bool(plan.finals)]
@@ -316,6 +378,7 @@ def execute(publisher: Publisher, jobs: Sequence[workers.Job], options: argparse
 def regenerate() -> int:
     """Do what was typed; the exit code."""
     options = arguments().parse_intermixed_args()
+    split_words(options)
     work = {"list": list_states, "tune": tune_rows, "verify": verify, "dry-run": show_plan, "render": render,
             "run": run}
     return work[sub_command(options)](options)

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import textwrap
@@ -350,6 +351,13 @@ def test_runs_of_different_splits_leave_their_table_as_it_was_until_they_are_mad
     (["tune", "--paper", "toy", "--data", "planted", "--budget", "1h"],
      "refused: tune takes no --budget; it takes --paper, --data, --row, --dry-run, --results"),
     (["list", "--verify"], "refused: list takes no --verify; it takes --paper, --table, --profile, --results"),
+    (["runn"], "refused: there is no sub-command 'runn'. Did you mean 'run'?"),
+    (["--paper", "toy", "model=ease"], "refused: model=ease: only what says what your data are can be typed here, such "
+     "as data.path=my.csv; the spec says the rest"),
+    (["data.path=a.csv", "--results", "mine"],
+     "refused: data.path=a.csv is about the data of one paper; name it, as in --paper own"),
+    (["--paper", "toy", "data.path=a.csv"], "refused: data.path=a.csv: numbers of your own data do not go into "
+     "results, which holds those of the papers; name a folder, as in --results mine"),
     (["--paper", "toy", "list", "--fresh"],
      "refused: list takes no --fresh; it takes --paper, --table, --profile, --results"),
 ])
@@ -379,3 +387,59 @@ def test_a_spec_with_a_row_that_cannot_run_is_refused_before_anything_runs(tmp_p
     done = tables(tmp_path, **spec(tmp_path, **{"run: model=clrec": "run: model=clreck"}))
     assert done.returncode == 2 and "model=clreck: there is no such choice. Did you mean 'clrec'?" in done.stderr
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory):
+    """A folder with a file of 40 users of two communities, who take their items in order of time."""
+    folder = tmp_path_factory.mktemp("own")
+    lines = [f"u{user},i{(user % 2) * 20 + (3 * user + 7 * place) % 20},{1000 + place}"
+             for user in range(40) for place in range(12)]
+    (folder / "log.csv").write_text("\n".join(["uid,sku,at", *lines, ""]))
+    return folder
+
+
+COLUMNS = ("data.path=log.csv", "data.user=uid", "data.item=sku")
+
+
+def test_data_of_one_s_own_are_tuned_and_tabled_by_one_command_that_goes_on_where_it_was(own):
+    words = ("--paper", "own", "--row", "statistics,popularity,ease", "--seeds", "0", *COLUMNS, "--results", "mine")
+    done = tables(own, *words)
+    assert done.returncode == 0, done.stderr
+    assert len(re.findall(r"^trial \d/4", done.stderr, re.MULTILINE)) == 4 and "[2/2]" in done.stderr
+    with (own / "mine" / "tuning" / "csv" / "ease-none-none.csv").open(newline="") as stream:
+        best = max(csv.DictReader(stream), key=lambda trial: float(trial["value"]))
+    with (own / "mine" / "own" / "runs.csv").open(newline="") as stream:
+        commands = {line["model"]: line["command"] for line in csv.DictReader(stream)}
+    assert commands == {
+        "popularity": f"python -m recot.run data=csv {' '.join(COLUMNS)} model=popularity",
+        "ease": f"python -m recot.run data=csv {' '.join(COLUMNS)} model=ease model.ridge={best['model.ridge']}"}
+    page = (own / "mine" / "own" / "table2.md").read_text()
+    assert "| EASE | ours | **" in page and "| SCLRec | ours | not run yet |" in page and "SASRec" not in page
+    assert "| your data | ours | 40 |" in (own / "mine" / "own" / "table1.md").read_text()
+    assert not (own / "results").exists()
+    again = tables(own, *words)
+    assert again.returncode == 0 and "[1/" not in again.stderr and again.stderr.count(", found") == 4
+    assert (own / "mine" / "own" / "table2.md").read_text() == page
+    assert "0 runs" in tables(own, "dry-run", *words).stdout
+
+
+def test_a_sequential_method_is_a_row_where_the_column_of_times_is_typed(own):
+    planned = tables(own, "dry-run", "--paper", "own", *COLUMNS, "data.time=at", "--results", "other", "--seeds", "0")
+    assert "data.time=at model=sasrec" in planned.stdout and "9 runs" in planned.stdout
+    planned = tables(own, "dry-run", "--paper", "own", *COLUMNS, "--results", "other", "--seeds", "0")
+    assert "model=sclrec" in planned.stdout and "sasrec" not in planned.stdout
+
+
+def test_the_study_of_one_s_own_data_runs_on_planted_data(tmp_path):
+    done = tables(tmp_path, "--paper", "own", "--profile", "smoke", "--row", "ease,bprmf", "--seeds", "0")
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "results" / "smoke" / "own" / "table2.md").read_text()
+    assert page.count("not run yet") == 7 and "Planted data, tiny settings" in page
+    assert {file.name for file in (tmp_path / "results" / "smoke" / "tuning" / "planted").iterdir()} == {
+        "ease-none-none.csv", "bprmf-bpr-none.csv"}
+
+
+def test_without_a_file_the_data_of_one_s_own_are_not_available(tmp_path):
+    listed = tables(tmp_path, "--list", "--paper", "own")
+    assert listed.returncode == 0 and listed.stdout.count("data not available") == 2

@@ -29,6 +29,11 @@ def test_every_config_and_experiment_travels_inside(site):
         assert inside == {path.relative_to(ROOT / group) for path in (ROOT / group).rglob("*.*")} and inside
 
 
+def test_what_pages_are_made_from_travels_inside(site):
+    assert (site / "recot" / "pages" / "comparison.html").read_bytes() == (
+        ROOT / "recot" / "pages" / "comparison.html").read_bytes()
+
+
 def test_the_command_composes_from_it_in_an_empty_folder(site, tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(site)}
     code = "import recot.request.compose; print(recot.request.compose.CONF)"

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
+from recot.artifacts.answers import over_seeds, same_users, table
 from recot.artifacts.printed import printed
 from recot.artifacts.spec import Artifact, Column, Row
 from recot.evaluation.paired import holm, paired_test
@@ -199,19 +200,14 @@ def compare(best: Sequence[str], second: Sequence[str], metric: str, runs: Runs,
     Raises:
         ValueError: they were tested on different users. OSError: the values are not those that the runs wrote.
     """
-    means = []
-    for keys in (best, second):
-        try:
-            frames = [frame(runs, key, f"{questions}.parquet", ["user", metric]).set_index("user")[metric]
-                      for key in keys]
-        except FileNotFoundError:
-            return None
-        means.append(sum(frames) / len(frames))
-    if not means[0].index.equals(means[1].index):
-        raise ValueError(f"the runs {' '.join(best)} and {' '.join(second)} were tested on different users; they "
-                         "cannot stand in one table")
-    difference, p = paired_test(means[0].to_numpy(), means[1].to_numpy())
-    return rounded(difference), len(means[0]), rounded(p)
+    try:
+        users, first = over_seeds(runs, best, [metric], questions)
+        others, other = over_seeds(runs, second, [metric], questions)
+    except FileNotFoundError:
+        return None
+    same_users(users, others, [" ".join(best), " ".join(second)])
+    difference, p = paired_test(first[metric], other[metric])
+    return rounded(difference), len(users), rounded(p)
 
 
 def frame(runs: Runs, key: str, name: str, columns: list[str] | None = None) -> pd.DataFrame:
@@ -220,17 +216,8 @@ def frame(runs: Runs, key: str, name: str, columns: list[str] | None = None) -> 
     Raises:
         FileNotFoundError: it is gone. OSError: it is damaged, is not what the run wrote, or has other columns.
     """
-    try:
-        file = runs.file(key, name)
-    except ValueError as error:
-        raise OSError(str(error)) from error
-    if file is None:
-        raise FileNotFoundError(f"the run {key} left no {name}")
-    try:
-        return pd.read_parquet(file, columns=columns)
-    except (OSError, ValueError, LookupError) as error:  # whatever Arrow finds wrong with the bytes
-        raise OSError(f"{file} is damaged ({' '.join(str(error).split())}); the command of the run makes it again with "
-                      "force=true") from error
+    found: pd.DataFrame = table(runs, key, name, columns).to_pandas()
+    return found
 
 
 def same_questions(cells: Iterable[Cell]) -> None:

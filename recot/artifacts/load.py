@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from itertools import zip_longest
@@ -63,10 +63,32 @@ def tuning(paper: str) -> Tuning:
     node = _read(paper).get("tuning")
     if node is None:
         raise RequestError(f"experiments/{paper}.yaml has no `tuning`; use python -m recot.tune for a single method")
-    _refuse_unknown(node, {"trials", "epochs", "base", "preset_first", "finals", "rows"}, f"{paper}.yaml, tuning")
+    _refuse_unknown(node, {"trials", "epochs", "base", "preset_first", "finals", "first", "rows"},
+                    f"{paper}.yaml, tuning")
     base = node.get("base", "")
     rows = {str(id_): tuple(shlex.split(f"{base} {run}")) for id_, run in node["rows"].items()}
-    return Tuning(node["trials"], node["epochs"], rows, node.get("preset_first", False), node.get("finals", 0))
+    return Tuning(node["trials"], node["epochs"], rows, node.get("preset_first", False), node.get("finals", 0),
+                  node.get("first", False))
+
+
+def tunes_first(paper: str) -> bool:
+    """Whether the tables of a paper are made of the best trials of their studies."""
+    return bool((_read(paper).get("tuning") or {}).get("first"))
+
+
+def of_data(artifact: Artifact, words: Sequence[str]) -> Artifact:
+    """The artifact over the data that ``words`` such as ``data.path=my.csv`` say, without rows that need other words.
+
+    Planted data are what they are, and have all that a row may need.
+    """
+    if artifact.planted:
+        return artifact
+    typed = {word.partition("=")[0] for word in words}
+    rows = tuple(row for row in artifact.rows if row.needs is None or row.needs in typed)
+    columns = tuple(replace(column, overrides=(
+        *(word for word in column.overrides if word.partition("=")[0] not in typed), *words))
+        for column in artifact.columns)
+    return replace(artifact, rows=rows, columns=columns)
 
 
 def _read(paper: str) -> dict[str, Any]:
@@ -99,7 +121,8 @@ def _artifact(paper: str, name: str, node: Mapping[str, Any], spec: Mapping[str,
     for data in node["data"]:
         if data not in spec["data"] and data != "planted":
             raise RequestError(f"experiments/{where}: the data set {data!r} has no name in `data`")
-    rows = [Row(str(id_), entry["name"], tuple(shlex.split(entry.get("run", ""))), beyond, entry.get("paper"))
+    rows = [Row(str(id_), entry["name"], tuple(shlex.split(entry.get("run", ""))), beyond, entry.get("paper"),
+                entry.get("needs"))
             for beyond, group in ((False, "rows"), (True, "beyond")) for id_, entry in node.get(group, {}).items()]
     if node["kind"] == "worked" and node.get("of") not in EXAMPLES:
         raise RequestError(f"experiments/{where}: a worked example is of one of {', '.join(EXAMPLES)}, got "
@@ -172,7 +195,7 @@ def _on_planted(artifact: Artifact, profile: str, own: tuple[str, ...], parts: s
     replaced = {word.split("=")[0] for word in (*given, *own)}
     columns: dict[str, Column] = {}
     for column in artifact.columns:
-        rest = [word for word in column.overrides if word.split("=")[0] not in {"data", *replaced}]
+        rest = [word for word in column.overrides if word.split("=")[0] not in {"data", "data.path", *replaced}]
         id_ = settings["data"] + column.id.removeprefix(column.entry)
         columns.setdefault(id_, replace(
             column, id=id_, data=settings["data"], name="planted communities", stands_in=None, entry=settings["data"],

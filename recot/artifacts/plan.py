@@ -143,12 +143,12 @@ def needed(artifact: Artifact, reachable: Callable[[str], bool]) -> Artifact:
         column.stands_in and reachable(column.stands_in))))
 
 
-def described(name: str) -> dict[str, Any]:
-    """The config of the data set ``data=<name>``."""
-    data: dict[str, Any] = composed(f"data={name}", "model=popularity")[0]["data"]
+def described(name: str, *words: str) -> dict[str, Any]:
+    """The config of the data set ``data=<name>``, as other words change it."""
+    data: dict[str, Any] = composed(f"data={name}", *words, "model=popularity")[0]["data"]
     return data
 
 
-def reachable(name: str) -> bool:
+def reachable(name: str, *words: str) -> bool:
     """Whether the data set ``data=<name>`` is at hand."""
-    return at_hand(described(name))
+    return at_hand(described(name, *words))

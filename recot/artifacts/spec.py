@@ -34,6 +34,7 @@ class Row:
     Attributes:
         paper: its id in the printed numbers where that is another one (two readings of one method), or None; where rows
             are variants, the method that they vary if that is not the paper's.
+        needs: key of the data that has to be typed, such as ``data.time``, or there is no such row; None for none.
     """
 
     id: str
@@ -41,6 +42,7 @@ class Row:
     overrides: tuple[str, ...]
     beyond: bool
     paper: str | None = None
+    needs: str | None = None
 
 
 @dataclass(frozen=True)
@@ -160,6 +162,7 @@ class Tuning:
         rows: id -> overrides in Hydra's sweep grammar, without the data set; those of ``base`` in the spec come first.
         preset_first: whether the first trial has the settings of the preset.
         finals: so many of the best trials, and the preset, are run without the cap on epochs as well.
+        first: whether tables are made of the best trials, whose studies come first; else of what conf/tuned has.
     """
 
     trials: int
@@ -167,3 +170,4 @@ class Tuning:
     rows: dict[str, tuple[str, ...]]
     preset_first: bool = False
     finals: int = 0
+    first: bool = False

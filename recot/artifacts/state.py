@@ -199,7 +199,7 @@ def named(folder: Path, artifact: Artifact, lines: Sequence[CellLine]) -> set[st
 
 def listing(artifacts: Iterable[Artifact], results: Path, faults: list[str]) -> Iterator[str]:
     """One line per artifact: how much of it exists. Reads specs and csv files only; ``faults`` gets what is damaged."""
-    here, remote = cache(reachable), cache(lambda name: bool(described(name).get("url")))
+    here, remote = cache(reachable), cache(lambda *data: bool(described(*data).get("url")))
     for artifact in artifacts:
         artifact = needed(artifact, here) if artifact.kind != "worked" else artifact
         try:
@@ -209,12 +209,13 @@ def listing(artifacts: Iterable[Artifact], results: Path, faults: list[str]) -> 
             yield f"{artifact.paper:11} {artifact.name:14} {'damaged':19} {'':48} {artifact.title}"
             continue
         filled = {(line.row, line.column) for line in lines if line.mean is not None}
-        cells = [(row.id, column.id, column.data) for column, row in artifact.cells()]
+        cells = [(row.id, column.id, (column.data, *(word for word in column.overrides if word.startswith("data."))))
+                 for column, row in artifact.cells()]
         done = sum((row, column) in filled for row, column, _ in cells)
         broken = {(line.row, line.column) for line in lines if line.verdict.startswith(("failed", "diverged"))}
         empty = [data for row, column, data in cells if (row, column) not in filled | broken
-                 and artifact.kind != "worked" and not here(data)]
-        far, failed = sum(map(remote, empty)), len(broken)
+                 and artifact.kind != "worked" and not here(*data)]
+        far, failed = sum(remote(*data) for data in empty), len(broken)
         lost = len(empty) - far
         state = ("done" if done == len(cells) else "partly" if done else
                  "data not available" if lost == len(cells) else "not run")

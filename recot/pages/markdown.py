@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from recot.artifacts.collect import NO_DATA
 from recot.artifacts.spec import Artifact, Column
+from recot.pages.grid import escape, table
 from recot.pages.table import (
     Lines,
     against_paper,
@@ -134,13 +134,3 @@ def change(line: CellLine, reference: CellLine, which: str) -> str:
     """Relative change of ours (``which`` is mean) or the paper's (paper) against the reference row."""
     value, other = getattr(line, which), getattr(reference, which)
     return "" if value is None or not other else percent(value / other - 1)
-
-
-def table(header: Sequence[str], body: Iterable[Sequence[str]]) -> list[str]:
-    """A markdown table and an empty line."""
-    return [f"| {' | '.join(header)} |", "|" + " --- |" * len(header), *(f"| {' | '.join(row)} |" for row in body), ""]
-
-
-def escape(text: str) -> str:
-    """Plain text for markdown."""
-    return re.sub(r"([\\`*_{}\[\]<>|])", r"\\\1", text)

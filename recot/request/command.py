@@ -9,8 +9,9 @@ import re
 import signal
 import sys
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NoReturn
 
 from recot.request.errors import RequestError
@@ -122,6 +123,26 @@ def causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
+
+
+def check_out(out: Path, endings: Sequence[str]) -> None:
+    """Refuse a file for ``--out`` that cannot be written, before anything is read.
+
+    Args:
+        endings: one of which the file has, in any letters.
+
+    Raises:
+        RequestError: with what would work.
+    """
+    folder = out.absolute().parent
+    if out.suffix.lower() not in endings:
+        raise RequestError(f"--out {out} is neither {' nor '.join(endings)}; name a file that ends so")
+    if not folder.is_dir():
+        raise RequestError(f"--out {out}: there is no folder {folder}; make it, or name another place")
+    if out.is_dir():
+        raise RequestError(f"--out {out} is a folder; name a file")
+    if not os.access(folder, os.W_OK):
+        raise RequestError(f"--out {out}: the folder {folder} cannot be written; name another place")
 
 
 def say(text: str) -> None:

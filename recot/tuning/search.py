@@ -16,6 +16,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from recot.record import store
+from recot.record.ledger import read
 from recot.record.lines import TrialLine, TrialRun
 from recot.request import compose, keys, tuned
 from recot.request.command import held
@@ -23,7 +24,7 @@ from recot.request.errors import RequestError
 from recot.request.nodes import check_seed
 from recot.system.files import write_whole
 from recot.tuning.space import METHOD, Space, setting
-from recot.tuning.study import Study
+from recot.tuning.study import Study, requests
 
 log = logging.getLogger("recot.tune")  # __name__ is __main__ under python -m
 
@@ -152,6 +153,24 @@ def tune(overrides: Sequence[str], trials: int, epochs: int | None = None, seed:
         config, choices = configured(space.words(winner.settings), epochs)
         keep(space, config, tuned_file(choices), title, [str(option) for option in options])
     return lines
+
+
+def studied(overrides: Sequence[str], epochs: int | None, seed: int = 0, results: Path = Path("results"),
+            preset_first: bool = False) -> list[TrialLine]:
+    """The trials of a study as far as its table has them; runs nothing. The arguments are those of :func:`tune`.
+
+    Raises:
+        RequestError, HydraException: the request is wrong. ValueError: the table is damaged.
+    """
+    space = Space(overrides)
+    config, choices = configured(space.words(next(space.edges())), epochs)
+    file = results / "tuning" / choices["data"] / f"{'-'.join(choices[group] for group in METHOD[:3])}.csv"
+    if not file.exists():
+        return []
+    from recot.record import build
+
+    study = Study(file, [space.asked(), epochs, seed, preset_first, build.make(config["data"]).digest()])
+    return requests(read(file, TrialLine)).get(study.name, [])
 
 
 def search(space: Space, trials: int, epochs: int | None, seed: int, study: Study,

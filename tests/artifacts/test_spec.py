@@ -1,6 +1,7 @@
 """Specs: what a paper's tables are made of, and which printed number belongs to which cell."""
 
 import csv
+import re
 from collections import Counter
 
 import pytest
@@ -9,7 +10,7 @@ import yaml
 from commands import known as composed
 
 from recot.artifacts import load as loading
-from recot.artifacts.load import load, papers, tuning
+from recot.artifacts.load import load, of_data, papers, tunes_first, tuning
 from recot.artifacts.printed import printed, printed_numbers
 from recot.data.interactions import Domain, Interactions
 from recot.record.build import build
@@ -106,6 +107,27 @@ def test_a_spec_that_says_something_nothing_reads_is_refused(toy, changed, chang
     with pytest.raises(RequestError) as refused:
         toy(changed, **changes)
     assert message in str(refused.value)
+
+
+def test_words_about_the_data_replace_those_of_the_spec_and_bring_the_rows_that_need_them(toy):
+    rows = {"a": {"name": "A", "run": "model=bprmf"}, "s": {"name": "S", "run": "model=sasrec", "needs": "data.time"}}
+    table = toy(rows=rows)["table2"]
+    assert [row.needs for row in table.rows] == [None, "data.time", None]
+    found = of_data(table, ["data.path=b.csv"])
+    assert [row.id for row in found.rows] == ["a", "b"]
+    assert found.columns[0].overrides == ("data=planted", "trainer.max_epochs=3", "data.path=b.csv")
+    again = of_data(found, ["data.path=c.csv", "data.time=t"])
+    assert again.columns[0].overrides == ("data=planted", "trainer.max_epochs=3", "data.path=c.csv", "data.time=t")
+    assert [row.id for row in of_data(table, ["data.time=t"]).rows] == ["a", "s", "b"]
+    small = toy(profile="smoke", rows=rows)["table2"]
+    assert of_data(small, ["data.path=b.csv"]) == small
+
+
+def test_a_study_that_comes_first_belongs_to_one_data_set():
+    for paper in papers():
+        if tunes_first(paper):
+            assert all(len(artifact.columns) == 1 for artifact in load(paper) if artifact.shows_runs)
+    assert tunes_first("own") and not tunes_first("sclrec") and not tunes_first("mstein")
 
 
 def test_a_paper_or_profile_that_is_not_there_is_refused_with_the_nearest_one(toy):
@@ -215,13 +237,13 @@ def test_every_metric_of_a_table_is_one_that_its_runs_report(artifact):
 
 
 @pytest.mark.parametrize(("data", "words"), [
-    pytest.param([artifact for artifact in load(paper) if artifact.shows_runs][-1].columns[0].data, words,
-                 id=f"{paper}-{row}")
+    pytest.param([word for word in [artifact for artifact in load(paper) if artifact.shows_runs][-1].columns[
+        0].overrides if re.match(r"data\b", word)], words, id=f"{paper}-{row}")
     for paper in TUNED if tuning(paper).preset_first for row, words in tuning(paper).rows.items()])
 def test_where_the_preset_is_tried_first_its_settings_are_among_those_of_every_method(data, words):
     space = Space(words)
-    preset, _ = composed(f"data={data}", *space.fixed(), "~tuned")
-    assert composed(f"data={data}", *space.words(space.combination(preset)), "~tuned")[0] == preset
+    preset, _ = composed(*data, *space.fixed(), "~tuned")
+    assert composed(*data, *space.words(space.combination(preset)), "~tuned")[0] == preset
 
 
 @pytest.mark.parametrize(("row", "words"), [

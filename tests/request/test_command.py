@@ -1,4 +1,4 @@
-"""All four commands begin and end alike, however they are started and stopped."""
+"""All commands begin and end alike, however they are started and stopped."""
 
 import io
 import json
@@ -18,12 +18,13 @@ import pytest
 from commands import PATIENCE, TINY, environment, execute, python
 
 from recot import __main__ as entry
-from recot import recommend, restore, run, tables, tune
+from recot import compare, methods, recommend, restore, run, tables, tune
 from recot.artifacts import load, workers
 from recot.request import command
 from recot.request.errors import RequestError
 
-MAINS = {"run": run.main, "tables": tables.main, "tune": tune.main, "recommend": recommend.main}
+MAINS = {"run": run.main, "tables": tables.main, "tune": tune.main, "recommend": recommend.main,
+         "compare": compare.main, "methods": methods.main}
 SPEC = """
     title: A toy paper
     seeds: [0]
@@ -57,7 +58,9 @@ def words(name, key, wrong=False):
     return {"run": [*plain, "sed=1"] if wrong else plain,
             "tables": ["--table", "tabel1"] if wrong else ["--list"],
             "tune": [*TINY, "model=itemknn", "model.k=5,10", "--trials", "0" if wrong else "1"],
-            "recommend": [key, "--k", "0" if wrong else "200"]}[name]
+            "recommend": [key, "--k", "0" if wrong else "200"],
+            "compare": [key, "--metric", "recal@20" if wrong else "recall@20"],
+            "methods": ["sclrc" if wrong else "sclrec"]}[name]
 
 
 @dataclass
@@ -145,7 +148,10 @@ def test_a_wrong_request_is_one_line_and_exit_code_2(place, name):
         assert ended.err.startswith("refused: " * shown)
 
 
-WORKS = {"run": b"record: ", "tables": b"toy ", "tune": b"best: ", "recommend": b"user,place,item,score\n"}
+WORKS = {"run": b"record: ", "tables": b"toy ", "tune": b"best: ", "recommend": b"user,place,item,score\n",
+         "compare": b"1 method on planted", "methods": b"SCLRec, Zhuang"}
+ANSWERS = {"tables": 1, "recommend": 1, "compare": 1, "methods": 1}
+"""Commands that make nothing but their answer, and their exit code where it has nowhere to go."""
 
 
 @pytest.mark.parametrize("name", MAINS)
@@ -161,8 +167,8 @@ def test_a_command_does_its_work_whatever_it_was_started_with(place, name, strea
 @pytest.mark.parametrize("name", MAINS)
 @pytest.mark.parametrize(("out", "code", "said"), [
     ("gone", {}, ""),
-    ("closed", {"tables": 1, "recommend": 1}, "standard output is closed, so the answer has nowhere to go"),
-    ("full", {"tables": 1, "recommend": 1}, "(No space left on device)")])
+    ("closed", ANSWERS, "standard output is closed, so the answer has nowhere to go"),
+    ("full", ANSWERS, "(No space left on device)")])
 def test_what_was_asked_for_fails_with_the_output_and_what_is_done_does_not(place, name, out, code, said):
     ended = forked(place[0], name, words(name, place[1]), out=out)
     assert ended.code == code.get(name, 0), ended
@@ -185,6 +191,8 @@ def let_all_hang(monkeypatch):
     monkeypatch.setattr(restore, "restore", hang)
     monkeypatch.setattr(tables, "regenerate", hang)
     monkeypatch.setattr(tune, "tune", hang)
+    monkeypatch.setattr("recot.artifacts.comparison.compare", hang)
+    monkeypatch.setattr("recot.pages.methods.page", hang)
 
 
 @pytest.mark.parametrize("name", MAINS)
@@ -264,6 +272,8 @@ def test_a_failure_names_its_type_and_where_more_is(place, name, monkeypatch):
     monkeypatch.setattr(restore, "restore", fail)
     monkeypatch.setattr(tables, "regenerate", fail)
     monkeypatch.setattr(tune, "tune", fail)
+    monkeypatch.setattr("recot.artifacts.comparison.compare", fail)
+    monkeypatch.setattr("recot.pages.methods.page", fail)
     ended = forked(place[0], name, words(name, place[1]))
     assert (ended.code, ended.err) == (1, "OSError: no luck at all\n(RECOT_TRACEBACK=1 shows where)\n")
 
@@ -417,7 +427,7 @@ def test_the_installed_script_is_the_entry_point():
     assert (module, getattr(entry, function)) == (entry.__name__, entry.main)
 
 
-@pytest.mark.parametrize("name", ["tables", "tune", "recommend"])
+@pytest.mark.parametrize("name", ["tables", "tune", "recommend", "compare", "methods"])
 def test_help_loads_no_torch(tmp_path, name):
     code = ("import runpy, sys, atexit; atexit.register(lambda: sys.stdout.write(str('torch' in sys.modules))); "
             f"sys.argv = ['x', '--help']; runpy.run_module('recot.{name}', run_name='__main__')")

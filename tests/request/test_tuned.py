@@ -96,8 +96,9 @@ def seen(study, tmp_path, monkeypatch):
     shutil.move(study.parent, tmp_path / "mine" / "tuned" / "csv")
     found = []
     monkeypatch.setattr(experiment, "run", lambda config, *rest: found.append(config["trainer"]["learning_rate"]) or {
-        "fresh": True})
+        "fresh": True, "key": "0" * 16})
     monkeypatch.setattr("recot.record.console.show", lambda *rest: None)
+    monkeypatch.setattr(run, "side_by_side", lambda swept: None)
     pairs("second.csv", ROWS[:-1])
     return found
 
