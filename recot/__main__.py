@@ -13,6 +13,7 @@ COMMANDS = {
     "run": "one run, or a sweep: recot run model=sclrec data=gowalla; the word run may be left out",
     "tables": "the tables and figures of the papers: recot tables --paper sclrec",
     "tune": "settings by validation answers: recot tune model=clrec loss.tau=0.1,0.2 --trials 2",
+    "page": "the results as pages for a browser: recot page",
     "recommend": "lists from a finished run: recot recommend runs/KEY --k 20 --out lists.parquet"}
 
 HELP = "\n".join(["usage: recot SUB-COMMAND ...", "", "sub-commands:",

@@ -194,8 +194,8 @@ def within(asked: Asked, rows: Sequence[str], by: float) -> Iterator[Comparison]
             reading, line = asked.read(row, column, metric)
             if line and line.mean is not None and line.paper is not None:
                 change = relative(line.mean, line.paper)
-                yield Comparison((reading,), abs(change) <= by, change, None, f"paper {line.paper:g}",
-                                 "difference to the paper", -abs(change))
+                yield Comparison((reading,), abs(change) <= by, change, None, "",
+                                 f"difference to the paper's {line.paper:g}", -abs(change))
 
 
 def flat(asked: Asked, rows: Sequence[str], by: float) -> Iterator[Comparison]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import astuple, dataclass, fields
+from typing import Any
 
 from recot.pages.markdown import escape, table
 from recot.request.claims import is_inductive, stranger_to
@@ -39,8 +41,11 @@ class Method:
     unseen: str
 
 
-def method(preset: str) -> Method:
+def method(preset: str, found: tuple[Mapping[str, Any], Mapping[str, str]] | None = None) -> Method:
     """What ``conf/model/<preset>.yaml`` is.
+
+    Args:
+        found: its config and choices, where they were composed before.
 
     Raises:
         ValueError: the preset does not begin as all presets do.
@@ -51,7 +56,7 @@ def method(preset: str) -> Method:
     if cited is None:
         raise ValueError(f"{file} begins with {head!r}; give the name and the paper first, as in "
                          "'# BPRMF: Rendle et al., UAI 2009.', or '# NAME: no paper.'")
-    config, choices = composed(f"model={preset}")
+    config, choices = found or composed(f"model={preset}")
     model, loss = (describe(config[group].get("_target_", "")) for group in ("model", "loss"))
     kind = loss.module.rpartition(".")[2] if loss else "closed form"
     return Method(preset, cited["name"], "-" if cited["paper"] == "no paper" else cited["paper"],
