@@ -145,10 +145,20 @@ def draw(axes: Any, artifact: Artifact, columns: Sequence[Column], metric: str, 
     if not grouped and multiply(places):
         axes.set_xscale("log")
         axes.minorticks_off()
-    axes.set_xticks(places, [column.label for column in columns])
+    axes.set_xticks(places, [tick(column) for column in columns])
     if changes:
         axes.axhline(0.0, color=INK, linewidth=0.8)
     return tips
+
+
+def tick(column: Column) -> str:
+    """The place of a column on the axis, short: ``4–7`` for the group that tables call ``4 to 7``."""
+    group = column.group
+    if group is None or group.low == group.high:
+        return column.label
+    if group.high is None:
+        return f"≥ {group.low}"
+    return f"{group.low}–{group.high}" if group.low else f"≤ {group.high}"
 
 
 def sizes(axes: Any, artifact: Artifact, columns: Sequence[Column], lines: Lines) -> None:

@@ -194,17 +194,20 @@ class Maker:
         paper = shown(line.paper, metric)
         if line.mean is None:
             return Box(id_, line.verdict, title, line, paper=paper)
-        return Box(id_, shown(line.mean, metric), title, line, "" if line.std is None else f"{line.std:.4f}", paper,
-                   "" if line.delta is None else percent(line.delta), VERDICTS.get(line.verdict, "") if paper else "",
-                   self.change(row, column, metric, lines), line.mean, best.get(metric) == row.id,
-                   (row.id, column.id, metric) in self.stars, older(line, self.report.runs, self.today))
+        place = row.id, column.id, metric
+        return Box(id_, shown(line.mean, metric), title, line, paper=paper, order=line.mean,
+                   spread="" if line.std is None or metric == "questions" else f"{line.std:.4f}",
+                   delta="" if line.delta is None else percent(line.delta),
+                   verdict=VERDICTS.get(line.verdict, "") if paper else "", change=self.change(*place, lines),
+                   best=best.get(metric) == row.id, star=place in self.stars,
+                   dagger=older(line, self.report.runs, self.today))
 
-    def change(self, row: Row, column: Column, metric: str, lines: Lines) -> str:
+    def change(self, row: str, column: str, metric: str, lines: Lines) -> str:
         """Of our number against the reference row of the table, where it has one."""
         reference = self.artifact.relative_to
-        if not reference or reference == row.id:
+        if not reference or reference == row:
             return ""
-        value, other = lines[row.id, column.id, metric].mean, lines[reference, column.id, metric].mean
+        value, other = lines[row, column, metric].mean, lines[reference, column, metric].mean
         return percent(value / other - 1) if value is not None and other else ""
 
 
@@ -225,11 +228,12 @@ def improvements(artifact: Artifact, column: Column, lines: Lines) -> Iterator[s
                 yield f"Best of {names} against the best other, {whose}: {', '.join(known)}."
 
 
-def tested(line: CellLine, tests: Sequence[PairedLine]) -> str:
-    """The stored test that a cell is part of, in words; empty where there is none."""
+def tested(line: CellLine, tests: Sequence[PairedLine], names: Mapping[str, str]) -> str:
+    """The stored test that a cell is part of, in words; empty where there is none. ``names``: of the rows."""
     for test in tests:
         if (test.column, test.metric) == (line.column, line.metric) and line.row in (test.best, test.second):
-            return (f"{test.best} against {test.second}: {test.difference:+.4f} over {test.users:,} users, paired "
+            rows = " against ".join(names.get(row, row) for row in (test.best, test.second))
+            return (f"{rows}: {test.difference:+.4f} over {test.users:,} users, paired "
                     f"t-test p = {test.p:.3g}, after Holm's correction {test.p_holm:.3g}")
     return ""
 

@@ -19,7 +19,7 @@ def environment() -> Environment:
     """The templates, each of which escapes what it is given."""
     made = Environment(loader=PackageLoader("recot.pages"), autoescape=True, undefined=StrictUndefined,
                        trim_blocks=True, lstrip_blocks=True)
-    made.filters["prose"] = prose
+    made.filters |= {"prose": prose, "breaks": breaks}
     made.policies["json.dumps_kwargs"] = {"sort_keys": False}  # facts have an order
     return made
 
@@ -45,3 +45,8 @@ def prose(text: str) -> Markup:
         if part:
             shown.append(escape(part) if number % 4 == 0 else Markup("<code>{}</code>").format(part))
     return Markup("").join(shown)
+
+
+def breaks(name: str) -> Markup:
+    """A name that a line may be broken in behind each underscore."""
+    return Markup("_<wbr>").join(map(escape, name.split("_")))

@@ -210,10 +210,6 @@ class Site:
         case = artifact.plot == "case" and picture.exists()
         if case:
             self.files[f"{paper.id}/{picture.name}"] = picture.read_bytes()
-        names = {row.id: row.name for row in artifact.rows}
-        marks = {"verdict": any(box.verdict for box in boxes), "best": any(box.best for box in boxes),
-                 "change": names.get(artifact.relative_to or "", "") if any(box.change for box in boxes) else "",
-                 "star": any(box.star for box in boxes), "dagger": any(box.dagger for box in boxes)}
         said = [] if not boxes else [re.sub(r"\\(.)", r"\1", note) for note in notes(
             artifact, list(report.cells.values()), report.tests, report.runs, self.today, self.results / "tuning")]
         drawn = chart(report)
@@ -221,7 +217,7 @@ class Site:
         words = f"make tables PAPER={paper.id} TABLE={artifact.name}" + f" PROFILE={self.profile}" * bool(self.profile)
         self.put(f"{paper.id}/{artifact.name}.html", "artifact.html", paper=paper, artifact=shown.described,
                  sections=shown.sections, chart=drawn, crosses=any(box.paper for box in boxes), command=words,
-                 picture=picture.name if case else "", marks=marks if boxes else None, fault=report.fault,
+                 picture=picture.name if case else "", marks=marks(artifact, boxes), fault=report.fault,
                  notes=[note for note in said if not note.startswith(("Bold", "*", "†", "Difference:"))],
                  cells=origins(shown))
 
@@ -280,6 +276,16 @@ class Site:
                 archive.writestr(zipfile.ZipInfo(f"site/{name}"), content, zipfile.ZIP_DEFLATED)
 
 
+def marks(artifact: Artifact, boxes: Sequence[Box]) -> dict[str, Any]:
+    """Which marks the tables of an artifact have, for their legend."""
+    names = {row.id: row.name for row in artifact.rows}
+    reference = names.get(artifact.relative_to or "", "") if any(box.change for box in boxes) else ""
+    return {"known": any(box.measured for box in boxes), "verdict": any(box.verdict for box in boxes),
+            "best": any(box.best for box in boxes), "star": any(box.star for box in boxes), "change": reference,
+            "beyond": artifact.shows_runs and any(row.beyond for row in artifact.rows),
+            "dagger": any(box.dagger for box in boxes)}
+
+
 def told_of(paper: str, judgement: Judgement) -> dict[str, Any]:
     """A claim of the paper of this name as templates show it."""
     claim, tightest = judgement.claim, judgement.tightest
@@ -327,7 +333,7 @@ def origins(shown: Shown) -> dict[str, Any]:
 
 def significance(shown: Shown, box: Box) -> str:
     """What is known of whether the number is there by chance."""
-    test = tested(box.line, shown.report.tests)
+    test = tested(box.line, shown.report.tests, {row.id: row.name for row in shown.artifact.rows})
     if test or not shown.artifact.shows_runs:
         return test
     return "one seed, and no stored test" if len(box.line.seeds) < 2 else f"deviation over {len(box.line.seeds)} seeds"

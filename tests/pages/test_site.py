@@ -158,8 +158,8 @@ def test_the_marks_of_a_cell_say_what_the_csv_and_the_tests_say(toy):
     assert 'class="best"' in full and "<sup>*</sup>" in full and "± 0.0100" in full and "0.0 % match" in full
     content = json.loads(re.search(r'id="cells">(.*?)</script>', text, re.DOTALL)[1])
     test = next(dict(cell["facts"])["significance"] for cell in content["cells"].values())
-    assert test == ("full against bprmf: +0.0500 over 1,234 users, paired t-test p = 0.001, after Holm's correction "
-                    "0.004")
+    assert test == f"{ROWS[1].name} against {HOSTILE}: +0.0500 over 1,234 users, paired t-test p = 0.001, after " + (
+        "Holm's correction 0.004")
 
 
 def test_without_a_csv_cell_the_spec_says_what_is_not_run(toy):
