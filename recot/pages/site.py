@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -230,9 +231,8 @@ class Site:
             text = (methods.PRESETS / f"{method.preset}.yaml").read_text(encoding="utf-8")
             others = [other for other, its in self.presets if other.preset != method.preset
                       and its["model"]["_target_"] == config["model"]["_target_"]]
-            head = next(line for line in text.splitlines() if not line.startswith("# @package")).removeprefix("# ")
             self.put(f"methods/{method.preset}.html", "method.html", method=method, preset=text, others=others,
-                     head=head, parts=list(classes(config)), rows=rows.get(method.preset, []))
+                     head=introduction(text), parts=list(classes(config)), rows=rows.get(method.preset, []))
 
     def occurrences(self) -> dict[str, list[dict[str, Any]]]:
         """By preset, the numbers of rows that run it, by the first metric of each table."""
@@ -254,18 +254,23 @@ class Site:
         return found
 
     def write(self, out: Path) -> int:
-        """Write the folder, and beside it the same as a zip; the bytes of the folder.
+        """Write the folder, whole or not at all, and beside it the same as a zip; the bytes of the folder.
 
         Raises:
             RequestError: there is a folder that something else made.
         """
         if out.exists() and any(out.iterdir()) and not (out / MADE).exists():
             raise RequestError(f"{out} holds files that recot page did not make; give an empty folder as --out")
-        if out.exists():
-            shutil.rmtree(out)
+        aside, old = (out.with_name(f".{out.name}.{name}") for name in ("new", "old"))
+        for left in (aside, old):  # of a process that was killed
+            shutil.rmtree(left, ignore_errors=True)
         for name, content in self.files.items():
-            (out / name).parent.mkdir(parents=True, exist_ok=True)
-            (out / name).write_bytes(content)
+            (aside / name).parent.mkdir(parents=True, exist_ok=True)
+            (aside / name).write_bytes(content)
+        if out.exists():
+            out.rename(old)
+        aside.rename(out)
+        shutil.rmtree(old, ignore_errors=True)
         write_whole(out.with_name(f"{out.name}.zip"), self.zipped)
         return sum(map(len, self.files.values()))
 
@@ -337,6 +342,12 @@ def significance(shown: Shown, box: Box) -> str:
     if test or not shown.artifact.shows_runs:
         return test
     return "one seed, and no stored test" if len(box.line.seeds) < 2 else f"deviation over {len(box.line.seeds)} seeds"
+
+
+def introduction(preset: str) -> str:
+    """The comment that a preset begins with, without its marks."""
+    lines = [line for line in preset.splitlines() if not line.startswith("# @package")]
+    return " ".join(line.removeprefix("#").strip() for line in takewhile(lambda line: line.startswith("#"), lines))
 
 
 def classes(config: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

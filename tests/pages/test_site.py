@@ -140,7 +140,7 @@ def test_a_page_of_no_results_says_how_to_make_some(toy):
     pages = toy(Report(TOY))
     assert b"There are no results yet" in pages["index.html"] and b"make tables" in pages["index.html"]
     assert b"make tables PAPER=toy TABLE=table1" in pages["toy/table1.html"]
-    assert b"No claims are written down" in pages["claims.html"]
+    assert b"No claim is judged here" in pages["claims.html"]
 
 
 def test_names_from_files_are_text_wherever_they_stand(toy):
@@ -185,6 +185,7 @@ def test_a_folder_of_others_is_left_alone_and_one_of_ours_is_made_anew(toy, tmp_
     (tmp_path / "site" / "old.html").write_text("of a table that is no more")
     toy(Report(TOY))
     assert not (tmp_path / "site" / "old.html").exists()
+    assert {path.name for path in tmp_path.iterdir()} == {"site", "site.zip"}
     other = tmp_path / "other"
     other.mkdir()
     (other / "thesis.tex").write_text("mine")
@@ -206,6 +207,11 @@ def test_another_widget_is_refused(monkeypatch, tmp_path):
     monkeypatch.setattr(site.importlib.util, "find_spec", lambda name: spec)
     with pytest.raises(RequestError, match=r"holds no widget that is known; install recot\[page\] by constraints.txt"):
         site.widget()
+
+
+def test_a_preset_is_introduced_by_all_lines_of_its_first_comment():
+    text = "# @package _global_\n# A: B, C 2020. One line\n# and another.\ndefaults:\n# not this\n"
+    assert site.introduction(text) == "A: B, C 2020. One line and another."
 
 
 @pytest.mark.parametrize(("name", "called"), [("table2", "Table 2"), ("fig2a", "Figure 2a"), ("text_2", "Text 2"),
