@@ -14,6 +14,7 @@ import pytest
 from browser import browser, needs_browser
 from commands import command
 from lines import FIGURE, NOISE, ROWS, csv_rows, mean
+from playwright.sync_api import expect
 
 from recot.artifacts import load
 from recot.artifacts.report import Report, report
@@ -271,12 +272,12 @@ class TestInABrowser:
         head = table.locator("thead th").nth(1)
         before = self.column(table.page, 1)
         head.click()
+        expect(head).to_have_attribute("aria-sort", "ascending")
         assert self.column(table.page, 1) == sorted(before) != before
-        assert head.get_attribute("aria-sort") == "ascending"
         head.locator("[tabindex]").first.focus()
         table.page.keyboard.press("Enter")
+        expect(head).to_have_attribute("aria-sort", "descending")
         assert self.column(table.page, 1) == sorted(before, reverse=True)
-        assert head.get_attribute("aria-sort") == "descending"
 
     def test_rows_are_filtered_by_name_verdict_and_number(self, page):
         shown = page("sclrec/table2.html")
@@ -297,13 +298,14 @@ class TestInABrowser:
         button = shown.locator("button.cell").first
         button.focus()
         shown.keyboard.press("Enter")
+        expect(shown.locator("dialog")).to_be_visible()
         text = shown.locator("dialog").inner_text()
         for word in ("python -m recot.run data=amusic protocol=denoise model=nce seed=4", "0, 1, 2, 3, 4", "split",
                      "commit", "x86_64", "significance", "0.0375", "+41.2 %, differs"):
             assert word in text
         shown.keyboard.press("Escape")
-        assert not shown.locator("dialog").is_visible()
-        assert shown.evaluate("document.activeElement.dataset.cell") == button.get_attribute("data-cell")
+        expect(shown.locator("dialog")).to_be_hidden()
+        expect(button).to_be_focused()
 
     def test_a_point_of_a_picture_says_its_value(self, page):
         shown = page("sclrec/fig2.html")
@@ -331,9 +333,9 @@ class TestInABrowser:
     def test_the_first_key_leads_to_the_content(self, page):
         shown = page("sclrec/table2.html")
         shown.keyboard.press("Tab")
-        assert shown.evaluate("document.activeElement.className") == "skip"
+        expect(shown.locator(".skip")).to_be_focused()
         shown.keyboard.press("Enter")
-        assert shown.evaluate("document.activeElement.id") == "main"
+        expect(shown.locator("#main")).to_be_focused()
 
     def test_no_name_runs_as_script(self, opened, toy, tmp_path):
         toy(Report(TOY, LINES, TESTS, {"k0": RUN}), presets=presets("bprmf"))
