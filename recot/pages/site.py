@@ -21,7 +21,7 @@ from recot.artifacts.claims import HELD, NOT_HELD, UNTESTABLE, Judgement, judgem
 from recot.artifacts.collect import NO_DATA
 from recot.artifacts.load import papers, title
 from recot.artifacts.report import Report
-from recot.artifacts.rules import Reading
+from recot.artifacts.rules import Comparison, Reading
 from recot.artifacts.spec import Artifact
 from recot.pages import claims, html, methods
 from recot.pages.charts import chart
@@ -193,10 +193,11 @@ class Site:
         runs = {run.key: run.seconds for each in shown for run in each.report.runs.values()}
         index = [{"name": f"{paper.name}, {each['label']}: {each['title']}", "kind": "table or figure",
                   "href": f"{paper.id}/{each['name']}.html",
-                  "text": f"{paper.name} {each['label']} {each['name']} {each['title']}"}
+                  "text": f"{paper.name} {paper.rest} {each['label']} {each['name']} {each['title']}"}
                  for paper in self.papers for each in paper.artifacts]
         index += [{"name": method.name, "kind": f"model={method.preset}", "href": f"methods/{method.preset}.html",
-                   "text": f"{method.name} {method.preset} {method.paper} {method.kind}"} for method, _ in self.presets]
+                   "text": f"{method.name} {method.preset} {method.kind} {introduced(method.preset)}"}
+                  for method, _ in self.presets]
         self.put("index.html", "index.html", papers=self.papers, runs=len(runs), hours=sum(runs.values()) / 3600,
                  measured=sum(box.measured for each in shown for box in each.boxes), index=index,
                  verdicts={word: verdicts[word] for word in VERDICTS})
@@ -228,11 +229,11 @@ class Site:
         self.put("methods.html", "methods.html", methods=[method for method, _ in self.presets],
                  counts={method.preset: len(rows.get(method.preset, ())) for method, _ in self.presets})
         for method, config in self.presets:
-            text = (methods.PRESETS / f"{method.preset}.yaml").read_text(encoding="utf-8")
             others = [other for other, its in self.presets if other.preset != method.preset
                       and its["model"]["_target_"] == config["model"]["_target_"]]
-            self.put(f"methods/{method.preset}.html", "method.html", method=method, preset=text, others=others,
-                     head=introduction(text), parts=list(classes(config)), rows=rows.get(method.preset, []))
+            self.put(f"methods/{method.preset}.html", "method.html", method=method, preset=source(method.preset),
+                     others=others, head=introduced(method.preset), parts=list(classes(config)),
+                     rows=rows.get(method.preset, []))
 
     def occurrences(self) -> dict[str, list[dict[str, Any]]]:
         """By preset, the numbers of rows that run it, by the first metric of each table."""
@@ -294,7 +295,8 @@ def marks(artifact: Artifact, boxes: Sequence[Box]) -> dict[str, Any]:
 def told_of(paper: str, judgement: Judgement) -> dict[str, Any]:
     """A claim of the paper of this name as templates show it."""
     claim, tightest = judgement.claim, judgement.tightest
-    more = [(claims.numbers(each) + f": {claims.evidence(each)}" * (each.holds is not None), each.holds)
+    more = [{"holds": each.holds, "numbers": claims.numbers(each), "evidence": claims.evidence(each),
+             "places": placed(each), "readings": [] if each.holds is None else linked(claim.paper, each.readings)}
             for each in judgement.comparisons]
     return {"id": f"claim-{claim.paper}-{claim.id}", "paper": paper, "text": claim.text, "verdict": judgement.verdict,
             "prose": claim.prose, "readings": linked(claim.paper, tightest.readings) if tightest else [],
@@ -314,8 +316,12 @@ def spoken(judgement: Judgement) -> str:
     """What stands behind a verdict."""
     if judgement.tightest is None:
         return "No cell is there yet."
-    places = dict.fromkeys(f"{each.metric}, {each.data}" for each in judgement.tightest.readings)
-    return f"{'; '.join(places)}: {claims.evidence(judgement.tightest)}. {claims.count(judgement)}."
+    return f"{placed(judgement.tightest)}: {claims.evidence(judgement.tightest)}. {claims.count(judgement)}."
+
+
+def placed(comparison: Comparison) -> str:
+    """The metrics and data of a comparison."""
+    return "; ".join(dict.fromkeys(f"{each.metric}, {each.data}" for each in comparison.readings))
 
 
 def origins(shown: Shown) -> dict[str, Any]:
@@ -344,10 +350,15 @@ def significance(shown: Shown, box: Box) -> str:
     return "one seed, and no stored test" if len(box.line.seeds) < 2 else f"deviation over {len(box.line.seeds)} seeds"
 
 
-def introduction(preset: str) -> str:
+def introduced(preset: str) -> str:
     """The comment that a preset begins with, without its marks."""
-    lines = [line for line in preset.splitlines() if not line.startswith("# @package")]
+    lines = [line for line in source(preset).splitlines() if not line.startswith("# @package")]
     return " ".join(line.removeprefix("#").strip() for line in takewhile(lambda line: line.startswith("#"), lines))
+
+
+def source(preset: str) -> str:
+    """The text of a preset."""
+    return (methods.PRESETS / f"{preset}.yaml").read_text(encoding="utf-8")
 
 
 def classes(config: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

@@ -210,9 +210,10 @@ def test_another_widget_is_refused(monkeypatch, tmp_path):
         site.widget()
 
 
-def test_a_preset_is_introduced_by_all_lines_of_its_first_comment():
-    text = "# @package _global_\n# A: B, C 2020. One line\n# and another.\ndefaults:\n# not this\n"
-    assert site.introduction(text) == "A: B, C 2020. One line and another."
+def test_a_preset_is_introduced_by_all_lines_of_its_first_comment(monkeypatch, tmp_path):
+    monkeypatch.setattr(methods, "PRESETS", tmp_path)
+    (tmp_path / "a.yaml").write_text("# @package _global_\n# A: B, C 2020. One\n# and another.\nx: 1\n# not this\n")
+    assert site.introduced("a") == "A: B, C 2020. One and another."
 
 
 @pytest.mark.parametrize(("name", "called"), [("table2", "Table 2"), ("fig2a", "Figure 2a"), ("text_2", "Text 2"),
@@ -326,7 +327,7 @@ class TestInABrowser:
 
     def test_a_method_is_found_by_its_name(self, page):
         shown = page("index.html")
-        shown.get_by_label("Name, paper or preset").fill("zhuang sclrec")
+        shown.get_by_label("Name, paper or preset").fill("zhuang transport plan")
         shown.locator("#found a").first.click()
         assert shown.locator("h1").inner_text() == "SCLRec" and "Departures:" in shown.locator("main").inner_text()
 
