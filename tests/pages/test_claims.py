@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from recot.artifacts.claims import HELD, NOT_HELD, Judgement
-from recot.artifacts.load import load, papers
+from recot.artifacts.load import load
 from recot.artifacts.rules import Claim, Comparison, Reading
 from recot.pages import claims
 
@@ -18,7 +18,7 @@ def test_the_claims_of_the_readme_are_those_of_the_cells():
     assert shown == claims.section(RESULTS), "make tables ARGS=--render writes the claims as they are now"
 
 
-@pytest.mark.parametrize("paper", papers())
+@pytest.mark.parametrize("paper", ["mstein", "prorec", "sclrec", "sinkhorncf", "uclr"])
 def test_every_paper_has_claims_that_cells_decide(paper):
     judged = claims.judgements(paper, RESULTS)
     assert sum(bool(each.claim.rule) for each in judged) >= 5
