@@ -5,7 +5,7 @@ BIN := .venv/bin
 export GOMP_SPINCOUNT ?= 10000
 
 .DEFAULT_GOAL := help
-.PHONY: help run tables tune test lint bench clean
+.PHONY: help run tables tune page test lint bench clean
 
 help:  ## what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ tables: .venv/installed  ## tables and figures of the papers into results/; PAPE
 tune: .venv/installed  ## settings by validation answers: PAPER=sclrec DATA=gowalla, or ARGS="model=clrec loss.tau=0.1,0.2 --trials 2"
 	$(BIN)/python -m $(if $(PAPER),recot.tables --tune $(TABLE_OPTIONS),recot.tune) $(ARGS)
 
+page: .venv/installed  ## all results as pages for a browser, results/site/index.html, and the same as results/site.zip
+	$(BIN)/python -m recot.page $(ARGS)
+
 test: .venv/installed  ## all tests, on all processors; some of them, on one, with ARGS="tests/ot -k pot"
 	$(BIN)/python -m pytest $(or $(ARGS),--numprocesses auto --maxprocesses 8 --dist worksteal)
 
@@ -43,5 +46,5 @@ clean:  ## remove the environment; runs and results stay
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test,page]"
 	touch $@

@@ -15,6 +15,7 @@ COMMANDS = {
     "compare": "finished runs side by side: recot compare --last, or --data gowalla, or runs/KEY runs/KEY",
     "methods": "what model= takes: recot methods --needs times, or recot methods sclrec for all about one",
     "tune": "settings by validation answers: recot tune model=clrec loss.tau=0.1,0.2 --trials 2",
+    "page": "the results as pages for a browser: recot page",
     "recommend": "lists from a finished run: recot recommend runs/KEY --k 20 --out lists.parquet"}
 
 HELP = "\n".join(["usage: recot SUB-COMMAND ...", "", "sub-commands:",

@@ -21,6 +21,7 @@ from recot.artifacts.load import load, of_data, papers, tunes_first, tuning
 from recot.artifacts.plan import Request, needed, reachable
 from recot.artifacts.spec import Artifact, Column, Row, Tuning
 from recot.artifacts.state import State, listing
+from recot.pages import claims
 from recot.pages.publish import Publisher
 from recot.record.store import Runs
 from recot.request import command
@@ -265,9 +266,10 @@ def run(options: argparse.Namespace) -> int:
 
 
 def report_written(state: State) -> None:
-    """Say which artifacts were written, and where."""
+    """Say which artifacts were written, and where; a README with a place for the claims gets them as they are now."""
     labels = [artifact.label for artifact in state.request.artifacts if artifact.label not in state.refused]
     log.info("written to %s: %s", state.request.results, ", ".join(labels))
+    claims.update(state.request.results)
 
 
 def complaints(state: State) -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent / "recot"
-DOORS = {"__main__", "run", "tables", "compare", "methods", "tune", "recommend", "restore"}
+DOORS = {"__main__", "run", "tables", "compare", "methods", "tune", "recommend", "restore", "page"}
 """What can be typed; these may import anything."""
 
 BELOW = {  # room -> rooms it may import besides itself; the order is that of the layers, lowest first

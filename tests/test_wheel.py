@@ -34,6 +34,12 @@ def test_what_pages_are_made_from_travels_inside(site):
         ROOT / "recot" / "pages" / "comparison.html").read_bytes()
 
 
+def test_the_templates_of_the_pages_travel_inside(site):
+    for folder in ("templates", "static"):
+        names = {path.name for path in (site / "recot" / "pages" / folder).iterdir()}
+        assert names == {path.name for path in (ROOT / "recot" / "pages" / folder).iterdir()} and names
+
+
 def test_the_command_composes_from_it_in_an_empty_folder(site, tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(site)}
     code = "import recot.request.compose; print(recot.request.compose.CONF)"

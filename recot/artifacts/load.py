@@ -25,8 +25,8 @@ EXPERIMENTS = Path(os.environ.get("RECOT_EXPERIMENTS") or (
 
 @cache
 def papers() -> tuple[str, ...]:
-    """Names of the papers there is a spec for."""
-    names = tuple(sorted(path.stem for path in EXPERIMENTS.glob("*.yaml")))
+    """Names of the papers there is a spec for; ``claims.yaml`` holds what all of them claim."""
+    names = tuple(sorted(path.stem for path in EXPERIMENTS.glob("*.yaml") if path.stem != "claims"))
     if not names:
         raise RequestError(f"{EXPERIMENTS} holds no spec; let RECOT_EXPERIMENTS name a folder of yaml files, one for "
                            "each paper")
@@ -52,6 +52,15 @@ def load(paper: str, profile: str | None = None) -> tuple[Artifact, ...]:
     parts.discard("users")  # what a model knows of users is no test set of the data
     return tuple(_on_planted(artifact, profile, planted, parts) if profile and artifact.kind != "worked" else artifact
                  for artifact in artifacts)
+
+
+def title(paper: str) -> str:
+    """What a paper is called.
+
+    Raises:
+        RequestError: there is no such paper.
+    """
+    return str(_read(paper)["title"])
 
 
 def tuning(paper: str) -> Tuning:

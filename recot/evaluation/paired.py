@@ -53,3 +53,25 @@ def holm(p_values: Sequence[float]) -> list[float]:
     corrected = np.empty_like(p)
     corrected[order] = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)).clip(max=1.0)
     return corrected.tolist()  # type: ignore[no-any-return]  # numpy says so of any list
+
+
+def welch(first: tuple[float, float, int], second: tuple[float, float, int]) -> float:
+    """Two-sided p value of the difference of two means over seeds, whose deviations may differ.
+
+    Source: Welch (1947). Seeds that share a split make the means alike, which this test does not know: its p value is
+    then too large.
+
+    Args:
+        first, second: mean, standard deviation and number of seeds, two or more.
+
+    Returns:
+        p in 0..1; without any deviation 1 where the means are the same, else 0.
+
+    Raises:
+        ValueError: there are fewer than two seeds.
+    """
+    if min(first[2], second[2]) < 2:
+        raise ValueError(f"a test over seeds needs two seeds or more of both; got {first[2]} and {second[2]}")
+    if first[1] == second[1] == 0:
+        return float(first[0] == second[0])
+    return float(stats.ttest_ind_from_stats(*first, *second, equal_var=False).pvalue)

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from recot.artifacts.comparison import LEVEL, Comparison, Method, Value
-from recot.pages.grid import escape, table
+from recot.pages.pipes import escape, table
 from recot.pages.spreadsheet import guarded
 from recot.record.console import print_whole
 from recot.request.command import visible

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from recot.artifacts.collect import NO_DATA
 from recot.artifacts.spec import Artifact, Column
-from recot.pages.grid import escape, table
+from recot.pages.pipes import escape, table
 from recot.pages.table import (
     Lines,
     against_paper,

@@ -9,7 +9,7 @@ from dataclasses import astuple, dataclass, fields
 from typing import Any
 
 from recot.artifacts import differences
-from recot.pages.grid import escape, table
+from recot.pages.pipes import escape, table
 from recot.request.claims import is_inductive, stranger_to
 from recot.request.compose import CONF, composed
 from recot.request.errors import RequestError, nearest

@@ -4,8 +4,9 @@ from itertools import product
 
 import numpy as np
 import pytest
+from scipy import stats
 
-from recot.evaluation.paired import holm, paired_test
+from recot.evaluation.paired import holm, paired_test, welch
 
 
 @pytest.fixture
@@ -100,3 +101,18 @@ def test_one_p_value_stays_and_none_gives_none():
 def test_holm_refuses_what_is_no_p_value(wrong):
     with pytest.raises(ValueError, match="look for NaN in what was compared"):
         holm([0.5, wrong])
+
+
+def test_welch_has_a_p_value_by_hand():
+    # t = 0.1 / sqrt(.04 / 4 + .04 / 4) = .1 / sqrt(.02); of equal variances and sizes Welch's degrees are 6
+    assert welch((0.3, 0.2, 4), (0.2, 0.2, 4)) == pytest.approx(2 * stats.t.sf(0.1 / 0.02 ** 0.5, 6))
+
+
+@pytest.mark.parametrize(("second", "p"), [(0.2, 1.0), (0.3, 0.0)])
+def test_means_without_any_deviation_are_the_same_or_not(second, p):
+    assert welch((0.2, 0.0, 5), (second, 0.0, 5)) == p
+
+
+def test_a_test_over_one_seed_is_refused():
+    with pytest.raises(ValueError, match="two seeds or more of both; got 1 and 5"):
+        welch((0.2, 0.0, 1), (0.3, 0.1, 5))

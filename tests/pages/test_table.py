@@ -9,9 +9,9 @@ from lines import FIGURE, NOISE, ROWS, csv_rows, mean
 from recot.artifacts.collect import NO_DATA, NOT_RUN
 from recot.artifacts.spec import Artifact, Column, Row
 from recot.pages import table
-from recot.pages.grid import escape
 from recot.pages.latex import latex, tex_escape
 from recot.pages.markdown import markdown
+from recot.pages.pipes import escape
 from recot.pages.table import percent, shown
 from recot.record.lines import PairedLine, RunLine
 
