@@ -13,7 +13,8 @@ COMMANDS = {
     "run": "one run, or a sweep: recot run model=sclrec data=gowalla; the word run may be left out",
     "tables": "the tables and figures of the papers: recot tables --paper sclrec",
     "tune": "settings by validation answers: recot tune model=clrec loss.tau=0.1,0.2 --trials 2",
-    "recommend": "lists from a finished run: recot recommend runs/KEY --k 20 --out lists.parquet"}
+    "recommend": "lists from a finished run: recot recommend runs/KEY --k 20 --out lists.parquet",
+    "suspects": "the training pairs that a finished run believes in least: recot suspects runs/KEY --k 50"}
 
 HELP = "\n".join(["usage: recot SUB-COMMAND ...", "", "sub-commands:",
                   *(f"  {name:10} {what}" for name, what in COMMANDS.items()), "",

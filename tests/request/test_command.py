@@ -1,4 +1,4 @@
-"""All four commands begin and end alike, however they are started and stopped."""
+"""All five commands begin and end alike, however they are started and stopped."""
 
 import io
 import json
@@ -18,12 +18,13 @@ import pytest
 from commands import PATIENCE, TINY, environment, execute, python
 
 from recot import __main__ as entry
-from recot import recommend, restore, run, tables, tune
+from recot import recommend, restore, run, suspects, tables, tune
 from recot.artifacts import load, workers
 from recot.request import command
 from recot.request.errors import RequestError
 
-MAINS = {"run": run.main, "tables": tables.main, "tune": tune.main, "recommend": recommend.main}
+MAINS = {"run": run.main, "tables": tables.main, "tune": tune.main, "recommend": recommend.main,
+         "suspects": suspects.main}
 SPEC = """
     title: A toy paper
     seeds: [0]
@@ -57,7 +58,8 @@ def words(name, key, wrong=False):
     return {"run": [*plain, "sed=1"] if wrong else plain,
             "tables": ["--table", "tabel1"] if wrong else ["--list"],
             "tune": [*TINY, "model=itemknn", "model.k=5,10", "--trials", "0" if wrong else "1"],
-            "recommend": [key, "--k", "0" if wrong else "200"]}[name]
+            "recommend": [key, "--k", "0" if wrong else "200"],
+            "suspects": [key, "--k", "0" if wrong else "400"]}[name]
 
 
 @dataclass
@@ -145,7 +147,8 @@ def test_a_wrong_request_is_one_line_and_exit_code_2(place, name):
         assert ended.err.startswith("refused: " * shown)
 
 
-WORKS = {"run": b"record: ", "tables": b"toy ", "tune": b"best: ", "recommend": b"user,place,item,score\n"}
+WORKS = {"run": b"record: ", "tables": b"toy ", "tune": b"best: ", "recommend": b"user,place,item,score\n",
+         "suspects": b"user,item,share,rank,of,margin,score,noisy\n"}
 
 
 @pytest.mark.parametrize("name", MAINS)
@@ -161,8 +164,9 @@ def test_a_command_does_its_work_whatever_it_was_started_with(place, name, strea
 @pytest.mark.parametrize("name", MAINS)
 @pytest.mark.parametrize(("out", "code", "said"), [
     ("gone", {}, ""),
-    ("closed", {"tables": 1, "recommend": 1}, "standard output is closed, so the answer has nowhere to go"),
-    ("full", {"tables": 1, "recommend": 1}, "(No space left on device)")])
+    ("closed", {"tables": 1, "recommend": 1, "suspects": 1},
+     "standard output is closed, so the answer has nowhere to go"),
+    ("full", {"tables": 1, "recommend": 1, "suspects": 1}, "(No space left on device)")])
 def test_what_was_asked_for_fails_with_the_output_and_what_is_done_does_not(place, name, out, code, said):
     ended = forked(place[0], name, words(name, place[1]), out=out)
     assert ended.code == code.get(name, 0), ended
@@ -289,7 +293,8 @@ def test_a_folder_that_is_gone_is_named(place, name, tmp_path, monkeypatch):
     ("tables", ["--jobs", "x"], "argument --jobs: invalid int value: 'x'"),
     ("tune", ["model=itemknn", "--trails", "3"], "--trials"),
     ("recommend", ["k", "--kk", "3"], "unrecognized arguments: --kk"),
-    ("recommend", ["k", "--k", "ten"], "argument --k: invalid int value: 'ten'")])
+    ("recommend", ["k", "--k", "ten"], "argument --k: invalid int value: 'ten'"),
+    ("suspects", ["k", "--folds", "few"], "argument --folds: invalid int value: 'few'")])
 def test_a_wrong_option_is_refused_in_one_line(place, name, typed, said):
     ended = forked(place[0], name, typed)
     assert ended.code == 2 and ended.err.startswith("refused: ") and said in ended.err
@@ -417,7 +422,7 @@ def test_the_installed_script_is_the_entry_point():
     assert (module, getattr(entry, function)) == (entry.__name__, entry.main)
 
 
-@pytest.mark.parametrize("name", ["tables", "tune", "recommend"])
+@pytest.mark.parametrize("name", ["tables", "tune", "recommend", "suspects"])
 def test_help_loads_no_torch(tmp_path, name):
     code = ("import runpy, sys, atexit; atexit.register(lambda: sys.stdout.write(str('torch' in sys.modules))); "
             f"sys.argv = ['x', '--help']; runpy.run_module('recot.{name}', run_name='__main__')")
