@@ -10,8 +10,9 @@ export GOMP_SPINCOUNT ?= 10000
 help:  ## what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-run: .venv/installed  ## one experiment; say which with ARGS="model=clrec data=gowalla"
-	$(BIN)/python -m recot.run $(ARGS)
+FIRST := -m data=planted_clicks model=popularity,bprmf,sclrec
+run: .venv/installed  ## three methods on planted clicks; or what ARGS="model=clrec data=gowalla" says
+	$(BIN)/python -m recot.run $(or $(ARGS),$(FIRST))
 
 # Words become options of recot.tables: PAPER=sclrec TABLE=table2,fig2 DATA=gowalla ROW=clrec SEEDS=0,1 BUDGET=30m JOBS=2
 # FRESH=1 VERIFY=1 PROFILE=smoke RESULTS=mine; the rest goes into ARGS, such as ARGS=--list or ARGS=--dry-run. Data of your

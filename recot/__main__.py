@@ -16,7 +16,8 @@ COMMANDS = {
     "methods": "what model= takes: recot methods --needs times, or recot methods sclrec for all about one",
     "tune": "settings by validation answers: recot tune model=clrec loss.tau=0.1,0.2 --trials 2",
     "page": "the results as pages for a browser: recot page",
-    "recommend": "lists from a finished run: recot recommend runs/KEY --k 20 --out lists.parquet"}
+    "recommend": "lists from a finished run: recot recommend runs/KEY --k 20 --out lists.parquet",
+    "suspects": "the training pairs that a finished run believes in least: recot suspects runs/KEY --k 50"}
 
 HELP = "\n".join(["usage: recot SUB-COMMAND ...", "", "sub-commands:",
                   *(f"  {name:10} {what}" for name, what in COMMANDS.items()), "",

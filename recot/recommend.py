@@ -54,25 +54,32 @@ def answer(options: argparse.Namespace) -> None:
     """
     check(options)
     users = asked_for(options)
-    folder = Path(options.run)
-    if folder.name == "record.json":  # the path that recot.run prints
-        folder = folder.parent
     with command.held():
-        from recot.request.compose import composed
         from recot.restore import restore
 
-    if not folder.is_dir():
-        folder = Path(composed()[0]["paths"]["runs"]) / folder
-    finished = restore(folder, options.words)
+    finished = restore(folder_of(options.run), options.words)
     if options.histories is None:
         frame = finished.lists(options.k, None if users is None else finished.users(users), options.tested,
                                options.domain)
     else:
         frame = finished.served(options.histories, options.k, options.domain)
-    if options.spreadsheet:
-        for name in ("user", "item"):
-            frame[name] = frame[name].astype(str).str.replace(FORMULA, "'", regex=True)
-    write(frame, options.out)
+    write(guarded(frame) if options.spreadsheet else frame, options.out)
+
+
+def folder_of(typed: str) -> Path:
+    """The folder of a run, of which the folder, its record or the key was typed."""
+    from recot.request.compose import composed
+
+    folder = Path(typed)
+    if folder.name == "record.json":  # the path that recot.run prints
+        folder = folder.parent
+    return folder if folder.is_dir() else Path(composed()[0]["paths"]["runs"]) / folder
+
+
+def guarded(frame: pd.DataFrame) -> pd.DataFrame:
+    """The same table with an apostrophe before what a spreadsheet would run."""
+    texts = {name: frame[name].astype(str).str.replace(FORMULA, "'", regex=True) for name in ("user", "item")}
+    return frame.assign(**texts)
 
 
 def check(options: argparse.Namespace) -> None:
@@ -89,10 +96,19 @@ def check(options: argparse.Namespace) -> None:
                            "one of them out")
     if options.histories is not None and not options.histories.is_file():
         raise RequestError(f"--histories {options.histories} is no file; name a csv or parquet file")
+    check_out(out, options.spreadsheet)
+
+
+def check_out(out: Path | None, spreadsheet: bool) -> None:
+    """Refuse a file that cannot be written.
+
+    Raises:
+        RequestError: with what would work.
+    """
     if out is None:
         return
     command.check_out(out, (".csv", ".parquet"))
-    if options.spreadsheet and out.suffix.lower() == ".parquet":
+    if spreadsheet and out.suffix.lower() == ".parquet":
         raise RequestError("--spreadsheet is for csv, and parquet holds ids as they are, which nothing runs; leave "
                            "--spreadsheet out")
 

@@ -15,12 +15,14 @@ from torch import Tensor
 
 from recot.data.dataset import Dataset
 from recot.data.histories import histories
-from recot.data.interactions import Interactions, Ragged
+from recot.data.interactions import Interactions, Ragged, sorted_order
 from recot.data.questions import EvalSet, Query, Split
 from recot.data.read import Unit
 from recot.evaluation.evaluate import recommended
 from recot.evaluation.recommender import Recommender
+from recot.evaluation.suspicion import Belief, belief_in, levels
 from recot.record import build, store
+from recot.record.crossfit import crossfit
 from recot.request import former, keys
 from recot.request.compose import composed, values
 from recot.request.errors import RequestError
@@ -44,6 +46,8 @@ class Finished:
         split: what the run trained on, and the questions it was tested with.
         columns: "user", "item" and "time" -> the names that the columns of the raw files have, where they have some.
         time_unit: of the times in the raw files, see :func:`recot.data.read.ratings`.
+        folder: of the run. config: as it was run, with places of today. record: what the run left of itself.
+        weighed: the training pairs with the weights that a denoiser left, or None where it changed none.
     """
 
     model: Recommender
@@ -51,6 +55,10 @@ class Finished:
     split: Split
     columns: Mapping[str, str] = field(default_factory=dict)
     time_unit: Unit | None = None
+    folder: Path = Path()
+    config: Mapping[str, Any] = field(default_factory=dict)
+    record: Mapping[str, Any] = field(default_factory=dict)
+    weighed: Interactions | None = None
 
     def users(self, ids: Iterable[str]) -> Tensor:
         """(b,) int64, the numbers of users that are given by the ids of the raw files.
@@ -209,6 +217,44 @@ class Finished:
         return frame[~np.isneginf(frame["score"])].reset_index(drop=True)
 
 
+    def suspects(self, folds: int = 0) -> pd.DataFrame:
+        """The training pairs, those that the model believes in least first.
+
+        Args:
+            folds: 0 asks the model of the run, which was trained on all of them. With more the model is fitted that
+                often without a part of them, and each pair is judged by one that was not trained on it; see
+                :func:`recot.record.crossfit.crossfit`.
+
+        Returns:
+            Columns ``user`` and ``item``, ids of the raw files; ``weight``, where a denoiser left one and there are no
+            folds; ``share`` of the items that the user has not taken which score above the pair, ties half; ``rank``
+            among these items, from 1, and ``of`` how many, the pair itself among them; ``margin`` of the score over the
+            mean score of these items; ``score``; ``noisy``, where noise is known. ``level`` numbers the order: equal
+            pairs have one. Rows are in the order of weight, then share; those without a share come last.
+
+        Raises:
+            RequestError: the model reads histories in order, or cannot be fitted in folds.
+            OSError: the folder of the run cannot be written, and folds were asked for.
+        """
+        if self.model.networks[0].ordered:
+            raise RequestError(f"{self.model.name} reads histories in order: its scores say what comes next, and not "
+                               "what belongs to a user; use a run of a model that reads histories as sets, such as "
+                               "model=bprmf or model=itemknn")
+        pairs, taken = self.split.train.unfolded(), self.taken()
+        if folds:
+            belief = crossfit(self.config, self.record, self.split, taken, folds, self.folder)
+        else:
+            belief = belief_in(self.model, self.split.train, pairs, taken)
+        weights = None if folds or self.weighed is None else weights_of(self.weighed, pairs)
+        return ranked(self.dataset, pairs, belief, weights)
+
+    def taken(self) -> Ragged:
+        """(n_users,) rows of the items that each user is known to have had, in training or held out."""
+        train, n_items = self.split.train, self.split.train.n_items
+        keys = torch.cat([self.dataset.interactions.keys, train.keys]).unique()  # added noise is in one alone
+        return Ragged.from_pairs(keys // n_items, keys % n_items, train.n_users)
+
+
 class Within(Recommender):
     """A fitted recommender that is asked about a range of items alone."""
 
@@ -223,6 +269,26 @@ class Within(Recommender):
     def score(self, query: Query) -> Tensor:
         """(b, n) float32."""
         return self.whole.score_of(query, self.items)
+
+
+def weights_of(weighed: Interactions, pairs: Interactions) -> Tensor:
+    """(n,) float64: the weight that a denoiser gave to each pair, 0 where it took the pair out."""
+    order = sorted_order(weighed.users * weighed.n_items + weighed.items)
+    place = torch.searchsorted(weighed.keys, pairs.users * pairs.n_items + pairs.items).clamp(max=len(weighed) - 1)
+    found = weighed.contains(pairs.users, pairs.items)
+    return torch.where(found, weighed.weights[order[place]].double(), 0.0)
+
+
+def ranked(dataset: Dataset, pairs: Interactions, belief: Belief, weights: Tensor | None) -> pd.DataFrame:
+    """The table of :meth:`Finished.suspects`."""
+    share = belief.share.numpy()
+    columns = {"user": dataset.user_ids[pairs.users.numpy()], "item": dataset.item_ids[pairs.items.numpy()]}
+    columns |= {} if weights is None else {"weight": weights.numpy()}
+    columns |= {"share": share, "rank": 1 + share * belief.others.numpy(), "of": (belief.others + 1).numpy(),
+                "margin": belief.margin.numpy(), "score": belief.score.numpy()}
+    columns |= {} if pairs.noisy is None else {"noisy": pairs.noisy.numpy()}
+    columns["level"] = levels(share, None if weights is None else weights.numpy())
+    return pd.DataFrame(columns).sort_values("level", kind="stable", ignore_index=True)
 
 
 def restore(folder: str | Path, words: Sequence[str] = ()) -> Finished:
@@ -254,9 +320,12 @@ def restore(folder: str | Path, words: Sequence[str] = ()) -> Finished:
                            f"{record['command']} force=true")
     if config["protocol"].get("refit"):
         split = build.ask_again(config, dataset)
+    asked = {name: dict(part) if isinstance(part, dict) else part for name, part in config.items()}
     dataset = dataset.of(split.items)
     model = fitted(config, record, dataset, split, weights, pairs)
-    return Finished(model, dataset, split, columns_of(config["data"]), config["data"].get("time_unit"))
+    weighed = None if pairs is None else trained_on(dataset, split.train, pairs)
+    return Finished(model, dataset, split, columns_of(config["data"]), config["data"].get("time_unit"), folder, asked,
+                    record, weighed)
 
 
 def columns_of(data: Mapping[str, Any]) -> dict[str, str]:

@@ -9,7 +9,7 @@ import pytest
 import recot
 
 ROOM = Path(recot.__file__).parent
-SHOWN = ["recot.evaluation.metrics", "recot.data.interactions",
+SHOWN = ["recot.evaluation.metrics", "recot.evaluation.lists", "recot.evaluation.suspicion", "recot.data.interactions",
          *(f"recot.ot.{file.stem}" for file in sorted((ROOM / "ot").glob("[!_]*.py")))]
 
 

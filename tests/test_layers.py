@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent / "recot"
-DOORS = {"__main__", "run", "tables", "compare", "methods", "tune", "recommend", "restore", "page"}
+DOORS = {"__main__", "run", "tables", "compare", "methods", "tune", "recommend", "restore", "suspects", "page"}
 """What can be typed; these may import anything."""
 
 BELOW = {  # room -> rooms it may import besides itself; the order is that of the layers, lowest first
@@ -30,7 +30,7 @@ BELOW = {  # room -> rooms it may import besides itself; the order is that of th
 ONLY_IN = {"lightning": {"fit"}, "hydra": {"request", "run", "record", "tuning"},
            "omegaconf": {"request", "run", "tuning"},
            "optuna": {"tuning"}, "wandb": {"record"}, "ot": {"ot"}, "matplotlib": {"pages"}, "jinja2": {"pages"},
-           "pandas": {"data", "record", "artifacts", "recommend", "restore"}}
+           "pandas": {"data", "record", "artifacts", "recommend", "restore", "suspects"}}
 
 
 def unit(path):

@@ -171,7 +171,7 @@ def paired_tests(artifact: Artifact, lines: Sequence[CellLine], runs: Runs, earl
     own = {row.id for row in artifact.rows if not row.beyond}
     tests: list[PairedLine] = []
     for column in artifact.columns:
-        for metric in artifact.metrics:
+        for metric in artifact.contested:
             known = [line for line in lines if line.row in own and line.mean is not None
                      and (line.column, line.metric) == (column.id, metric)]
             if len(known) < 2:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from recot.request.schema import of_lists
+
 KINDS = {"statistics": {"data", "metrics", "base"},
          "results": {"data", "metrics", "rows", "beyond", "base", "axis", "printed", "called", "tests", "relative_to",
                      "improvement"},
@@ -141,6 +143,12 @@ class Artifact:
     def shows_runs(self) -> bool:
         """Whether its numbers come from runs."""
         return self.kind not in ("statistics", "worked")
+
+    @property
+    def contested(self) -> tuple[str, ...]:
+        """The metrics of which more is better. What is said of lists is no merit by itself, nor is a time."""
+        no_merit = of_lists(self.metrics)
+        return tuple(metric for metric in self.metrics if metric not in no_merit and not metric.endswith("seconds"))
 
     @property
     def label(self) -> str:

@@ -16,6 +16,7 @@ from recot.record.attempt import attempt
 from recot.record.build import make, relabels
 from recot.record.lines import RunLine
 from recot.record.record import run_line
+from recot.request.schema import of_lists
 
 SAME, DEPARTS, UNTOLD = "the same", "departs", "cannot be told"
 TODAYS = "today's"
@@ -74,8 +75,8 @@ def departure(config: Mapping[str, Any], line: RunLine) -> str:
     """The first difference between a fresh start of a run and its record; an empty text if there is none.
 
     A network is trained up to its first validation; its loss and the value that selects epochs have to be the same to
-    the last digit. A closed form is fitted again, and every user's answers have to be the same. Later epochs are not
-    looked at.
+    the last digit. A closed form is fitted again, and every user's answers have to be the same. Later epochs, and what
+    is said of lists, are not looked at.
 
     Args:
         config: the checked config of the run. line: what ``runs.csv`` has of it.
@@ -95,7 +96,8 @@ def departure(config: Mapping[str, Any], line: RunLine) -> str:
     if trained and config["protocol"]["monitor"] not in then:
         raise LookupError("the first epoch that was kept was not validated")
     shorter = {"max_epochs": int(then["epoch"]), "progress": False} if trained else {}
-    short = {**config, "trainer": config["trainer"] | shorter}
+    of_items = [name for name in config["metrics"] if name not in of_lists(config["metrics"])]
+    short = {**config, "trainer": config["trainer"] | shorter, "metrics": of_items}
     torch.set_num_threads(line.threads)  # sums of several threads are rounded otherwise
     try:
         with tempfile.TemporaryDirectory() as aside:

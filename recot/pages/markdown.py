@@ -121,7 +121,8 @@ def improvement(artifact: Artifact, column: Column, lines: Lines) -> list[list[s
             known = None not in values.values()
             best = [max(value for id_, value in values.items() if (id_ in artifact.improvement) is own)
                     for own in (True, False)] if known else []
-            texts.append(percent(best[0] / best[1] - 1) if known and best[1] else "")
+            better = known and best[1] and metric in artifact.contested
+            texts.append(percent(best[0] / best[1] - 1) if better else "")
         body.append(["", label, *texts])
     names = ", ".join(row.name for row in artifact.rows if row.id in artifact.improvement)
     filled = [row for row in body if any(row[2:])]

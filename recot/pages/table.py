@@ -46,12 +46,13 @@ def percent(share: float) -> str:
 
 
 def leaders(artifact: Artifact, column: Column, lines: Lines) -> dict[str, str]:
-    """Metric -> id of the best of the paper's own rows; none where there is one row only, and none of times or losses.
+    """Metric -> id of the best of the paper's own rows; none where there is one row only, and none of times, losses
+    and lists.
     """
     best: dict[str, str] = {}
     if artifact.kind == "worked":
         return best
-    for metric in (metric for metric in artifact.metrics if not metric.endswith("seconds")):
+    for metric in artifact.contested:
         values = {row.id: mean for row in artifact.rows
                   if not row.beyond and (mean := lines[row.id, column.id, metric].mean) is not None}
         if len(values) > 1:

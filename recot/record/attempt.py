@@ -24,14 +24,15 @@ from recot.system import memory
 
 
 def attempt(config: dict[str, Any], source: Any, key: str, folder: Path, epochs: str = "epochs.csv",
-            left: Path | None = None) -> dict[str, Any]:
+            left: outputs.Left | None = None) -> dict[str, Any]:
     """Train and evaluate; the parts of the record that come out of it.
 
     Where the protocol says ``refit``, validation answers come from the first fit, and all else from the second.
 
     Args:
+        config: with metrics of held-out items alone, see :func:`recot.request.schema.of_lists`.
         folder: where the run keeps what it needs to resume, and the file ``epochs``, which gets a line per epoch.
-        left: where the files go that the run leaves, or None to leave none.
+        left: where the files go that the run leaves, or None to leave none. What is said of lists is said there alone.
     """
     start = time.monotonic()
     dataset = source.load()

@@ -82,9 +82,10 @@ def summary(record: Mapping[str, Any]) -> Table:
         table.add_column("popularity", justify="right", style="dim")
     table.add_column("test / popularity", justify="right")
     for metric, value in record["test"].items():
-        floor = record["floor"]["test"][metric]
-        valid, valid_floor = record["valid"][metric], record["floor"]["valid"][metric]
-        table.add_row(visible(metric), f"{valid:.4f}", f"{valid_floor:.4f}", f"{value:.4f}", f"{floor:.4f}",
+        floor = record["floor"]["test"].get(metric)  # which has no vectors of items
+        valid, valid_floor = record["valid"][metric], record["floor"]["valid"].get(metric)
+        table.add_row(visible(metric), f"{valid:.4f}", "-" if valid_floor is None else f"{valid_floor:.4f}",
+                      f"{value:.4f}", "-" if floor is None else f"{floor:.4f}",
                       f"{value / floor:.2f} x" if floor else "-")
     return table
 

@@ -13,11 +13,12 @@ from typing import Any
 
 from recot.data import fetch
 from recot.evaluation.evaluate import Diverged
-from recot.record import code, store
+from recot.record import code, outputs, store
 from recot.record.attempt import attempt
 from recot.record.build import make, rehearse
 from recot.record.provenance import provenance, source_digest
 from recot.request import keys
+from recot.request.schema import of_lists
 from recot.system import files, memory
 from recot.system.environment import REFERENCE, hidden
 
@@ -56,9 +57,12 @@ def run(config: dict[str, Any], choices: Mapping[str, str], command: str) -> dic
             "command": command, "config": keys.relevant(config), "places": places(config["data"])}
         made = {"commit": commit, **begun}
         try:
-            with runs.draft(key) as left:
-                found = attempt(config, source, key, folder, "again.csv" if kept else "epochs.csv", left)
-                record = runs.publish(key, record | found | provenance(config, peak) | made)
+            with runs.draft(key) as place:
+                left = outputs.Left(place, of_lists(config["metrics"]))
+                of_items = {**config, "metrics": [name for name in config["metrics"] if name not in left.metrics]}
+                found = attempt(of_items, source, key, folder, "again.csv" if kept else "epochs.csv", left)
+                told = left.told(found, config["metrics"])
+                record = runs.publish(key, record | told | provenance(config, peak) | made)
         except BaseException as error:
             if not kept:
                 stopped = "failed" if isinstance(error, Exception) else "interrupted"

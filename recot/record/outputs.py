@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,23 +19,54 @@ from recot.data.interactions import Interactions
 from recot.data.questions import EvalSet, Split
 from recot.evaluation.evaluate import recommended
 from recot.evaluation.recommender import Recommender
+from recot.record.served import Values, served
 from recot.system.files import write_whole
 
 LIST = 6  # items of a list in ProRec's case study
 
 
-def save(folder: Path, dataset: Dataset, valid: EvalSet, whole: Split, first: Recommender, model: Recommender,
+@dataclass
+class Left:
+    """Where a run leaves its files, and what it says there of its lists.
+
+    Attributes:
+        folder: empty at first. metrics: those of lists that the config asks for.
+        lists, floor: their values, of the run and of the popularity floor, once :func:`save` has written the files.
+    """
+
+    folder: Path
+    metrics: Sequence[str] = ()
+    lists: Values = field(default_factory=dict)
+    floor: Values = field(default_factory=dict)
+
+    def told(self, record: Mapping[str, Any], order: Sequence[str]) -> dict[str, Any]:
+        """The fields of a record with the metrics of lists among the others, in the order of the config."""
+        def joined(means: Mapping[str, float], values: Mapping[str, Tensor]) -> dict[str, float]:
+            both = {**means, **{name: float(value.mean()) for name, value in values.items()}}
+            return {name: both[name] for name in order if name in both}
+
+        sets = {name: joined(record[name], values) for name, values in self.lists.items()}
+        floor = {name: joined(record["floor"][name], values) for name, values in self.floor.items()}
+        return {**record, **sets, "floor": {**record["floor"], **floor}}
+
+
+def save(left: Left, dataset: Dataset, valid: EvalSet, whole: Split, first: Recommender, model: Recommender,
          values: Mapping[str, Mapping[str, Tensor]]) -> None:
-    """Write all files of a fitted and graded run into an empty folder.
+    """Write all files of a fitted and graded run into an empty folder, and look at its lists where that is asked for.
 
     Args:
         valid: the validation questions, answered by ``first``. whole: what ``model`` was trained on, and the test
             questions. values: every user's value of every metric, by set.
     """
+    folder = left.folder
+    if left.metrics:
+        left.lists, left.floor = served(valid, whole, first, model, left.metrics)
     if first.history:
         save_history(folder / "epochs.csv", first.history)
     for questions in (valid, *whole.test):
-        save_answers(folder / f"{questions.name}.parquet", dataset, whole.train, questions, values[questions.name])
+        of_users = {name: value for name, value in left.lists.get(questions.name, {}).items() if value.dim()}
+        save_answers(folder / f"{questions.name}.parquet", dataset, whole.train, questions,
+                     {**values[questions.name], **of_users})
     model.save(folder / "weights.pt")
     if model.trained_on is not None:
         save_pairs(folder / "pairs.parquet", dataset, model.trained_on, model.marks)

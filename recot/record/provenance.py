@@ -13,6 +13,7 @@ import torch
 from recot.record import code
 from recot.record.build import descends, relabels
 from recot.request import keys
+from recot.request.schema import of_lists
 from recot.system import memory
 
 LIBRARIES = ("recot", "torch", "lightning", "hydra-core", "omegaconf", "numpy", "pandas", "scipy")
@@ -33,7 +34,8 @@ def source_digest(config: Mapping[str, Any]) -> str:
                   part["domains"] == "joint" for part in (config, *config["stages"].values()))),
               *([("recot.record.build", "ask_again"), ("recot.record.build", "refitted")] * (
                   not config["protocol"].get("refit", False)))]
-    return code.digest(keys.relevant(config), [("recot.record.attempt", "attempt")], unused)
+    lists = [("recot.record.served", "served")] * bool(of_lists(config["metrics"]))
+    return code.digest(keys.relevant(config), [("recot.record.attempt", "attempt"), *lists], unused)
 
 
 def provenance(config: Mapping[str, Any], peak: memory.Peak) -> dict[str, Any]:

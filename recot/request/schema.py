@@ -14,7 +14,7 @@ from recot.request.claims import check_chain, check_combination, check_protocol
 from recot.request.errors import RequestError, nearest
 from recot.request.kinds import KINDS
 from recot.request.nodes import canonical, check_seed, check_target, targets
-from recot.request.signature import parse
+from recot.request.signature import describe, parse
 
 STAGE = ("model", "loss", "trainer", "domains", "monitor")
 """What each of ``stages`` says."""
@@ -134,17 +134,45 @@ def check_metrics(config: Mapping[str, Any]) -> None:
     Raises:
         RequestError: with the nearest known name.
     """
-    names = metric_names()
+    names, lists = metric_names(), list_names()
     for path, metrics in (("metrics", config["metrics"]), ("protocol.monitor", [config["protocol"]["monitor"]])):
         for metric in metrics:
             if "/" in str(metric):
                 raise RequestError(f"{path} = {metric!r}: runs are selected on validation answers only, and test "
                                    f"answers are reported once, at the end. Use {path}={str(metric).split('/')[-1]}")
             name, at, cutoff = str(metric).partition("@")
-            if name not in names:
-                raise RequestError(f"{path}: there is no metric {name!r}. {nearest(name, names)}")
+            if path == "protocol.monitor" and name in lists:
+                raise RequestError(f"{path} = {metric}: {name} is of lists, whoever took what, and says nothing of how "
+                                   f"good they are; use {path}=ndcg@20, and report {metric} by metrics=[...]")
+            if name not in names + lists:
+                raise RequestError(f"{path}: there is no metric {name!r}. {nearest(name, names + lists)}")
             if not (cutoff.isdecimal() and int(cutoff) > 0) and (at or name != "mrr"):
                 raise RequestError(f"{path}: {metric!r} needs a whole cut-off above 0, for example {name}@20")
+    check_lists(config, of_lists(config["metrics"]))
+
+
+def check_lists(config: Mapping[str, Any], asked: Sequence[str]) -> None:
+    """Refuse metrics of lists, ``asked``, where there is nothing to make them of.
+
+    Raises:
+        RequestError: with what would work.
+    """
+    if asked and len(asked) == len(config["metrics"]):
+        raise RequestError(f"metrics = [{', '.join(asked)}] says nothing of held-out items; add one that does, such as "
+                           "recall@20")
+    if asked and "candidates" in config["protocol"]["split"]:
+        raise RequestError(f"{asked[0]} is of lists over all items, and protocol.split.candidates ranks a few; leave "
+                           f"{asked[0]} out, or use another protocol, such as protocol=topk")
+    for metric in (metric for metric in asked if metric.startswith("intra_list_similarity")):
+        if metric.endswith("@1"):
+            raise RequestError(f"{metric} compares the items of a list of one; give intra_list_similarity@2 or more")
+        model = describe(config["model"].get("_target_", ""))
+        if model and "TwoTower" not in model.bases and not model.opaque:
+            raise RequestError(f"{metric} compares vectors of items, and {model.name} has none; use a network such as "
+                               f"model=bprmf, or leave {metric} out")
+        if config["domains"] != "joint":
+            raise RequestError(f"{metric} compares vectors of items, and domains={config['domains']} has others in "
+                               f"each domain, which do not compare; use domains=joint, or leave {metric} out")
 
 
 def check_precision(config: Mapping[str, Any]) -> None:
@@ -159,12 +187,31 @@ def check_precision(config: Mapping[str, Any]) -> None:
 
 
 def metric_names() -> list[str]:
-    """Names of the metrics, read from the table in ``recot/evaluation/metrics.py``."""
-    for node in parse("recot.evaluation.metrics").body:  # type: ignore[union-attr]  # a module of this package is there
-        if (isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "METRICS"
-                and isinstance(node.value, ast.Dict)):
+    """Names of the metrics of held-out items, read from the table in ``recot/evaluation/metrics.py``."""
+    return names_in("recot.evaluation.metrics", "METRICS")
+
+
+def list_names() -> list[str]:
+    """Names of the metrics of lists, read from the table in ``recot/evaluation/lists.py``."""
+    return names_in("recot.evaluation.lists", "LISTS")
+
+
+def of_lists(metrics: Sequence[str]) -> list[str]:
+    """Those of the names of metrics, with their cuts, that are of lists."""
+    known = list_names()
+    return [metric for metric in metrics if str(metric).partition("@")[0] in known]
+
+
+def names_in(module: str, table: str) -> list[str]:
+    """The keys of a dictionary that a module of recot defines.
+
+    Raises:
+        LookupError: the module defines none of that name.
+    """
+    for node in parse(module).body:  # type: ignore[union-attr]  # a module of this package is there
+        if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == table and isinstance(node.value, ast.Dict):
             return [ast.literal_eval(name) for name in node.value.keys if name]
-    raise LookupError("recot/evaluation/metrics.py defines no METRICS; the names of the metrics are read from it")
+    raise LookupError(f"{module.replace('.', '/')}.py defines no {table}; the names of the metrics are read from it")
 
 
 def check(config: dict[str, Any], choices: Mapping[str, str]) -> dict[str, Any]:

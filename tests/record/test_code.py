@@ -408,6 +408,7 @@ AROUND = {("recot.evaluation.evaluate", "recommended"), *(("recot.record.build",
 @pytest.mark.parametrize("words", [
     ("model=sclrec",), ("model=nce", "protocol=denoise", "denoiser=prorec"), ("model=lightgcn", "noise=add"),
     ("model=ir", "denoiser.rounds=1"),
+    ("model=bprmf", "metrics=[recall@5,coverage@5,gini@5,popularity@5,intra_list_similarity@5]"),
     ("model=sasrec", "data.mean_activity=8", "protocol=sequence", "noise=insert", "noise.ratios=[0.5]")])
 def test_whatever_a_run_calls_is_in_its_digest_or_changes_nothing(tmp_path, monkeypatch, words):
     called, package = set(), str(Path(code.__file__).parents[1])

@@ -18,13 +18,13 @@ import pytest
 from commands import PATIENCE, TINY, environment, execute, python
 
 from recot import __main__ as entry
-from recot import compare, methods, recommend, restore, run, tables, tune
+from recot import compare, methods, recommend, restore, run, suspects, tables, tune
 from recot.artifacts import load, workers
 from recot.request import command
 from recot.request.errors import RequestError
 
 MAINS = {"run": run.main, "tables": tables.main, "tune": tune.main, "recommend": recommend.main,
-         "compare": compare.main, "methods": methods.main}
+         "compare": compare.main, "methods": methods.main, "suspects": suspects.main}
 SPEC = """
     title: A toy paper
     seeds: [0]
@@ -60,7 +60,8 @@ def words(name, key, wrong=False):
             "tune": [*TINY, "model=itemknn", "model.k=5,10", "--trials", "0" if wrong else "1"],
             "recommend": [key, "--k", "0" if wrong else "200"],
             "compare": [key, "--metric", "recal@20" if wrong else "recall@20"],
-            "methods": ["sclrc" if wrong else "sclrec"]}[name]
+            "methods": ["sclrc" if wrong else "sclrec"],
+            "suspects": [key, "--k", "0" if wrong else "400"]}[name]
 
 
 @dataclass
@@ -149,8 +150,9 @@ def test_a_wrong_request_is_one_line_and_exit_code_2(place, name):
 
 
 WORKS = {"run": b"record: ", "tables": b"toy ", "tune": b"best: ", "recommend": b"user,place,item,score\n",
-         "compare": b"1 method on planted", "methods": b"SCLRec, Zhuang"}
-ANSWERS = {"tables": 1, "recommend": 1, "compare": 1, "methods": 1}
+         "compare": b"1 method on planted", "methods": b"SCLRec, Zhuang",
+         "suspects": b"user,item,share,rank,of,margin,score,noisy\n"}
+ANSWERS = {"tables": 1, "recommend": 1, "compare": 1, "methods": 1, "suspects": 1}
 """Commands that make nothing but their answer, and their exit code where it has nowhere to go."""
 
 
@@ -299,7 +301,8 @@ def test_a_folder_that_is_gone_is_named(place, name, tmp_path, monkeypatch):
     ("tables", ["--jobs", "x"], "argument --jobs: invalid int value: 'x'"),
     ("tune", ["model=itemknn", "--trails", "3"], "--trials"),
     ("recommend", ["k", "--kk", "3"], "unrecognized arguments: --kk"),
-    ("recommend", ["k", "--k", "ten"], "argument --k: invalid int value: 'ten'")])
+    ("recommend", ["k", "--k", "ten"], "argument --k: invalid int value: 'ten'"),
+    ("suspects", ["k", "--folds", "few"], "argument --folds: invalid int value: 'few'")])
 def test_a_wrong_option_is_refused_in_one_line(place, name, typed, said):
     ended = forked(place[0], name, typed)
     assert ended.code == 2 and ended.err.startswith("refused: ") and said in ended.err
@@ -427,7 +430,7 @@ def test_the_installed_script_is_the_entry_point():
     assert (module, getattr(entry, function)) == (entry.__name__, entry.main)
 
 
-@pytest.mark.parametrize("name", ["tables", "tune", "recommend", "compare", "methods"])
+@pytest.mark.parametrize("name", ["tables", "tune", "recommend", "compare", "methods", "suspects"])
 def test_help_loads_no_torch(tmp_path, name):
     code = ("import runpy, sys, atexit; atexit.register(lambda: sys.stdout.write(str('torch' in sys.modules))); "
             f"sys.argv = ['x', '--help']; runpy.run_module('recot.{name}', run_name='__main__')")
