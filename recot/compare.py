@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from recot.request import command
-from recot.request.errors import RequestError
+from recot.request.errors import RequestError, nearest
 
 if TYPE_CHECKING:
     from recot.artifacts.comparison import Comparison
@@ -78,7 +78,7 @@ def place(options: argparse.Namespace) -> tuple[Path, list[str]]:
     typed = [name.parent if name.name == "record.json" else name for name in map(Path, options.run)]
     folders = [folder if folder.is_dir() else root / folder for folder in typed]
     if missing := [folder for folder in folders if not folder.is_dir()]:
-        raise RequestError(f"there is no folder {missing[0]}; name folders of runs, such as runs/293c0988f26521c2")
+        raise RequestError(f"there is no folder {missing[0]}; name folders of runs, such as runs/eee5486caa8298d9")
     if len({folder.absolute().parent for folder in folders}) > 1:
         raise RequestError(f"{folders[0]} and {folders[-1]} lie in different folders of records; compare runs of one")
     return folders[0].parent, [folder.absolute().name for folder in folders]
@@ -118,7 +118,7 @@ def records_of(options: argparse.Namespace, runs: Runs, named: Sequence[str]) ->
     Raises:
         RequestError: there are none.
     """
-    from recot.artifacts.comparison import finished
+    from recot.artifacts.comparison import data_sets, finished
 
     keys = named or (swept(runs) if options.last else [])
     found = finished(runs, dict.fromkeys(keys)) if keys else finished(runs, all_keys(runs), options.data)
@@ -127,7 +127,13 @@ def records_of(options: argparse.Namespace, runs: Runs, named: Sequence[str]) ->
     if options.split is not None:
         found = [record for record in found if record.line and record.line.split.startswith(options.split)]
     if not found:
+        from recot.request.compose import CONF
+
         data = "" if options.data is None else f" data={options.data}"
+        if data and not (CONF / "data" / f"{options.data}.yaml").exists():
+            there = data_sets(runs, all_keys(runs))
+            raise RequestError(f"no data set is called {options.data}, and {runs.root} holds no run on it. "
+                               f"{nearest(options.data, there)}")
         part = "" if options.split is None else f" of the split {options.split}"
         raise RequestError(f"{runs.root} holds no finished run{part} of those that were asked for; python -m "
                            f"recot.run{data} makes one")

@@ -51,6 +51,7 @@ def test_runs_are_named_by_folder_by_record_by_key_or_by_data(place):
     (["KEY0", "KEY2"], "these 2 runs did not answer the same questions: split 5555555555555555 (data=planted)"),
     (["KEY0", "0" * 15 + "9"], "there is no folder"),
     (["--data", "gowalla"], "holds no finished run of those that were asked for; python -m recot.run data=gowalla"),
+    (["--data", "plantd"], "holds no run on it. Did you mean 'planted'?"),
     (["--data", "planted", "--split", "9"], "holds no finished run of the split 9"),
     (["--data", "planted", "--runs", "nowhere"], "there is no folder nowhere of records"),
     (["KEY0", "--out", "page.pdf"], "--out page.pdf is neither .md nor .csv nor .html"),

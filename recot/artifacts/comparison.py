@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import shlex
@@ -115,6 +116,17 @@ def finished(runs: Runs, wanted: Iterable[str], data: str | None = None) -> list
         else:
             found.append(record)
     return found
+
+
+def data_sets(runs: Runs, keys: Iterable[str]) -> list[str]:
+    """The names of the data sets of the runs that are finished."""
+    found = set()
+    for key in keys:
+        with contextlib.suppress(ValueError):  # a damaged one was named before
+            record = look_up(runs, key)
+            if record is not None and record.line is not None:
+                found.add(record.line.data)
+    return sorted(found)
 
 
 def line(record: Record) -> RunLine:
