@@ -36,13 +36,14 @@ def make() -> int:
     options = arguments().parse_args()
     with command.held():
         from recot.artifacts import today
-        from recot.artifacts.load import load, papers
+        from recot.artifacts.load import load, papers, tunes_first
         from recot.artifacts.report import report
         from recot.pages.site import Site, presets, widget
 
     widget()
     results = options.results / options.profile if options.profile else options.results
-    reports = [report(artifact, results) for paper in papers() for artifact in load(paper, options.profile or None)]
+    every = [report(artifact, results) for paper in papers() for artifact in load(paper, options.profile or None)]
+    reports = [each for each in every if each.lines or each.fault or not tunes_first(each.artifact.paper)]
     # Beside the rest: it takes as long as all else, and only it needs torch.
     with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as beside:
         digests = beside.submit(today.digests, reports)

@@ -152,7 +152,8 @@ def selected(options: argparse.Namespace) -> list[Artifact]:
     Raises:
         RequestError: a name that is not there, with the nearest one.
     """
-    artifacts = [artifact for paper in options.paper or papers() for artifact in load(paper, options.profile)]
+    asked = options.paper or [paper for paper in papers() if options.profile or not tunes_first(paper)]  # or it is own
+    artifacts = [artifact for paper in asked for artifact in load(paper, options.profile)]
     for given, known in ((options.table, {artifact.name for artifact in artifacts}),
                          (options.data, {column.data for artifact in artifacts for column in artifact.columns}),
                          (options.row, {row.id for artifact in artifacts for row in artifact.rows})):

@@ -159,6 +159,8 @@ class Site:
         found = []
         for paper in papers():
             shown = [Shown(report, self.today) for report in self.reports if report.artifact.paper == paper]
+            if not shown:
+                continue
             judged = [] if self.profile else judgements(paper, self.results)
             counts = Counter(each.verdict for each in judged)
             name, _, rest = title(paper).partition(",")

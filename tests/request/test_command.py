@@ -378,7 +378,7 @@ def shape(name, *typed):
 
 @pytest.mark.parametrize("name", MAINS)
 def test_a_sub_command_of_the_script_is_the_module_with_the_rest_of_the_words(name):
-    assert set(MAINS) == set(entry.COMMANDS)
+    assert {*MAINS, "page"} == {*entry.COMMANDS}  # page composes all presets; tests/pages/test_site.py asks it, once
     assert shape(name, name, "a=1", "--b", name) == [[f"recot {name}", "a=1", "--b", name]]
 
 
