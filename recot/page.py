@@ -43,7 +43,9 @@ def make() -> int:
     widget()
     results = options.results / options.profile if options.profile else options.results
     every = [report(artifact, results) for paper in papers() for artifact in load(paper, options.profile or None)]
-    reports = [each for each in every if each.lines or each.fault or not tunes_first(each.artifact.paper)]
+    there = {each.artifact.paper for each in every if each.lines or each.fault}
+    shown = there or {each.artifact.paper for each in every if not tunes_first(each.artifact.paper)}
+    reports = [each for each in every if each.artifact.paper in shown]
     # Beside the rest: it takes as long as all else, and only it needs torch.
     with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as beside:
         digests = beside.submit(today.digests, reports)

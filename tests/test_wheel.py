@@ -29,11 +29,6 @@ def test_every_config_and_experiment_travels_inside(site):
         assert inside == {path.relative_to(ROOT / group) for path in (ROOT / group).rglob("*.*")} and inside
 
 
-def test_what_pages_are_made_from_travels_inside(site):
-    assert (site / "recot" / "pages" / "comparison.html").read_bytes() == (
-        ROOT / "recot" / "pages" / "comparison.html").read_bytes()
-
-
 def test_the_templates_of_the_pages_travel_inside(site):
     for folder in ("templates", "static"):
         names = {path.name for path in (site / "recot" / "pages" / folder).iterdir()}

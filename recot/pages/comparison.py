@@ -5,14 +5,12 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator, Sequence
-from functools import cache
-from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from rich.console import Console
 from rich.table import Table
 
 from recot.artifacts.comparison import LEVEL, Comparison, Method, Value
+from recot.pages import html
 from recot.pages.pipes import escape, table
 from recot.pages.spreadsheet import guarded
 from recot.record.console import print_whole
@@ -145,16 +143,8 @@ def spaced(values: Sequence[object]) -> str:
 
 def document(comparison: Comparison) -> str:
     """A page of HTML that needs no other file; all that comes from runs is escaped."""
-    return template().render(
-        title=title(comparison), header=header(comparison), notes=notes(comparison), details_header=DETAILS,
-        rows=[cells(comparison, method) for method in comparison.methods], details=list(details(comparison)),
-        commands=[(plain(method.label), spaced(method.seeds), plain(method.command))
-                  for method in comparison.methods]) + "\n"
-
-
-@cache
-def template() -> Template:
-    """The page, ``comparison.html`` beside this file."""
-    pages = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined,
-                        trim_blocks=True, lstrip_blocks=True)
-    return pages.get_template("comparison.html")
+    return html.page(
+        "comparison.html", standalone=True, title=title(comparison), header=header(comparison), notes=notes(comparison),
+        details_header=DETAILS, rows=[cells(comparison, method) for method in comparison.methods],
+        details=list(details(comparison)), commands=[
+            (plain(method.label), spaced(method.seeds), plain(method.command)) for method in comparison.methods]) + "\n"

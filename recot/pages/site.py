@@ -197,7 +197,9 @@ class Site:
         index += [{"name": method.name, "kind": f"model={method.preset}", "href": f"methods/{method.preset}.html",
                    "text": f"{method.name} {method.preset} {method.kind} {introduced(method.preset)}"}
                   for method, _ in self.presets]
-        self.put("index.html", "index.html", papers=self.papers, runs=len(runs), hours=sum(runs.values()) / 3600,
+        self.put("index.html", "index.html", papers=self.papers, runs=len(runs),
+                 claiming=sum(any(paper.claims.values()) for paper in self.papers),
+                 hours=sum(runs.values()) / 3600,
                  measured=sum(box.measured for each in shown for box in each.boxes), index=index,
                  verdicts={word: verdicts[word] for word in VERDICTS})
         counts = sum((Counter(paper.claims) for paper in self.papers), Counter())

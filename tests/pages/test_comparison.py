@@ -64,8 +64,9 @@ def test_the_page_escapes_names_needs_no_other_file_and_is_light_and_dark():
     assert text.startswith("<!DOCTYPE html>") and text.endswith("</html>\n")
     assert "<script" not in text and "csv &amp; co" in text
     assert "&lt;script&gt;alert(&#34;x&#34;)&lt;/script&gt;" in text
-    assert not re.findall(r"\b(?:src|href|url)\b", text) and "color-scheme: light dark" in text
-    assert text.count("<caption>") == text.count("<table>") == 3 and 'lang="en"' in text
+    assert not re.findall(r"\b(?:src|url)\b", text) and "prefers-color-scheme: dark" in text
+    assert set(re.findall(r'href="(#|[^:"]*:)', text)) == {"#", "data:"}
+    assert text.count("<caption>") == text.count("<table ") == 3 and 'lang="en"' in text
     assert text.count('<th scope="row">') == 2 + 4 + 2
 
 
