@@ -210,10 +210,12 @@ def best_of(artifact: Artifact, options: argparse.Namespace, tunes: bool) -> Art
     logging.getLogger("recot.tune").setLevel(logging.INFO if tunes else logging.WARNING)
     if not reachable(column.data, *(word for word in column.overrides if word.startswith("data."))):
         return artifact
-    wanted = {row.id for row in artifact.rows if row.id in plan.rows and (not options.row or row.id in options.row)}
-    return replace(artifact, rows=tuple(
-        replace(row, overrides=best_settings(column, plan, row, folder(options), tunes)) if row.id in wanted else row
-        for row in artifact.rows))
+
+    def tuned(row: Row) -> Row:
+        asked = tunes and (not options.row or row.id in options.row)  # of the others what is there is looked at
+        return replace(row, overrides=best_settings(column, plan, row, folder(options), asked))
+
+    return replace(artifact, rows=tuple(tuned(row) if row.id in plan.rows else row for row in artifact.rows))
 
 
 def best_settings(column: Column, plan: Tuning, row: Row, results: Path, tunes: bool) -> tuple[str, ...]:

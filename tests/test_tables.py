@@ -422,6 +422,10 @@ def test_data_of_one_s_own_are_tuned_and_tabled_by_one_command_that_goes_on_wher
     assert again.returncode == 0 and "[1/" not in again.stderr and again.stderr.count(", found") == 4
     assert (own / "mine" / "own" / "table2.md").read_text() == page
     assert "0 runs" in tables(own, "dry-run", *words).stdout
+    tuned = next(line for line in page.splitlines() if line.startswith("| EASE"))
+    other = tables(own, "render", "--paper", "own", "--row", "popularity", "--seeds", "0", *COLUMNS, *words[-2:])
+    assert other.returncode == 0, other.stderr
+    assert tuned in (own / "mine" / "own" / "table2.md").read_text()  # with its settings, though only another was asked
 
 
 def test_a_sequential_method_is_a_row_where_the_column_of_times_is_typed(own):
