@@ -127,4 +127,5 @@ def test_every_result_that_is_kept_is_whole_and_written_again_byte_for_byte(tmp_
     assert len(files) > 70
     for file, kind in files.items():
         write(tmp_path / "x.csv", kind, read(file, kind))
-        assert (tmp_path / "x.csv").read_bytes() == file.read_bytes() and read(file, kind), file
+        assert (tmp_path / "x.csv").read_bytes() == file.read_bytes(), file
+        assert read(file, kind) or kind is PairedLine, file  # a table with one method so far tests nothing
