@@ -214,11 +214,7 @@ def conclude(done: Iterable[tuple[str, str]]) -> None:
 
 def table() -> int:
     """What the command does; its exit code."""
-    options = arguments().parse_intermixed_args()
-    if options.out is None:
-        command.tell("")
-    answer(options)
-    return 0
+    return command.answered(arguments(), answer)
 
 
 def main() -> None:

@@ -168,11 +168,7 @@ def write(frame: pd.DataFrame, out: Path | None) -> None:
 
 def lists() -> int:
     """What the command does; its exit code."""
-    options = arguments().parse_intermixed_args()
-    if options.out is None:
-        command.tell("")
-    answer(options)
-    return 0
+    return command.answered(arguments(), answer)
 
 
 def main() -> None:

@@ -103,11 +103,7 @@ def tell_noise(frame: pd.DataFrame, k: int) -> None:
 
 def suspects() -> int:
     """What the command does; its exit code."""
-    options = arguments().parse_intermixed_args()
-    if options.out is None:
-        command.tell("")
-    answer(options)
-    return 0
+    return command.answered(arguments(), answer)
 
 
 def main() -> None:

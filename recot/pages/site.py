@@ -23,7 +23,7 @@ from recot.artifacts.load import papers, title
 from recot.artifacts.report import Report
 from recot.artifacts.rules import Comparison, Reading
 from recot.artifacts.spec import Artifact
-from recot.pages import claims, html, methods
+from recot.pages import claims, html, methods, spreadsheet
 from recot.pages.charts import chart
 from recot.pages.grid import VERDICTS, Box, Maker, Section, anchor, tested, told
 from recot.pages.notes import notes
@@ -41,8 +41,6 @@ ENDS = ("Args:", "Attributes:", "Raises:", "Returns:", "Yields:", "Source:", ">>
 """How a paragraph of a docstring begins that is for whoever calls the code."""
 
 UNLISTED = "The list of runs does not have this one: data sets are counted, and worked examples computed, by no run."
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""How a text begins that a spreadsheet takes for a formula."""
 
 
 def label(name: str) -> str:
@@ -398,8 +396,7 @@ def guarded(lines: Sequence[CellLine]) -> bytes:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(CellLine.header())
     for line in lines:
-        writer.writerow([f"'{cell}" if cell.startswith(FORMULA) and not numeric(cell) else cell
-                         for cell in line.cells().values()])
+        writer.writerow([cell if numeric(cell) else spreadsheet.guarded(cell) for cell in line.cells().values()])
     return text.getvalue().encode()
 
 

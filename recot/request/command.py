@@ -125,6 +125,19 @@ def causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
+def answered(parser: argparse.ArgumentParser, answer: Callable[[argparse.Namespace], None]) -> int:
+    """Parse what was typed after a command whose answer goes to standard output or ``--out``, and give it; 0.
+
+    Raises:
+        OSError: the answer has nowhere to go, which is said before any work. Exception: of ``answer``.
+    """
+    options = parser.parse_intermixed_args()
+    if options.out is None:
+        tell("")
+    answer(options)
+    return 0
+
+
 def check_out(out: Path, endings: Sequence[str]) -> None:
     """Refuse a file for ``--out`` that cannot be written, before anything is read.
 
