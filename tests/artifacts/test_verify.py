@@ -10,11 +10,6 @@ from recot.record.record import run_line
 from recot.request.compose import composed
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    return tmp_path_factory.mktemp("runs")
-
-
 def asked(runs, *words):
     """The config of a tiny run, and what a list of runs keeps of it."""
     record = execute(runs, *words)
