@@ -48,10 +48,13 @@ def run(cfg: DictConfig, failures: list[Exception], swept: list[tuple[str, str]]
             log.warning("conf/tuned has no %s, so the settings of the preset apply; recot.tune --write makes one",
                         choices["tuned"])
         with command.held():
+            from recot.fit import processes
             from recot.record import experiment
             from recot.record.console import show
 
         record = experiment.run(config, choices, line)
+        if not processes.talks():
+            return
         with command.telling():
             show(record, config["paths"]["runs"])
     except Exception as error:

@@ -58,7 +58,7 @@ def test_everything_that_a_config_can_name_is_held_against_its_contract(group):
 def test_every_constant_that_a_request_is_checked_by_is_documented():
     read = set(re.findall(r'constants\.get\("(\w+)"', inspect.getsource(claims)))
     table = set(re.findall(r"^(\w+) {2,}(?:networks|closed forms|objectives|relabelling)", documented.__doc__, re.M))
-    assert read and table == read | {"undecayed", "by_domain", "starts_fitted"}
+    assert read and table == read | {"undecayed", "by_domain", "starts_fitted", "alike"}
 
 
 @pytest.mark.parametrize("part", [part for parts in KEPT.values() for part in parts], ids=path)

@@ -23,6 +23,7 @@ class Denoiser(nn.Module):
 
     objectives: tuple[str, ...] = ()
     relabels: bool = False
+    shared: bool = False
 
     def bind(self, network: Network, train: Interactions) -> None:
         """Meet the network and the training set, once, before the first step."""

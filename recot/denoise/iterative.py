@@ -41,6 +41,8 @@ class IterativeRelabelling(Relabelling):
     and b = .1. What SCLRec ran is not said. Where a + b > 1 makes an item both, it is positive.
     """
 
+    shared = True
+
     def __init__(self, a: float = 0.7, b: float = 0.1, plus: int = 2, lam: float = 1.0, rounds: int = 2):
         super().__init__(rounds)
         check("denoiser", ("a", a, 0 <= a <= 1, "is a share of the items of a user; give 0 to 1"),

@@ -99,6 +99,7 @@ class ProRec(Relabelling):
     """
 
     weighs = True
+    shared = True
 
     def __init__(self, gamma: float = 0.1, lam: float = 0.5, beta: float = 20.0,
                  plan: Literal["relaxed", "row", "sinkhorn", "exact"] = "relaxed", rank: int | None = None,

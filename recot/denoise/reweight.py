@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from recot.denoise.base import Denoiser
+from recot.nn import ranks
 from recot.nn.contracts import Network
 from recot.request.limits import check
 
@@ -42,6 +43,7 @@ class TCE(Denoiser):
     """
 
     objectives = ("BCE", "SampledRowBCE")
+    shared = True
 
     def __init__(self, eps_max: float = 0.1, eps_steps: int = 10_000, exponent: float = 1.0,
                  rate_of: Literal["batch", "positives"] = "batch"):
@@ -63,18 +65,19 @@ class TCE(Denoiser):
     def after(self, loss: Tensor, batch: Labelled) -> Tensor:
         """``loss`` (n, 1 + k) with zeros where it is left out, scaled so that its mean is that of what is kept."""
         # Counts stay on the device, so that no step waits for them. The objectives named above give labels.
-        total, positives = loss.numel(), batch.labels.double().sum()  # type: ignore[union-attr]
+        rows = ranks.Rows(loss.numel())
+        total, positives = rows.all, ranks.summed(batch.labels.double().sum())  # type: ignore[union-attr]
         if self.rate_of == "batch":
             gone = positives.clamp(max=total - max(int((1 - self.rate()) * total), 1))
         else:
             gone = (self.rate() * positives).floor()
         # Negatives have key 0 and are kept first.
-        key = (loss.detach() * batch.labels).flatten()  # type: ignore[operator]
+        key = rows.gathered((loss.detach() * batch.labels).flatten())  # type: ignore[operator]
         place = torch.arange(total, device=loss.device)
         keep = torch.empty_like(key).index_copy_(0, key.argsort(descending=True), (place >= gone).to(key.dtype))
         if self.dropped is None:
             self.dropped = gone / positives
-        return loss * keep.view_as(loss) * (total / (total - gone)).to(loss.dtype)
+        return loss * rows.own(keep).view_as(loss) * (total / (total - gone)).to(loss.dtype)
 
     def after_step(self, network: Network) -> None:
         """Count the step."""
@@ -112,6 +115,7 @@ class RCE(Denoiser):
     """
 
     objectives = ("BCE", "SampledRowBCE")
+    shared = True
 
     def __init__(self, beta: float = 0.2):
         super().__init__()
@@ -124,7 +128,8 @@ class RCE(Denoiser):
         weights = (-self.beta * loss.detach()).exp()
         if self.weight is None:
             # The objectives named above give labels.
-            self.weight = (weights * batch.labels).sum() / batch.labels.sum()  # type: ignore[operator, union-attr]
+            self.weight = (ranks.summed((weights * batch.labels).sum())  # type: ignore[operator]
+                           / ranks.summed(batch.labels.sum()))  # type: ignore[union-attr]
         return loss * weights
 
     def report(self) -> dict[str, float]:

@@ -10,6 +10,7 @@ from torch import Tensor
 from recot.batches.pairs import Pairs
 from recot.data.interactions import Interactions
 from recot.denoise.base import Denoiser
+from recot.nn import ranks
 from recot.nn.contracts import Network
 from recot.request.limits import check
 
@@ -31,6 +32,7 @@ class PopularitySmoothing(Denoiser):
 
     objectives = ("InfoNCE",)
     mass: Tensor
+    shared = True
 
     def __init__(self, alpha: float = 0.9, kappa: float = 0.5):
         super().__init__()
@@ -44,10 +46,11 @@ class PopularitySmoothing(Denoiser):
     @torch.no_grad()
     def before(self, batch: Pairs, network: Network) -> Pairs:
         """The batch with soft targets, (n, n) float32; a row whose other columns are all taken keeps its own."""
-        mass = self.mass[batch.items]  # (n,)
-        own = torch.eye(len(mass), dtype=torch.bool, device=mass.device)
+        rows = ranks.Rows(len(batch.items))
+        mass = self.mass[rows.gathered(batch.items)]  # (n,)
+        own = rows.diagonal(mass.device)
         taken = own if batch.observed is None else own | batch.observed
-        soft = mass.repeat(len(mass), 1).masked_fill_(taken, 0.0)  # (n, n)
+        soft = mass.repeat(len(own), 1).masked_fill_(taken, 0.0)  # (n, n)
         total = soft.sum(1, keepdim=True)  # (n, 1)
         hard = own.float() if batch.targets is None else batch.targets
         soft = torch.where(total > 0, soft / total.clamp(min=1e-30), hard)

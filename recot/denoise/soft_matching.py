@@ -13,6 +13,7 @@ from recot.batches.pairs import Pairs
 from recot.data.interactions import Interactions
 from recot.denoise.base import Denoiser
 from recot.denoise.smoothing import powers
+from recot.nn import ranks
 from recot.nn.contracts import Network
 from recot.nn.similarity import unit
 from recot.ot.sinkhorn import SAFE_EXPONENT, scale_kernel, sinkhorn
@@ -36,7 +37,8 @@ def pair_similarity(a: Tensor, c: Tensor, pi: Tensor, gamma_u: float, gamma_v: f
         (n, n), rows are users and columns items. Not symmetric.
     """
     left = torch.cat([a, c], 1)  # (n, 2d): three products in one
-    right = torch.cat([gamma_u * a + c, gamma_v * c], 1)  # (n, 2d)
+    rows = ranks.Rows(len(a))
+    right = rows.gathered(torch.cat([gamma_u * a + c, gamma_v * c], 1))  # (n, 2d)
     return torch.addmm(gamma_p * pi[None, :], left, right.T)  # (n, n)
 
 
@@ -54,10 +56,11 @@ def matching(similarity: Tensor, forbidden: Tensor, masses: Tensor, lam: float, 
     Returns:
         (n, n); rows sum to one, or to zero where every pair is forbidden; columns approximately to ``masses``.
     """
-    log_kernel, ones = similarity.div_(lam), torch.ones_like(masses)
+    log_kernel, ones = similarity.div_(lam), masses.new_ones(len(similarity))
     if fast:
-        return scale_kernel(log_kernel.exp_().masked_fill_(forbidden, 0.0), ones, masses, n_iters)
-    return sinkhorn(log_kernel.masked_fill_(forbidden, -torch.inf), ones.log(), masses.log(), n_iters).exp()
+        return scale_kernel(log_kernel.exp_().masked_fill_(forbidden, 0.0), ones, masses, n_iters, ranks.summed)
+    return sinkhorn(log_kernel.masked_fill_(forbidden, -torch.inf), ones.log(), masses.log(), n_iters,
+                    ranks.log_summed).exp()
 
 
 class SoftMatching(Denoiser):
@@ -95,6 +98,7 @@ class SoftMatching(Denoiser):
 
     objectives = ("InfoNCE",)
     counts: Tensor
+    shared = True
 
     def __init__(self, alpha: float = 0.9, gamma_u: float = 1.0, gamma_v: float = 1.0, gamma_p: float = 0.1,
                  lam: float = 0.1, n_iters: int = 6, popularity: Popularity = "softmax_count", kappa: float = 0.5,
@@ -128,17 +132,19 @@ class SoftMatching(Denoiser):
         with torch.autocast(batch.items.device.type, enabled=False):  # exp(30) overflows float16
             a = unit(self.teacher.users(batch.query).float())  # (n, d)
             c = unit(self.teacher.items(batch.items).float())  # (n, d)
-            pi, masses = self.item_popularity(batch.items)
-            forbidden = torch.eye(len(a), dtype=torch.bool, device=a.device)
+            rows = ranks.Rows(len(a))
+            pi, masses = self.item_popularity(rows.gathered(batch.items))
+            forbidden = rows.diagonal(a.device)
             if batch.observed is not None:
                 forbidden |= batch.observed
             similarity = pair_similarity(a, c, pi, *self.gammas)
             plan = matching(similarity, forbidden, masses, self.lam, self.n_iters, self.fast)
-            if batch.observed is not None or len(a) == 1:
-                plan.diagonal().add_(1 - plan.sum(1).round())  # a row whose every pair is forbidden keeps its own
+            if batch.observed is not None or rows.all == 1:
+                # a row whose every pair is forbidden keeps its own
+                plan.diagonal(rows.first).add_(1 - plan.sum(1).round())
             if self.effect is None:
                 self.effect = self.popularity_effect(plan, a, c, forbidden, masses)
-            return replace(batch, targets=self.mixed(plan, batch.targets))
+            return replace(batch, targets=self.mixed(plan, batch.targets, rows.first))
 
     def item_popularity(self, items: Tensor) -> tuple[Tensor, Tensor]:
         """pi of Eq. 2 and the column masses of a batch; (n,) each, for ``items`` (n,)."""
@@ -158,13 +164,15 @@ class SoftMatching(Denoiser):
         nothing = torch.zeros_like(masses)
         bare = pair_similarity(a, c, nothing, self.gammas[0], self.gammas[1], 0.0)
         without = matching(bare, forbidden, torch.ones_like(masses), self.lam, self.n_iters, self.fast)
-        return (plan - without).abs().sum(1).mean()
+        return ranks.average((plan - without).abs().sum(1))
 
-    def mixed(self, plan: Tensor, hard: Tensor | None) -> Tensor:
-        """``alpha * hard + (1 - alpha) * plan``, (n, n); the identity where ``hard`` is None. Overwrites ``plan``."""
+    def mixed(self, plan: Tensor, hard: Tensor | None, first: int) -> Tensor:
+        """``alpha * hard + (1 - alpha) * plan``, (n, n); the identity, from column ``first`` on, where ``hard`` is
+        None. Overwrites ``plan``.
+        """
         plan.mul_(1 - self.alpha)
         if hard is None:
-            plan.diagonal().add_(self.alpha)
+            plan.diagonal(first).add_(self.alpha)
             return plan
         return plan.add_(hard, alpha=self.alpha)
 

@@ -20,6 +20,7 @@ from recot.evaluation.recommender import History
 from recot.fit import stored
 from recot.fit.settings import Training
 from recot.fit.step import Step
+from recot.nn import ranks
 from recot.system.files import write_sealed
 
 log = logging.getLogger(__name__)
@@ -86,8 +87,9 @@ class EpochEnd(lightning.Callback):
         self.observe(self.history)
         trainer.should_stop = (self.waited > self.training.patience
                                and trainer.global_step - self.best_step >= (self.training.patience_steps or 0))
-        if self.file and not last and not trainer.should_stop and now - self.saved >= self.training.checkpoint_seconds:
-            trainer.save_checkpoint(self.file)
+        due = not last and not trainer.should_stop and now - self.saved >= self.training.checkpoint_seconds
+        if file := ranks.agreed(lambda: self.file if due else None):
+            trainer.save_checkpoint(file)
             self.saved = time.monotonic()
 
     def diverged(self, reason: str, epoch: int, step: Step) -> Diverged:
@@ -125,12 +127,13 @@ class Sealed(CheckpointIO):
     """Lightning's checkpoints in one file that says itself whether it is what was written."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Whole or not at all."""
-        write_sealed(Path(path), partial(torch.save, checkpoint))
+        """Whole or not at all, by the first process."""
+        if ranks.rank() == 0:
+            write_sealed(Path(path), partial(torch.save, checkpoint))
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         """On the CPU; Lightning moves what is to be moved."""
-        return stored.read(Path(path), set())
+        return ranks.agreed(lambda: stored.read(Path(path), set()))
 
     def remove_checkpoint(self, path: Any) -> None:
         """Nothing of Lightning's asks for it."""

@@ -13,16 +13,18 @@ from typing import Any, Self
 
 import lightning.pytorch as lightning
 import torch
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from torch import Tensor
 
 from recot.data.interactions import Domain, Interactions
 from recot.data.questions import Query, Split
-from recot.evaluation.evaluate import evaluate
 from recot.evaluation.recommender import History, Recommender
 from recot.fit import stored
 from recot.fit.epochs import EpochEnd, Sealed
+from recot.fit.graded import graded
 from recot.fit.settings import Training
 from recot.fit.step import Blocks, Step
+from recot.nn import ranks
 from recot.nn.contracts import Network, Objective, Supervision
 from recot.system.files import write_sealed, write_whole
 
@@ -96,16 +98,16 @@ class Gradient(Recommender):
         denoiser.bind(network, split.train)
         rng = torch.Generator(self.device).manual_seed(self.seed)
         step = Step(network, copy.deepcopy(self.objective), denoiser, self.training, split.train, rng)
+        step.part_ways(self.seed)
         file, fitted = (self.folder / "last.ckpt", self.folder / "fitted.pt") if self.folder else (None, None)
         validate = (lambda: self.validation(split)) if len(split.valid) else None
         self.selection = EpochEnd(validate, self.monitor, self.training, file, self.observe)
-        if fitted and fitted.exists():
-            state = stored.read(fitted, {*EpochEnd.STATE})
-            stored.check(fitted, state["best_weights"], network.state_dict())
+        if state := ranks.agreed(lambda: self.finished(network, fitted) if fitted and fitted.exists() else None):
             self.selection.load_state_dict(state)
         else:
-            self.train(step, file if file and file.exists() and self.resumable(step, file) else None)
-            if fitted:
+            self.train(step, ranks.agreed(
+                lambda: file if file and file.exists() and self.resumable(step, file) else None))
+            if fitted and ranks.rank() == 0:
                 write_sealed(fitted, partial(torch.save, self.selection.state_dict()))
         # Lightning ends by moving what it trained to the CPU.
         network.load_state_dict(self.selection.best_weights, assign=True)
@@ -113,6 +115,16 @@ class Gradient(Recommender):
         network.bind(split.train)
         self.history, self.called = self.selection.history, f"{self.called} of epoch {self.best_epoch}"
         return self
+
+    def finished(self, network: Network, file: Path) -> dict[str, Any]:
+        """What a fit that has ended left in ``file``.
+
+        Raises:
+            ValueError: it is not what a fit of this very network wrote.
+        """
+        state = stored.read(file, {*EpochEnd.STATE})
+        stored.check(file, state["best_weights"], network.state_dict())
+        return state
 
     def resumable(self, step: Step, file: Path) -> bool:
         """Whether the checkpoint in ``file`` can be gone on from on this device.
@@ -170,7 +182,7 @@ class Gradient(Recommender):
     def validation(self, split: Split) -> float:
         """Mean of the monitored metric."""
         self.network.eval()
-        values = evaluate(self, split.valid, [self.monitor])[self.monitor]
+        values = graded(self, split.valid, [self.monitor])[self.monitor]
         self.network.train()
         return float(values.mean())
 
@@ -180,11 +192,13 @@ class Gradient(Recommender):
         for name in ("lightning.pytorch", "lightning.fabric"):
             logging.getLogger(name).setLevel(logging.WARNING)
         warnings.filterwarnings("ignore", message=".*(GPU available but not used|isinstance.treespec, LeafSpec).*")
+        together = ranks.world() > 1  # where Lightning would ask torchrun or Slurm, and count all processes as its own
         return lightning.Trainer(
-            accelerator="gpu" if cuda else "cpu", devices=1, precision=settings.precision,
+            accelerator="gpu" if cuda else "cpu", precision=settings.precision,
+            devices=[torch.cuda.current_device()] if cuda and together else 1,
             deterministic=settings.deterministic and cuda, max_epochs=settings.max_epochs, callbacks=[self.selection],
-            plugins=[Sealed()], logger=False, enable_checkpointing=False, enable_progress_bar=False,
-            enable_model_summary=False, num_sanity_val_steps=0)
+            plugins=[Sealed(), *([LightningEnvironment()] if together else [])], logger=False,
+            enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0)
 
     @torch.no_grad()
     def score(self, query: Query) -> Tensor:

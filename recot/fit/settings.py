@@ -26,6 +26,7 @@ class Training:
         weight_decay: coupled L2, ``weight_decay * parameter`` added to the gradient, on all parameters but those a
             network spares. It shrinks rows between visits, which the dot score feels.
         device: ``auto`` takes a CUDA device where there is one.
+        devices: processes that share each batch, each with a device of its own; see :mod:`recot.nn.ranks`.
         precision: arithmetic of the forward and backward pass; parameters, losses and sums stay in float32.
             ``16-mixed`` needs CUDA, and on CUDA ``bf16-mixed`` needs a card that has it.
         deterministic: on CUDA, use slower kernels that give the same bits every time, in training and in whatever is
@@ -46,6 +47,7 @@ class Training:
     learning_rate: float = 1e-3
     weight_decay: float = 0.0
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    devices: int = 1
     precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
     deterministic: bool = True
     block: int = 50
@@ -54,7 +56,7 @@ class Training:
 
     def __post_init__(self) -> None:
         for name, least in (("max_epochs", 1), ("patience", 0), ("patience_steps", 0), ("eval_every", 1), ("block", 1),
-                            ("weight_decay", 0.0), ("checkpoint_seconds", 0.0)):
+                            ("devices", 1), ("weight_decay", 0.0), ("checkpoint_seconds", 0.0)):
             value = getattr(self, name)
             if value is not None and not value >= least:
                 raise ValueError(f"trainer.{name} = {value} is too small; give {least} or more")

@@ -13,6 +13,7 @@ from torch import Tensor
 from recot.data.interactions import Interactions
 from recot.fit.rmsprop import RMSProp
 from recot.fit.settings import Training
+from recot.nn import ranks
 from recot.nn.contracts import Network, Objective, Supervision
 from recot.nn.table import clear_gradients
 
@@ -37,18 +38,24 @@ class Step(lightning.LightningModule):
     def training_step(self, block: Iterator[object], block_index: int) -> None:
         """A block of optimiser steps, with no wait for the device."""
         optimizer = self.optimizers()
-        for batch in block:
-            batch = self.denoiser.before(batch, self.network)
-            loss, batch = self.objective(self.network, batch)
-            loss = self.denoiser.after(loss, batch).float().mean()  # and the sum below: long ones, also under autocast
-            with torch.autocast(self.device.type, enabled=False):  # Lightning's would cast matrix products of gradients
-                self.manual_backward(loss)
+        for whole in block:
+            with ranks.share(whole) as batch:
+                self.descend(batch)
             optimizer.step()  # type: ignore[union-attr]  # configure_optimizers gives one
             clear_gradients(self.network)
             self.network.after_step()
             self.denoiser.after_step(self.network)
-            self.loss_sum = self.loss_sum + loss.detach()
             self.steps += 1
+
+    def descend(self, batch: object) -> None:
+        """Compute the gradients of a batch."""
+        batch = self.denoiser.before(batch, self.network)
+        loss, batch = self.objective(self.network, batch)
+        loss = ranks.mean(self.denoiser.after(loss, batch).float())  # and the sum below: long ones, also under autocast
+        with torch.autocast(self.device.type, enabled=False):  # Lightning's would cast matrix products of gradients
+            self.manual_backward(loss)
+        ranks.join_gradients(self.network)
+        self.loss_sum = self.loss_sum + loss.detach()
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """An optimiser of the network only; a teacher in the denoiser is none of its business."""
@@ -64,7 +71,8 @@ class Step(lightning.LightningModule):
 
     def epoch_loss(self) -> float:
         """Mean loss of the steps since the last call."""
-        mean, self.loss_sum, self.steps = float(self.loss_sum) / max(self.steps, 1), 0.0, 0
+        total = ranks.summed(torch.as_tensor(self.loss_sum, device=self.device))
+        mean, self.loss_sum, self.steps = float(total) / max(self.steps, 1), 0.0, 0
         return mean
 
     def transfer_batch_to_device(self, batch: object, device: torch.device, dataloader_idx: int) -> object:
@@ -75,8 +83,11 @@ class Step(lightning.LightningModule):
         """Add what Lightning does not know: random states, and the device they are of."""
         checkpoint["device"] = self.device.type
         checkpoint["sampler"] = self.rng.get_state()
-        checkpoint["torch"] = torch.get_rng_state()
-        checkpoint["cuda"] = torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None
+        states = ranks.collected(lambda: (torch.get_rng_state(), torch.cuda.get_rng_state(
+            self.device) if self.device.type == "cuda" else None))
+        checkpoint["torch"], checkpoint["cuda"] = states[0]
+        if len(states) > 1:
+            checkpoint["ranks"] = states[1:]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on with the random numbers of the interrupted run.
@@ -90,9 +101,18 @@ class Step(lightning.LightningModule):
     def on_train_start(self) -> None:
         """See :meth:`on_load_checkpoint`."""
         if (restored := self.__dict__.pop("restored", None)) is not None:
-            torch.set_rng_state(restored["torch"].cpu())
-            if restored["cuda"] is not None:
-                torch.cuda.set_rng_state(restored["cuda"].cpu(), self.device)
+            states = [(restored["torch"], restored["cuda"]), *restored.get("ranks", ())]
+            own, card = states[ranks.rank() if ranks.rank() < len(states) else 0]
+            torch.set_rng_state(own.cpu())
+            if card is not None:
+                torch.cuda.set_rng_state(card.cpu(), self.device)
+            if ranks.rank() >= len(states):  # it was written by fewer processes
+                self.part_ways(int(torch.randint(2**32, ())))
+
+    def part_ways(self, seed: int) -> None:
+        """Let each process but the first draw other random numbers, unless all have to draw the same."""
+        if ranks.rank() and not self.network.alike:
+            torch.manual_seed(seed + 2**32 * ranks.rank())
 
 
 class Blocks:

@@ -29,6 +29,7 @@ class TwoTower(nn.Module):
     undecayed: tuple[str, ...] = ()
     by_domain: bool = False
     starts_fitted: bool = False
+    alike: bool = False
     similarity: Similarity
 
     def bind(self, train: Interactions) -> None:

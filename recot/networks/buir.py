@@ -43,6 +43,8 @@ class BUIR(TwoTower):
 
     objectives = ("Bootstrap",)
 
+    alike = True  # edges are left out of one graph
+
     def __init__(self, n_users: int, n_items: int, dim: int = 64, encoder: Literal["tables", "lightgcn"] = "tables",
                  n_layers: int = 3, edge_drop_max: float = 0.2, momentum: float = 0.995,
                  bias: Literal["zero", "normal"] = "zero"):

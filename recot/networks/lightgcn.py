@@ -41,6 +41,8 @@ class LightGCN(TwoTower):
     Xavier-uniform tables follow RecBole.
     """
 
+    alike = True  # edges are left out of one graph
+
     def __init__(self, n_users: int, n_items: int, dim: int = 64, n_layers: int = 3,
                  score: Literal["dot", "cosine"] = "dot",
                  init: Literal["xavier_uniform", "normal"] = "xavier_uniform", edge_drop_max: float = 0.0):

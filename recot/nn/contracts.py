@@ -40,12 +40,18 @@ by_domain      networks                        False    its constructor takes ``
                                                         read by ``record``, not by that module
 starts_fitted  networks                        False    its untrained weights are those of an earlier fit, and graded as
                                                         epoch 0; read by ``fit``, not by that module
+alike          networks                        False    what it draws in training has to be the same in all processes
+                                                        that share a batch; read by ``fit``, not by that module
+shared         objectives, denoisers           False    processes that have some rows of a batch each compute together
+                                                        what one does that has all, see :mod:`recot.nn.ranks`
 =============  ==============================  =======  ==========================================================
 
 A network or closed form whose constructor takes ``before`` is a later stage: it goes on from what the stage before has
 fitted, see :class:`Before`.
 
 A network that decides on ``inductive`` in its constructor claims ``inductive_if``.
+
+The vectors of a question, and of an item, depend on no other question or item of the batch.
 """
 
 from __future__ import annotations
@@ -174,6 +180,10 @@ class Network(Encoder, Scorer, Protocol):
     @property
     def starts_fitted(self) -> bool:
         """Whether the weights that it starts with are graded too, for they may be better than trained ones."""
+
+    @property
+    def alike(self) -> bool:
+        """See the table of the module."""
 
     def about_users(self) -> Mapping[str, Tensor]:
         """What it has learnt of each user besides vectors, (n_users,) each, by name."""

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from recot.batches.alternating import DomainPairs, alternating
 from recot.data.interactions import Interactions
+from recot.nn import ranks
 from recot.nn.contracts import Encoder
 from recot.nn.precision import in_float32
 from recot.nn.similarity import direction
@@ -58,6 +59,7 @@ class AlternatingBCE:
     """
 
     networks = ("GA_MTCDR",)
+    shared = True
 
     def __init__(self, batch_size: int = 2048, negatives: int = 7, penalty: float = 0.001,
                  personalised: bool = False, theta: float | None = None):
@@ -78,7 +80,7 @@ class AlternatingBCE:
         users, ids = network.towers(batch.query.users, items, batch.number)
         loss = entropies(users, ids)  # (n, 1 + k)
         loss = torch.cat([weighted(loss[:, 0], batch.weights)[:, None], loss[:, 1:]], 1)  # (n, 1 + k)
-        loss = (loss + self.penalty / 2 * squares(users, ids)) * loss.numel()
+        loss = (loss + self.penalty / 2 * squares(users, ids)) * ranks.Rows(loss.numel()).all
         return loss + apartness(network.own(), self.theta) if self.personalised else loss, batch
 
 

@@ -44,6 +44,7 @@ class DomainBPR(BPR):
     """
 
     networks = ("HeroGRAPH",)
+    shared = True
 
     def __init__(self, batch_size: int = 2048, negatives: int = 1, penalty: float = 1e-5):
         super().__init__(batch_size, negatives, penalty)

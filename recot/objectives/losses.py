@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from recot.nn import ranks
 from recot.nn.precision import in_float32
 
 
@@ -37,12 +38,15 @@ def bpr(positive: Tensor, negative: Tensor) -> Tensor:
 
 
 @in_float32
-def infonce(logits: Tensor) -> Tensor:
+def infonce(logits: Tensor, first: int = 0) -> Tensor:
     """In-batch contrastive loss: cross entropy of each row of ``logits`` (n, n) against its diagonal; (n,).
+
+    Args:
+        first: the column of the first row, where they are but some rows of the batch.
 
     Source: van den Oord et al. (2018); SCLRec, Eq. 1.
     """
-    own = torch.arange(len(logits), device=logits.device)
+    own = torch.arange(first, first + len(logits), device=logits.device)
     loss: Tensor = F.cross_entropy(logits, own, reduction="none")
     return loss
 
@@ -186,23 +190,23 @@ class Uniformity(torch.autograd.Function):
     """See :func:`uniformity`; the gradient written out, for autograd would keep and walk three (n, n) buffers."""
 
     @staticmethod
-    def forward(ctx: Any, z: Tensor) -> Tensor:
-        """Scalar of (n, d), n >= 2."""
-        n = len(z)
-        kernel: Tensor = torch.addmm(z.new_full((), -4.0), z, z.T, alpha=4.0).exp_()  # exp(-2 |a - b|^2), (n, n)
-        kernel.fill_diagonal_(0.0)
-        total = kernel.sum()
-        ctx.save_for_backward(z, kernel, total)
+    def forward(ctx: Any, z: Tensor, rows: ranks.Rows) -> Tensor:
+        """Scalar of (n, d), n >= 2; the kernel has a row for each of these, and a column for all of the batch."""
+        others, n = rows.gathered(z), rows.all
+        kernel: Tensor = torch.addmm(z.new_full((), -4.0), z, others.T, alpha=4.0).exp_()  # exp(-2 |a - b|^2), (n, n)
+        kernel.diagonal(rows.first).fill_(0.0)
+        total = ranks.summed(kernel.sum())
+        ctx.save_for_backward(others, kernel, total)
         loss: Tensor = (total / (n * (n - 1))).log()
         return loss
 
     @staticmethod
     @in_float32
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         """(n, d): every entry of the kernel counts twice, once for either vector."""
-        z, kernel, total = ctx.saved_tensors
-        pull: Tensor = (kernel @ z) * (8.0 * grad / total)
-        return pull
+        others, kernel, total = ctx.saved_tensors
+        pull: Tensor = (kernel @ others) * (8.0 * ranks.summed(grad) / total)
+        return pull, None
 
 
 @in_float32
@@ -215,9 +219,10 @@ def uniformity(z: Tensor) -> Tensor:
 
     Source: Wang and Isola (2020); DirectAU, Eq. 6.
     """
-    if len(z) < 2:
+    rows = ranks.Rows(len(z))
+    if rows.all < 2:
         return z.sum() * 0.0
-    return Uniformity.apply(z)  # type: ignore[no-untyped-call, no-any-return]  # torch leaves it so
+    return Uniformity.apply(z, rows)  # type: ignore[no-untyped-call, no-any-return]  # torch leaves it so
 
 
 @in_float32

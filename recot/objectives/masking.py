@@ -10,6 +10,7 @@ from torch import Tensor
 
 from recot.batches.users import MaskedUsers, masked_users
 from recot.data.interactions import Interactions
+from recot.nn import ranks
 from recot.nn.contracts import Encoder
 from recot.nn.precision import in_float32
 from recot.nn.similarity import unit
@@ -53,6 +54,7 @@ class MaskedDomains:
     """
 
     networks = ("CAT",)
+    shared = True
 
     def __init__(self, batch_size: int = 2048, tau: float = 0.1, contrast: float = 0.2, reconstruction: float = 0.4,
                  passes: int = 1):
@@ -85,5 +87,6 @@ def both_ways(one: Tensor, other: Tensor, tau: float) -> Tensor:
     Returns:
         (b,); log b where all rows are alike.
     """
-    logits = unit(one) @ unit(other).T / tau  # (b, b)
-    return (losses.infonce(logits) + losses.infonce(logits.T)) / 2
+    rows = ranks.Rows(len(one))
+    logits = unit(one) @ rows.gathered(unit(other)).T / tau  # (b, b)
+    return (losses.infonce(logits, rows.first) + losses.infonce(rows.own(rows.gathered(logits).T), rows.first)) / 2

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from recot.batches.pairs import Pairs, pairs
 from recot.data.interactions import Interactions
+from recot.nn import ranks
 from recot.nn.contracts import BootstrapEncoder, Encoder
 from recot.nn.precision import in_float32, single
 from recot.nn.similarity import unit
@@ -41,6 +42,8 @@ class BPR:
     which over-weights light users; the library the SCLRec authors most likely used draws pairs, as here.
     """
 
+    shared = True
+
     def __init__(self, batch_size: int = 1024, negatives: int = 1, penalty: float = 0.0,
                  penalty_form: Literal["squared", "norm"] = "squared", scope: Literal["all", "domain"] = "all"):
         check("loss", ("negatives", negatives, negatives >= 1, "leaves nothing to compare with; give 1 or more"),
@@ -65,9 +68,8 @@ class BPR:
         """The penalty of ``users`` (n, d) and ``items`` (n, 1 + k, d): (n,), or the same for all rows."""
         if self.penalty_form == "squared":
             return self.penalty / 2 * (users.square().sum(-1) + items.square().sum((-1, -2)))
-        # torch gives no type to a norm.
-        return self.penalty / len(users) * (  # type: ignore[no-any-return]
-            users.norm() + items[:, 0].norm() + items[:, 1:].norm())
+        return self.penalty / ranks.Rows(len(users)).all * (
+            ranks.norm(users) + ranks.norm(items[:, 0]) + ranks.norm(items[:, 1:]))
 
 
 class InfoNCE:
@@ -91,6 +93,8 @@ class InfoNCE:
     used. ``symmetric`` and ``duplicates`` are not in the paper.
     """
 
+    shared = True
+
     def __init__(self, batch_size: int = 1024, tau: float = 0.2, symmetric: bool = False,
                  duplicates: Literal["none", "mask", "multi_positive"] = "none"):
         check("loss", ("tau", tau, tau > 0, "is a temperature, which divides; give more than 0, as 0.05 to 1"))
@@ -105,13 +109,14 @@ class InfoNCE:
 
     def __call__(self, network: Encoder, batch: Pairs) -> tuple[Tensor, Pairs]:
         """(n,) loss."""
-        logits = cosines(network.users(batch.query), network.items(batch.items), self.tau)  # (n, n)
+        rows = ranks.Rows(len(batch.items))
+        logits = cosines(network.users(batch.query), rows.gathered(network.items(batch.items)), self.tau)  # (n, n)
         if self.duplicates == "mask" and batch.observed is not None:
-            diagonal = torch.eye(len(logits), dtype=torch.bool, device=logits.device)
-            logits = logits.masked_fill(batch.observed & ~diagonal, LEFT_OUT)
-        loss = cross_entropy(logits, batch.targets)
+            logits = logits.masked_fill(batch.observed & ~rows.diagonal(logits.device), LEFT_OUT)
+        loss = cross_entropy(logits, batch.targets, rows.first)
         if self.symmetric:
-            loss = (loss + cross_entropy(logits.T, None if batch.targets is None else transposed(batch.targets))) / 2
+            targets = None if batch.targets is None else rows.own(transposed(rows.gathered(batch.targets)))  # (n, n)
+            loss = (loss + cross_entropy(rows.own(rows.gathered(logits).T), targets, rows.first)) / 2
         return weighted(loss, batch.weights), batch
 
 
@@ -129,6 +134,8 @@ class DirectAU:
     that the mean over rows is the paper's loss. Items are ranked as ``model.score`` says; the authors train cosines
     and rank by the raw inner product.
     """
+
+    shared = True
 
     def __init__(self, batch_size: int = 1024, gamma: float = 1.0):
         check("loss", ("gamma", gamma, gamma >= 0, "would reward a collapse; give 0 or more, the authors 0.01 to 10"))
@@ -159,6 +166,8 @@ class BCE:
     Departures: T-CE's authors put pairs and negatives into one list, shuffle it and cut it, so that the share of
     positives varies from batch to batch; here it is ``1 / (1 + negatives)`` in each.
     """
+
+    shared = True
 
     def __init__(self, batch_size: int = 1024, negatives: int = 1, scope: Literal["all", "domain"] = "all"):
         check("loss", ("negatives", negatives, negatives >= 0, "is a number of items; give 0 or more"))
@@ -191,6 +200,7 @@ class Bootstrap:
     """
 
     networks = ("BUIR",)
+    shared = True
 
     def __init__(self, batch_size: int = 1024):
         self.batch_size = batch_size
@@ -213,9 +223,9 @@ def cosines(z: Tensor, v: Tensor, tau: float) -> Tensor:
     return (unit(z) / tau) @ unit(v).T
 
 
-def cross_entropy(logits: Tensor, targets: Tensor | None) -> Tensor:
-    """(n,) against soft ``targets`` (n, n), or against the diagonal where there are none."""
-    return losses.infonce(logits) if targets is None else losses.soft_infonce(logits, targets)
+def cross_entropy(logits: Tensor, targets: Tensor | None, first: int) -> Tensor:
+    """(n,) against soft ``targets`` (n, n), or against the diagonal, from column ``first`` on, where there are none."""
+    return losses.infonce(logits, first) if targets is None else losses.soft_infonce(logits, targets)
 
 
 def transposed(targets: Tensor) -> Tensor:

@@ -32,6 +32,8 @@ class RowBCE:
     training pair are left out.
     """
 
+    shared = True
+
     def __init__(self, batch_size: int = 100, weighting: Literal["equal", "corruption"] = "equal",
                  shuffle: bool = True):
         self.batch_size, self.weighting, self.shuffle = batch_size, weighting, shuffle
@@ -82,6 +84,8 @@ class SampledRowBCE:
     Departures: the target of a pair that a denoiser trusts in part is its weight, as for all entries (ProRec, Eq. 22).
     """
 
+    shared = True
+
     def __init__(self, batch_size: int = 100, negatives: int = 1, shuffle: bool = True):
         check("loss", ("negatives", negatives, negatives >= 0, "is a number of items; give 0 or more"))
         self.batch_size, self.negatives, self.shuffle = batch_size, negatives, shuffle
@@ -117,6 +121,8 @@ class Squared:
     weight.
     """
 
+    shared = True
+
     def __init__(self, batch_size: int = 200, shuffle: bool = True):
         self.batch_size, self.shuffle = batch_size, shuffle
 
@@ -150,6 +156,8 @@ class Multinomial(nn.Module):
     takes its baselines from. The annealing is that of the authors' script: with 200,000 steps it stops at .2 after
     40,000.
     """
+
+    shared = True
 
     def __init__(self, batch_size: int = 500, beta: float = 0.2, anneal_steps: int = 0,
                  latents: Literal["sum", "mean"] = "sum", shuffle: bool = True):

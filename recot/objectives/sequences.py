@@ -13,6 +13,7 @@ from recot.batches.augment import lowest
 from recot.batches.rows import rows
 from recot.batches.sequences import Masked, Prefixes, Sequences, Windows, prefixes, sequences, windows
 from recot.data.interactions import Interactions, Ragged
+from recot.nn import ranks
 from recot.nn.contracts import ClozeEncoder, Encoder, SequenceEncoder
 from recot.nn.gaussian import wasserstein
 from recot.nn.precision import in_float32
@@ -43,6 +44,7 @@ class NextItem:
     """
 
     networks = ("SASRec",)
+    shared = True
 
     def __init__(self, batch_size: int = 256, negatives: int = 1,
                  against: Literal["sampled", "pair", "all"] = "sampled", contrast: Contrast | None = None):
@@ -108,6 +110,7 @@ class NextGaussian(NextItem):
     """
 
     networks = ("Stosa",)
+    shared = True
 
     def __init__(self, batch_size: int = 256, negatives: int = 1, pvn: float = 0.005, contrast: Contrast | None = None):
         check("loss", ("pvn", pvn, pvn >= 0, "would reward a negative that is near; give 0 or more"),
@@ -152,6 +155,7 @@ class DuoRec:
     """
 
     networks = ("SASRec",)
+    shared = True
 
     def __init__(self, batch_size: int = 256, negatives: int = 0, against: Literal["sampled", "pair", "all"] = "all",
                  views: Literal["dropout_same", "dropout", "same"] = "dropout_same", weight: float = 0.1,
@@ -175,7 +179,11 @@ class DuoRec:
                                                     torch.cat([rows.values for rows in read])))
         states = layout.last(network.states(layout))  # (2n or 3n, d)
         loss = weighted(self.next.predicted(network, states[:len(once)], batch.items, batch.negatives), batch.weights)
-        return loss + self.weight * two_views(states[-2 * len(once):], "dot", self.tau).mean(), batch
+        both = states[-2 * len(once):]  # (2n, d)
+        if ranks.world() > 1:
+            rows = ranks.Rows(len(once))
+            both = torch.cat([rows.gathered(side) for side in both.tensor_split(2)])  # (2n, d)
+        return loss + self.weight * two_views(both, "dot", self.tau).mean(), batch
 
 
 class NextItems:
@@ -198,6 +206,7 @@ class NextItems:
     """
 
     networks = ("Caser",)
+    shared = True
 
     def __init__(self, batch_size: int = 512, targets: int = 3, negatives: int = 3, max_length: int = 5):
         check("loss", ("targets", targets, targets >= 1, "leaves nothing to predict; give 1 or more"),
@@ -242,6 +251,7 @@ class Cloze:
     """
 
     networks = ("BERT4Rec",)
+    shared = True
 
     def __init__(self, batch_size: int = 256, ratio: float = 0.6, last: float = 0.5):
         check("loss", ("ratio", ratio, 0 < ratio <= 1, "is a share of items to mask; give more than 0 and up to 1"),

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from recot.batches.rows import Rows
 from recot.data.interactions import Interactions, Ragged
+from recot.nn import ranks
 from recot.nn.contracts import Code, Encoder
 from recot.nn.precision import single
 from recot.objectives import losses
@@ -95,6 +96,8 @@ class Sinkhorn(Multinomial):
     which the authors' code has beside the likelihood, puts the optimum back at the data. Costs are of the training
     pairs, so that no answer enters them.
     """
+
+    shared = True
 
     def __init__(self, batch_size: int = 200, eps: float = 1.0, n_iters: int = 5, debias: Debias = "none",
                  cost: Cosine | None = None, beta: float = 0.0, kl_scale: Literal["none", "activity"] = "none",
@@ -229,6 +232,8 @@ class SinkhornCF(Sinkhorn):
     falls when probability leaves the k items, which ``weight`` has to stay small for; ``renorm`` is ours.
     """
 
+    shared = True
+
     def __init__(self, batch_size: int = 500, weight: float = 1.0, concentration: float = 0.03, k: int = 200,
                  eps: float = 1.0, n_iters: int = 5, mass: Literal["restricted", "renorm"] = "restricted",
                  debias: Debias = "none", gradient: ragged.Gradient = "exact",
@@ -276,17 +281,19 @@ class SinkhornCF(Sinkhorn):
 
         And their mean probability among all items, without a gradient.
         """
-        b, taken = len(log_p), min(len(log_p), self.max_rows or len(log_p))
+        b, rows = len(log_p), ranks.Rows(len(log_p))
+        limit = min(rows.all, self.max_rows or rows.all)
+        taken = min(b, max(limit - rows.first, 0))
         log_p, history, weights = log_p[:taken], batch.query.history, batch.weights
         if taken < b:
             weights = None if weights is None else weights[:int(history.bounds[taken])]
             history = history.slice(0, taken)
         top = largest(log_p.detach(), min(self.k, log_p.shape[1]))  # (taken, k)
         log_nu = log_p.gather(1, top)  # (taken, k)
-        top_mass = log_nu.detach().exp().sum(1).mean()
+        top_mass = ranks.average(log_nu.detach().exp().sum(1))
         log_nu = log_nu.log_softmax(1) if self.mass == "renorm" else log_nu
         cost = self.moved(history, weights, top, log_nu, self.gradient)
-        return F.pad(cost * (b / taken), (0, b - taken)), top_mass
+        return F.pad(cost * (rows.all / limit), (0, b - taken)), top_mass
 
 
 def largest(values: Tensor, k: int) -> Tensor:
@@ -303,6 +310,6 @@ def largest(values: Tensor, k: int) -> Tensor:
 def quotient(loss: Tensor, cost: Tensor, logits: Tensor) -> Tensor:
     """The norm of the gradient of ``loss`` on the ``logits`` over that of the gradient of ``cost``; without a gradient.
     """
-    norms = [torch.autograd.grad(part.sum(), logits, retain_graph=True)[0].norm() for part in (loss, cost)]
+    norms = [ranks.norm(torch.autograd.grad(part.sum(), logits, retain_graph=True)[0]) for part in (loss, cost)]
     found: Tensor = norms[0] / norms[1].clamp(min=torch.finfo(logits.dtype).tiny)
     return found

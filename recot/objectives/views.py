@@ -11,6 +11,7 @@ from torch import Tensor
 from recot.batches.augment import Augmentation, similar_by_users, similar_by_vectors
 from recot.batches.layout import Filled, Layout
 from recot.data.interactions import Interactions, Ragged
+from recot.nn import ranks
 from recot.nn.contracts import SequenceEncoder
 from recot.nn.gaussian import deviation
 from recot.nn.precision import in_float32, single
@@ -173,7 +174,9 @@ class Contrast:
             spread = deviation(spread) if self.halves else spread
             states = torch.cat([mean, (1 + spread.square()).sqrt() if self.variance_twice else spread], 1)
         vectors = self.pooled(states, layout, network.max_length)
-        groups = zip(*(side.split(self.group or len(first)) for side in vectors.chunk(2)), strict=True)
+        rows = ranks.Rows(len(first))
+        sides = (rows.gathered(side) for side in vectors.tensor_split(2))
+        groups = zip(*(side.split(self.group or rows.all) for side in sides), strict=True)
         return self.weight * torch.cat([two_views(torch.cat(pair), self.alike, self.tau) for pair in groups]).mean()
 
     def pooled(self, states: Tensor, layout: Layout, width: int) -> Tensor:

@@ -52,6 +52,7 @@ class SkipGram:
     """
 
     networks = ("Node2Vec",)
+    shared = True
 
     def __init__(self, batch_size: int = 512, per_node: int = 10, length: int = 30, window: int = 10,
                  negatives: int = 5, drawn: int = 20, power: float = 0.75):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -27,7 +29,13 @@ def balance(log_mass: Tensor, log_sum: Tensor) -> Tensor:
     return torch.where(log_sum == -torch.inf, 0.0, log_mass - log_sum)
 
 
-def sinkhorn(log_kernel: Tensor, log_a: Tensor, log_b: Tensor, n_iters: int) -> Tensor:
+def alone(own: Tensor) -> Tensor:
+    """The total over all rows of the total over these: that of a kernel which is there as a whole."""
+    return own
+
+
+def sinkhorn(log_kernel: Tensor, log_a: Tensor, log_b: Tensor, n_iters: int,
+             total: Callable[[Tensor], Tensor] = alone) -> Tensor:
     """Log of the plan that scales ``exp(log_kernel)`` towards the marginals ``a`` (rows) and ``b`` (columns).
 
     Balances the rows, then ``n_iters`` times the columns and the rows. Row sums are exact on return; column sums
@@ -39,6 +47,7 @@ def sinkhorn(log_kernel: Tensor, log_a: Tensor, log_b: Tensor, n_iters: int) -> 
         log_a: (..., m), log row masses; ``-inf`` is an empty row.
         log_b: (..., n), log column masses, of the same total as ``a``.
         n_iters: rounds; 0 leaves the columns free, which for unit masses is a row softmax.
+        total: where these are but some rows of a kernel, adds up logs of column sums, (..., n), over all of them.
 
     Returns:
         (..., m, n) on the device of ``log_kernel``, in its dtype but never below float32. Differentiable: the rounds
@@ -64,13 +73,14 @@ def sinkhorn(log_kernel: Tensor, log_a: Tensor, log_b: Tensor, n_iters: int) -> 
     f = balance(log_a, log_kernel.logsumexp(-1))  # (..., m) row potential
     g = torch.zeros_like(log_b)  # (..., n) column potential
     for _ in range(n_iters):
-        g = balance(log_b, (log_kernel + f[..., :, None]).logsumexp(-2))
+        g = balance(log_b, total((log_kernel + f[..., :, None]).logsumexp(-2)))
         f = balance(log_a, (log_kernel + g[..., None, :]).logsumexp(-1))
     return log_kernel + f[..., :, None] + g[..., None, :]
 
 
 @torch.no_grad()
-def scale_kernel(kernel: Tensor, a: Tensor, b: Tensor, n_iters: int) -> Tensor:
+def scale_kernel(kernel: Tensor, a: Tensor, b: Tensor, n_iters: int,
+                 total: Callable[[Tensor], Tensor] = alone) -> Tensor:
     """The plan of :func:`sinkhorn` (not its log), by matrix-vector products on the kernel itself.
 
     One pass of exponentials in place of ``2 n_iters + 1``. The caller vouches that the logs of the positive entries lie
@@ -80,6 +90,7 @@ def scale_kernel(kernel: Tensor, a: Tensor, b: Tensor, n_iters: int) -> Tensor:
         kernel: (m, n) float32 or float64, not negative; 0 forbids a pair. Overwritten with the plan.
         a: (m,) row masses. b: (n,) column masses.
         n_iters: rounds of columns and rows after the first balancing of the rows.
+        total: where these are but some rows of a kernel, adds up column sums, (n,), over all of them.
 
     Returns:
         ``kernel``, (m, n). Not differentiable.
@@ -91,7 +102,7 @@ def scale_kernel(kernel: Tensor, a: Tensor, b: Tensor, n_iters: int) -> Tensor:
     u = divide(a, kernel.sum(-1))  # (m,) row scaling
     v = torch.ones_like(b)  # (n,) column scaling
     for _ in range(n_iters):
-        v = divide(b, u @ kernel)
+        v = divide(b, total(u @ kernel))
         u = divide(a, kernel @ v)
     return kernel.mul_(u[:, None]).mul_(v)
 

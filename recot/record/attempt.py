@@ -14,9 +14,10 @@ from torch import Tensor
 from recot.closed.popularity import Popularity
 from recot.data.interactions import Interactions
 from recot.data.questions import EvalSet, Split
-from recot.evaluation.evaluate import evaluate
 from recot.evaluation.known_noise import noise_auc, score_pairs
 from recot.evaluation.recommender import History, Recommender
+from recot.fit.graded import graded
+from recot.nn import ranks
 from recot.record import console, outputs, trackers
 from recot.record.build import ask_again, ask_questions, build, make, refitted
 from recot.request import keys
@@ -26,6 +27,8 @@ from recot.system import memory
 def attempt(config: dict[str, Any], source: Any, key: str, folder: Path, epochs: str = "epochs.csv",
             left: outputs.Left | None = None) -> dict[str, Any]:
     """Train and evaluate; the parts of the record that come out of it.
+
+    Of several processes the first one writes, shows and sends, and the others have nothing to record.
 
     Where the protocol says ``refit``, validation answers come from the first fit, and all else from the second.
 
@@ -38,16 +41,19 @@ def attempt(config: dict[str, Any], source: Any, key: str, folder: Path, epochs:
     dataset = source.load()
     split = whole = ask_questions(config, dataset)
     bar, give_back = console.Bar(config["trainer"], config["protocol"]["monitor"]), memory.GiveBack()
-    with trackers.Guarded(make(config["logger"])) as tracker:
+    first_one = ranks.rank() == 0
+    with trackers.Guarded(make(config["logger"]) if first_one else trackers.Csv()) as tracker:
         tracker.start(key, keys.relevant(config), folder)
 
         def observe(history: History) -> None:
+            if not first_one:
+                return
             outputs.save_history(folder / epochs, history)
             tracker.log(history[-1], len(history))
             bar.show(history)
             give_back()
 
-        first = model = build(config, folder, observe)
+        first = model = build(config, folder if first_one else None, observe)
         began = time.monotonic()
         with bar:
             model.fit(split.for_training())
@@ -55,7 +61,7 @@ def attempt(config: dict[str, Any], source: Any, key: str, folder: Path, epochs:
         values = answers(model, split.valid, config)
         if config["protocol"]["refit"]:
             whole, began = ask_again(config, dataset), time.monotonic()
-            model = refitted(config, first, whole, folder / "refit")
+            model = refitted(config, first, whole, folder / "refit" if first_one else None)
         fit_seconds = (time.monotonic() if model is not first else fitted) - began
         fit_seconds = max(fit_seconds, elapsed(model))  # a run that went on has spent more than this process knows
         asked = time.monotonic()
@@ -64,6 +70,8 @@ def attempt(config: dict[str, Any], source: Any, key: str, folder: Path, epochs:
         means = {name: average(found) for name, found in values.items()}
         tracker.finish({f"{name}/{metric}": mean for name in means for metric, mean in means[name].items()})
     floor = answers(Popularity().fit(split), split.valid, config) | answers(Popularity().fit(whole), whole.test, config)
+    if not first_one:
+        return {}
     if left is not None:
         outputs.save(left, dataset.of(split.items), split.valid, whole, first, model, values)
     told = next((row for row in first.history if config["protocol"]["monitor"] in row), {})  # see artifacts.verify
@@ -87,7 +95,7 @@ def answers(model: Recommender, questions: EvalSet | tuple[EvalSet, ...],
             config: Mapping[str, Any]) -> dict[str, dict[str, Tensor]]:
     """Every user's value of every metric of the config, by set."""
     parts = questions if isinstance(questions, tuple) else (questions,)
-    return {part.name: evaluate(model, part.to(model.device), config["metrics"]) for part in parts}
+    return {part.name: graded(model, part.to(model.device), config["metrics"]) for part in parts}
 
 
 def about_noise(model: Recommender, train: Interactions) -> dict[str, Any]:

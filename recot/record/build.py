@@ -164,17 +164,18 @@ def rehearse(config: Mapping[str, Any]) -> None:
         before = Before(tuple(made), domains)
 
 
-def refitted(config: Mapping[str, Any], model: Recommender, split: Split, folder: Path) -> Recommender:
+def refitted(config: Mapping[str, Any], model: Recommender, split: Split, folder: Path | None) -> Recommender:
     """The recommender of a config fitted on the training and validation pairs, as long as was best for ``model``.
 
     Args:
         model: fitted with the validation questions at hand. split: from :func:`recot.data.split.joined`.
-        folder: where a network keeps its checkpoint.
+        folder: where a network keeps its checkpoint, or None to keep none.
     """
     chosen = dict(config)
     for group, values in model.chosen.items():
         chosen[group] = {**config[group], **values}
-    folder.mkdir(exist_ok=True)
+    if folder:
+        folder.mkdir(exist_ok=True)
     return build(chosen, folder).fit(split.for_training())
 
 

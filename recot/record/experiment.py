@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import logging
 import secrets
+import shlex
 import shutil
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from recot.data import fetch
 from recot.evaluation.evaluate import Diverged
+from recot.fit import processes
+from recot.nn import ranks
 from recot.record import code, outputs, store
 from recot.record.attempt import attempt
 from recot.record.build import make, rehearse
@@ -27,6 +30,9 @@ log = logging.getLogger(__name__)
 
 def run(config: dict[str, Any], choices: Mapping[str, str], command: str) -> dict[str, Any]:
     """Run the experiment of a checked config, or find its record; go on where an earlier attempt stopped.
+
+    Where several processes are to share it, they are started, unless this one is already one of them. The first one
+    decides and writes; the others follow it.
 
     Args:
         config: from ``schema.check``. choices: the preset name of each config group. command: what the user typed.
@@ -43,6 +49,42 @@ def run(config: dict[str, Any], choices: Mapping[str, str], command: str) -> dic
     commit, today = code.commit(), source_digest(config)  # of the code that is loaded; files may change meanwhile
     source = make(config["data"])
     key, runs = keys.key(config, source.digest()), store.Runs(config["paths"]["runs"])
+    devices = config["trainer"].get("devices", 1)
+    if processes.missing(devices):
+        return begun_together(config, runs, key, today, command)
+    cuda = devices > 1 and make(config["trainer"]).pick_device().type == "cuda"
+    told = {"config": json.dumps(keys.relevant(config), sort_keys=True, default=str), "data": source.digest(),
+            "code": today} if devices > 1 else {}
+    with processes.joined(devices, cuda, told):
+        if ranks.rank():
+            return follow(config, source, key, runs.folder(key))
+        record = lead(config, choices, command, Start(source, key, commit, today, peak))
+        return ranks.agreed(lambda: record)
+
+
+def begun_together(config: Mapping[str, Any], runs: store.Runs, key: str, today: str, command: str) -> dict[str, Any]:
+    """The record of an experiment that other processes run together, see :func:`run`."""
+    if not config["force"] and (found := finished(runs, key)):
+        return shown(found, runs.folder(key), today)
+    _, *words = shlex.split(command)
+    forced = ["force=true"] * (config["force"] and "force=true" not in words)
+    processes.start(config["trainer"]["devices"], [*words, *forced], RECOT_RUNS=str(config["paths"]["runs"]))
+    return {**(runs.get(key) or {}), "fresh": True}
+
+
+def follow(config: dict[str, Any], source: Any, key: str, folder: Path) -> dict[str, Any]:
+    """What a process does that is not the first: it shares the work, and writes nothing. Returns the record."""
+    record: dict[str, Any] | None = ranks.agreed(lambda: None)
+    if record is None:
+        attempt(of_items(config), source, key, folder)
+        record = ranks.agreed(lambda: None)
+    return record or {}
+
+
+def lead(config: dict[str, Any], choices: Mapping[str, str], command: str, start: Start) -> dict[str, Any]:
+    """What the first process does, or the only one; see :func:`run`."""
+    source, key, commit, today, peak = start
+    runs = store.Runs(config["paths"]["runs"])
     folder = runs.folder(key)
     if not config["force"] and (found := finished(runs, key)):
         return shown(found, folder, today)
@@ -59,8 +101,8 @@ def run(config: dict[str, Any], choices: Mapping[str, str], command: str) -> dic
         try:
             with runs.draft(key) as place:
                 left = outputs.Left(place, of_lists(config["metrics"]))
-                of_items = {**config, "metrics": [name for name in config["metrics"] if name not in left.metrics]}
-                found = attempt(of_items, source, key, folder, "again.csv" if kept else "epochs.csv", left)
+                ranks.agreed(lambda: None)  # here the others begin
+                found = attempt(of_items(config), source, key, folder, "again.csv" if kept else "epochs.csv", left)
                 told = left.told(found, config["metrics"])
                 record = runs.publish(key, record | told | provenance(config, peak) | made)
         except BaseException as error:
@@ -74,6 +116,22 @@ def run(config: dict[str, Any], choices: Mapping[str, str], command: str) -> dic
         runs.settle(key)
         forget(folder)
         return {**record, "fresh": True}
+
+
+class Start(NamedTuple):
+    """What an experiment begins with: its data, its key, its code as a commit and as a digest, and its memory."""
+
+    source: Any
+    key: str
+    commit: str | None
+    today: str
+    peak: memory.Peak
+
+
+def of_items(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The config with metrics of held-out items alone."""
+    lists = of_lists(config["metrics"])
+    return {**config, "metrics": [name for name in config["metrics"] if name not in lists]}
 
 
 def finished(runs: store.Runs, key: str) -> dict[str, Any] | None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from recot.nn import ranks
 from recot.record import code
 from recot.record.build import descends, relabels
 from recot.request import keys
@@ -44,5 +45,6 @@ def provenance(config: Mapping[str, Any], peak: memory.Peak) -> dict[str, Any]:
     return {
         **peak.report(cuda),
         "device": torch.cuda.get_device_name() if cuda else platform.machine(), "threads": torch.get_num_threads(),
+        "processes": ranks.processes(),
         "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in LIBRARIES}},
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}

@@ -40,6 +40,30 @@ def check_combination(config: Mapping[str, Any], choices: Mapping[str, str]) -> 
         raise RequestError(f"loss={named['loss']} works only with {fitting}; use {fitting}, or another loss")
 
 
+def check_devices(config: Mapping[str, Any], choices: Mapping[str, str]) -> None:
+    """Refuse several processes where a part of the run cannot be shared; see :mod:`recot.nn.contracts`.
+
+    Raises:
+        RequestError: with what would work instead.
+    """
+    devices = config["trainer"].get("devices", 1)
+    if devices == 1:
+        return
+    alone, use = f"and trainer.devices = {devices} shares each batch", "use trainer.devices=1"
+    for name, part in ({f"stages.{name}.": stage for name, stage in config["stages"].items()} | {"": config}).items():
+        model, loss = (describe(part[group].get("_target_", "")) for group in ("model", "loss"))
+        if model and "TwoTower" not in model.bases:
+            raise RequestError(f"{name}model={choices.get('model') if part is config else model.name} is fitted in "
+                               f"closed form, by one process, {alone}; {use}")
+        if loss and not loss.constants.get("shared"):
+            raise RequestError(f"{name}loss={choices.get('loss') if part is config else loss.name} looks at a batch as "
+                               f"a whole, {alone}; {use}, or another loss")
+    denoiser = describe(config["denoiser"].get("_target_", ""))
+    if denoiser and denoiser.name != "Denoiser" and not denoiser.constants.get("shared"):
+        raise RequestError(f"denoiser={choices.get('denoiser')} looks at a batch as a whole, {alone}; {use}, or "
+                           "denoiser=none")
+
+
 def check_chain(config: Mapping[str, Any], choices: Mapping[str, str]) -> None:
     """Refuse stages of which one does not go on from the one before, and what cannot work in stages or by domain.
 

@@ -11,8 +11,8 @@ from typing import Any
 from recot.request.former import keyed
 
 IRRELEVANT = {"logger", "paths", "hydra", "force", "plugins", "data.root", "data.cache", "data.path",
-              "data.valid", "data.test", "trainer.device", "trainer.deterministic", "trainer.progress",
-              "trainer.checkpoint_seconds"}
+              "data.valid", "data.test", "trainer.device", "trainer.devices", "trainer.deterministic",
+              "trainer.progress", "trainer.checkpoint_seconds"}
 """Config keys that say where and how to run, not what: they do not change a result that was asked for."""
 
 

@@ -10,7 +10,7 @@ import ast
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from recot.request.claims import check_chain, check_combination, check_protocol
+from recot.request.claims import check_chain, check_combination, check_devices, check_protocol
 from recot.request.errors import RequestError, nearest
 from recot.request.kinds import KINDS
 from recot.request.nodes import canonical, check_seed, check_target, targets
@@ -224,6 +224,7 @@ def check(config: dict[str, Any], choices: Mapping[str, str]) -> dict[str, Any]:
     check_parts(config, config["plugins"])
     check_combination(config, choices)
     check_chain(config, choices)
+    check_devices(config, choices)
     check_protocol(config, choices)
     check_metrics(config)
     check_precision(config)

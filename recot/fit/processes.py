@@ -1,0 +1,191 @@
+"""The processes that share a run: how they are started, how they find each other, and what they have to agree on."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import secrets
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cache
+
+import torch
+import torch.distributed as dist
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
+
+from recot.nn import ranks
+from recot.request.errors import RequestError
+
+OURS = "recot-"
+"""How the name of a group begins whose processes this module has started."""
+
+PATIENCE = timedelta(days=30)
+"""How long one process waits for the others, of which the first may wait for a run that somebody else holds. That one
+has gone is seen at once, by its closed connection."""
+
+numbers = itertools.count()
+"""Of the groups that this process has been in; the jobs of a sweep are one after the other."""
+
+
+class Gone(RuntimeError):
+    """Another process of the run has ended, and this one cannot go on without it."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Which process this is.
+
+    Attributes:
+        rank: its number. world: how many there are. local: its number on this machine.
+    """
+
+    rank: int
+    world: int
+    local: int
+
+
+def place() -> Place:
+    """Which of the processes that torchrun, srun or :func:`start` has started this one is; the only one otherwise."""
+    found = os.environ
+    if "TORCHELASTIC_RUN_ID" in found:
+        return Place(int(found["RANK"]), int(found["WORLD_SIZE"]), int(found["LOCAL_RANK"]))
+    if int(found.get("SLURM_STEP_NUM_TASKS", 1)) > 1:  # of a step: a batch script alone is one process of many tasks
+        return Place(int(found["SLURM_PROCID"]), int(found["SLURM_STEP_NUM_TASKS"]), int(found["SLURM_LOCALID"]))
+    return Place(0, 1, 0)
+
+
+def missing(count: int) -> bool:
+    """Whether the other ones of ``count`` processes have to be started."""
+    return count > 1 and place().world == 1
+
+
+def talks() -> bool:
+    """Whether what came of the run is for this process to say: those that started others say it themselves."""
+    return place().rank == 0 and not os.environ.get("TORCHELASTIC_RUN_ID", "").startswith(OURS)
+
+
+def start(count: int, words: Sequence[str], **variables: str) -> None:
+    """Run ``python`` with ``words`` in ``count`` processes that know of each other, and wait for their end.
+
+    Args:
+        variables: of their environment, besides this one's.
+
+    Raises:
+        RequestError: one of them refused the request.
+        RuntimeError: one of them failed; the others were stopped.
+        KeyboardInterrupt: this process was asked to end, and so were they.
+    """
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, launch_agent
+
+    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)  # a table of exit codes for every failure
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    folder, kept = tempfile.mkdtemp(), dict(os.environ)
+    os.environ.update(variables)
+    try:
+        launch_agent(LaunchConfig(
+            1, 1, count, DefaultLogsSpecs(folder), OURS + secrets.token_hex(8), rdzv_backend="c10d",
+            rdzv_endpoint="localhost:0", max_restarts=0, local_addr="localhost",
+            signals_to_handle="SIGTERM,SIGINT,SIGHUP"), sys.executable, [*words])
+    except ChildFailedError as error:
+        rank, failure = error.get_first_failure()
+        if failure.exitcode == 2:
+            raise RequestError(f"process {rank} of {count} says why") from error
+        how = f"was ended by {signal.Signals(-failure.exitcode).name}" if failure.exitcode < 0 else (
+            f"ended with exit code {failure.exitcode}")
+        raise RuntimeError(f"process {rank} of {count} {how}, and the others were stopped; the same command goes on "
+                           "from the last checkpoint") from error
+    except SignalException as stop:
+        raise KeyboardInterrupt(signal.Signals(stop.sigval)) from stop
+    finally:
+        os.environ.clear()
+        os.environ.update(kept)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def joined(count: int, cuda: bool, told: Mapping[str, str]) -> Iterator[None]:
+    """Share a run with ``count`` processes in all, of which this one is one.
+
+    Args:
+        cuda: whether each of them has a card. told: what has to be the same in all of them, by what it is called.
+
+    Raises:
+        RequestError: other than ``count`` were started, there are not as many cards, or they differ in what is told.
+        Gone: another one has ended.
+    """
+    here = place()
+    if count != here.world and (count > 1 or "TORCHELASTIC_RUN_ID" in os.environ):
+        raise RequestError(f"trainer.devices = {count}, and {here.world} processes were started; give "
+                           f"trainer.devices={here.world}")
+    if count == 1:
+        yield
+        return
+    if here.rank:
+        logging.getLogger("recot").setLevel(logging.ERROR)
+    if cuda:
+        take_card(here.local)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", rank=here.rank, world_size=count,
+                            store=PrefixStore(f"recot{next(numbers)}", store()), timeout=PATIENCE)
+    try:
+        check_agreement(told)
+        yield
+    except RuntimeError as error:
+        if isinstance(error, dist.DistError) or "gloo" in str(error):
+            raise Gone("another process of this run has ended; the same command goes on from the last checkpoint"
+                       ) from error
+        raise
+    finally:
+        dist.destroy_process_group()
+
+
+def take_card(number: int) -> None:
+    """Make a card that of this process.
+
+    Raises:
+        RequestError: there are fewer.
+    """
+    if number >= torch.cuda.device_count():
+        raise RequestError(f"process {number} of this machine finds {torch.cuda.device_count()} CUDA devices; give a "
+                           "trainer.devices of as many, or trainer.device=cpu")
+    torch.cuda.set_device(number)
+
+
+@cache
+def store() -> Store:
+    """Where the processes find each other: under the address of the environment, or on the first node of Slurm."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+
+        os.environ.setdefault("MASTER_ADDR", SLURMEnvironment.resolve_root_node_address(
+            os.environ.get("SLURM_STEP_NODELIST", "127.0.0.1")))
+        os.environ.setdefault("MASTER_PORT", str(15000 + int(os.environ["SLURM_JOB_ID"]) % 10000))
+    here = place()
+    found: Store
+    found, _, _ = next(rendezvous("env://", here.rank, here.world))
+    return found
+
+
+def check_agreement(told: Mapping[str, str]) -> None:
+    """Refuse processes that do not do the same.
+
+    Raises:
+        RequestError: in all of them.
+    """
+    first, *others = ranks.collected(lambda: dict(told))
+    for number, other in enumerate(others, 1):
+        for name, value in first.items():
+            if other[name] != value:
+                raise RequestError(f"process {number} of this run has another {name} than the first one ({other[name]} "
+                                   f"and {value}); start all of them with the same command, data and code")
