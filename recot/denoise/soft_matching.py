@@ -15,6 +15,7 @@ from recot.denoise.base import Denoiser
 from recot.denoise.smoothing import powers
 from recot.nn.contracts import Network
 from recot.nn.similarity import unit
+from recot.nn.table import follow
 from recot.ot.sinkhorn import SAFE_EXPONENT, scale_kernel, sinkhorn
 from recot.request.limits import check
 
@@ -172,8 +173,7 @@ class SoftMatching(Denoiser):
     def after_step(self, network: Network) -> None:
         """Move the teacher towards the network."""
         momentum = min(self.momentum, (1 + self.step) / (10 + self.step)) if self.ramp else self.momentum
-        for slow, fast in zip(self.teacher.parameters(), network.parameters(), strict=True):
-            slow.lerp_(fast, 1 - momentum)
+        follow(self.teacher, network, 1 - momentum)
         self.step += 1
 
     def after_epoch(self) -> None:
