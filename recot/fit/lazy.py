@@ -18,6 +18,8 @@ LEAST = 1 << 18
 """Entries of a table below which a dense step costs less than the calls of a lazy one."""
 WORTH = 1_000_000_000
 """Entries that dense steps have moved, half a second of them, before the kernels are loaded, which takes as long."""
+ROWS = 4
+"""Rows of a table to each that is looked up, below which a lazy step costs no less."""
 THREADS = 4
 """More threads than these move all rows in less time than one thread brings those of a batch up to date."""
 LANES = 16
@@ -96,7 +98,8 @@ class Lag:
         if self.now != 2 * self.done - 1:  # all rows were brought up to date since the step
             return False
         if self.follower is None and slow.watched.keeper is None and fits(self.table.stored, slow.stored):
-            self.follower, self.slow, slow.watched.keeper = slow, slow.stored.detach().numpy(), self
+            self.follower, self.slow = slow, slow.stored.detach().numpy()
+            slow.watched.keeper, slow.watched.read = self, False
         if self.follower is not slow:
             return False
         self.steps[self.done - 1, 2] = share
@@ -194,7 +197,7 @@ def suits(table: Table, group: dict[str, Any]) -> bool:
     if weight.grad is None or not fits(weight, weight.grad) or weight.numel() < LEAST or weight.numel() % LANES:
         return False
     looked_up = sum(len(ids) for ids in table.touched)
-    return beta1 > 0.5 and beta2 >= 0.999 and 4 * looked_up <= len(weight) and torch.get_num_threads() <= THREADS
+    return beta1 > 0.5 and beta2 >= 0.999 and ROWS * looked_up <= len(weight) and torch.get_num_threads() <= THREADS
 
 
 @cache
