@@ -41,12 +41,21 @@ def pair_similarity(a: Tensor, c: Tensor, pi: Tensor, gamma_u: float, gamma_v: f
     return torch.addmm(gamma_p * pi[None, :], left, right.T)  # (n, n)
 
 
-def matching(similarity: Tensor, forbidden: Tensor, masses: Tensor, lam: float, n_iters: int, fast: bool) -> Tensor:
+def without(pairs: Tensor, forbidden: Tensor | None, value: float) -> Tensor:
+    """``pairs`` (n, n), overwritten with ``value`` where they are ``forbidden`` (n, n); on the diagonal for None."""
+    if forbidden is None:
+        pairs.diagonal().fill_(value)  # a mask would cost as much as the exponentials
+        return pairs
+    return pairs.masked_fill_(forbidden, value)
+
+
+def matching(similarity: Tensor, forbidden: Tensor | None, masses: Tensor, lam: float, n_iters: int,
+             fast: bool) -> Tensor:
     """The soft matching M' of Eqs. 3 to 5: entropic transport on ``similarity / lam`` without the forbidden pairs.
 
     Args:
         similarity: (n, n) float32 or float64; overwritten.
-        forbidden: (n, n) bool, pairs that get no mass: the diagonal at least.
+        forbidden: (n, n) bool, pairs that get no mass: the diagonal at least, and nothing else for None.
         masses: (n,) column masses with mean one; every row has mass one.
         lam: entropy weight.
         n_iters: rounds; 0 is the row softmax over the pairs allowed.
@@ -57,8 +66,8 @@ def matching(similarity: Tensor, forbidden: Tensor, masses: Tensor, lam: float, 
     """
     log_kernel, ones = similarity.div_(lam), torch.ones_like(masses)
     if fast:
-        return scale_kernel(log_kernel.exp_().masked_fill_(forbidden, 0.0), ones, masses, n_iters)
-    return sinkhorn(log_kernel.masked_fill_(forbidden, -torch.inf), ones.log(), masses.log(), n_iters).exp()
+        return scale_kernel(without(log_kernel.exp_(), forbidden, 0.0), ones, masses, n_iters)
+    return sinkhorn(without(log_kernel, forbidden, -torch.inf), ones.log(), masses.log(), n_iters).exp()
 
 
 class SoftMatching(Denoiser):
@@ -130,9 +139,9 @@ class SoftMatching(Denoiser):
             a = unit(self.teacher.users(batch.query).float())  # (n, d)
             c = unit(self.teacher.items(batch.items).float())  # (n, d)
             pi, masses = self.item_popularity(batch.items)
-            forbidden = torch.eye(len(a), dtype=torch.bool, device=a.device)
+            forbidden = None
             if batch.observed is not None:
-                forbidden |= batch.observed
+                forbidden = torch.eye(len(a), dtype=torch.bool, device=a.device) | batch.observed
             similarity = pair_similarity(a, c, pi, *self.gammas)
             plan = matching(similarity, forbidden, masses, self.lam, self.n_iters, self.fast)
             if batch.observed is not None or len(a) == 1:
@@ -154,12 +163,13 @@ class SoftMatching(Denoiser):
         scale = 1.0 if self.popularity == "softmax_count" else 1 / self.counts.sum()
         return (counts * scale).softmax(0), ones
 
-    def popularity_effect(self, plan: Tensor, a: Tensor, c: Tensor, forbidden: Tensor, masses: Tensor) -> Tensor:
+    def popularity_effect(self, plan: Tensor, a: Tensor, c: Tensor, forbidden: Tensor | None,
+                          masses: Tensor) -> Tensor:
         """Scalar: mean L1 change of a row of ``plan`` when popularity is left out, so that nobody tunes a dead knob."""
         nothing = torch.zeros_like(masses)
         bare = pair_similarity(a, c, nothing, self.gammas[0], self.gammas[1], 0.0)
-        without = matching(bare, forbidden, torch.ones_like(masses), self.lam, self.n_iters, self.fast)
-        return (plan - without).abs().sum(1).mean()
+        other = matching(bare, forbidden, torch.ones_like(masses), self.lam, self.n_iters, self.fast)
+        return (plan - other).abs().sum(1).mean()
 
     def mixed(self, plan: Tensor, hard: Tensor | None) -> Tensor:
         """``alpha * hard + (1 - alpha) * plan``, (n, n); the identity where ``hard`` is None. Overwrites ``plan``."""
