@@ -47,5 +47,5 @@ clean:  ## remove the environment; runs and results stay
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test,page]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test,page,fast]"
 	touch $@

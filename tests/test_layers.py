@@ -28,7 +28,7 @@ BELOW = {  # room -> rooms it may import besides itself; the order is that of th
     "bench": {"system", "data", "batches", "nn", "ot", "networks", "denoise", "objectives", "evaluation", "fit"},
 }
 ONLY_IN = {"lightning": {"fit"}, "hydra": {"request", "run", "record", "tuning"},
-           "omegaconf": {"request", "run", "tuning"},
+           "omegaconf": {"request", "run", "tuning"}, "numba": {"fit"}, "llvmlite": {"fit"},
            "optuna": {"tuning"}, "wandb": {"record"}, "ot": {"ot"}, "matplotlib": {"pages"}, "jinja2": {"pages"},
            "pandas": {"data", "record", "artifacts", "recommend", "restore", "suspects"}}
 

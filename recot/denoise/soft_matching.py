@@ -16,6 +16,7 @@ from recot.denoise.smoothing import powers
 from recot.nn import ranks
 from recot.nn.contracts import Network
 from recot.nn.similarity import unit
+from recot.nn.table import follow
 from recot.ot.sinkhorn import SAFE_EXPONENT, scale_kernel, sinkhorn
 from recot.request.limits import check
 
@@ -42,24 +43,36 @@ def pair_similarity(a: Tensor, c: Tensor, pi: Tensor, gamma_u: float, gamma_v: f
     return torch.addmm(gamma_p * pi[None, :], left, right.T)  # (n, n)
 
 
-def matching(similarity: Tensor, forbidden: Tensor, masses: Tensor, lam: float, n_iters: int, fast: bool) -> Tensor:
+def without(pairs: Tensor, forbidden: Tensor | None, value: float, first: int) -> Tensor:
+    """``pairs`` (n, n), overwritten with ``value`` where they are ``forbidden`` (n, n); for None on the diagonal that
+    begins in column ``first``.
+    """
+    if forbidden is None:
+        pairs.diagonal(first).fill_(value)  # a mask would cost as much as the exponentials
+        return pairs
+    return pairs.masked_fill_(forbidden, value)
+
+
+def matching(similarity: Tensor, forbidden: Tensor | None, masses: Tensor, lam: float, n_iters: int, fast: bool,
+             first: int = 0) -> Tensor:
     """The soft matching M' of Eqs. 3 to 5: entropic transport on ``similarity / lam`` without the forbidden pairs.
 
     Args:
         similarity: (n, n) float32 or float64; overwritten.
-        forbidden: (n, n) bool, pairs that get no mass: the diagonal at least.
+        forbidden: (n, n) bool, pairs that get no mass: the diagonal at least, and nothing else for None.
         masses: (n,) column masses with mean one; every row has mass one.
         lam: entropy weight.
         n_iters: rounds; 0 is the row softmax over the pairs allowed.
         fast: scale the kernel itself; the caller vouches for ``SAFE_EXPONENT``.
+        first: the column of the first row's own pair, where the rows are those of one of several processes.
 
     Returns:
         (n, n); rows sum to one, or to zero where every pair is forbidden; columns approximately to ``masses``.
     """
     log_kernel, ones = similarity.div_(lam), masses.new_ones(len(similarity))
     if fast:
-        return scale_kernel(log_kernel.exp_().masked_fill_(forbidden, 0.0), ones, masses, n_iters, ranks.summed)
-    return sinkhorn(log_kernel.masked_fill_(forbidden, -torch.inf), ones.log(), masses.log(), n_iters,
+        return scale_kernel(without(log_kernel.exp_(), forbidden, 0.0, first), ones, masses, n_iters, ranks.summed)
+    return sinkhorn(without(log_kernel, forbidden, -torch.inf, first), ones.log(), masses.log(), n_iters,
                     ranks.log_summed).exp()
 
 
@@ -134,16 +147,14 @@ class SoftMatching(Denoiser):
             c = unit(self.teacher.items(batch.items).float())  # (n, d)
             rows = ranks.Rows(len(a))
             pi, masses = self.item_popularity(rows.gathered(batch.items))
-            forbidden = rows.diagonal(a.device)
-            if batch.observed is not None:
-                forbidden |= batch.observed
+            forbidden = None if batch.observed is None else rows.diagonal(a.device) | batch.observed
             similarity = pair_similarity(a, c, pi, *self.gammas)
-            plan = matching(similarity, forbidden, masses, self.lam, self.n_iters, self.fast)
+            plan = matching(similarity, forbidden, masses, self.lam, self.n_iters, self.fast, rows.first)
             if batch.observed is not None or rows.all == 1:
                 # a row whose every pair is forbidden keeps its own
                 plan.diagonal(rows.first).add_(1 - plan.sum(1).round())
             if self.effect is None:
-                self.effect = self.popularity_effect(plan, a, c, forbidden, masses)
+                self.effect = self.popularity_effect(plan, a, c, forbidden, masses, rows.first)
             return replace(batch, targets=self.mixed(plan, batch.targets, rows.first))
 
     def item_popularity(self, items: Tensor) -> tuple[Tensor, Tensor]:
@@ -159,12 +170,13 @@ class SoftMatching(Denoiser):
         scale = 1.0 if self.popularity == "softmax_count" else 1 / self.counts.sum()
         return (counts * scale).softmax(0), ones
 
-    def popularity_effect(self, plan: Tensor, a: Tensor, c: Tensor, forbidden: Tensor, masses: Tensor) -> Tensor:
+    def popularity_effect(self, plan: Tensor, a: Tensor, c: Tensor, forbidden: Tensor | None, masses: Tensor,
+                          first: int) -> Tensor:
         """Scalar: mean L1 change of a row of ``plan`` when popularity is left out, so that nobody tunes a dead knob."""
         nothing = torch.zeros_like(masses)
         bare = pair_similarity(a, c, nothing, self.gammas[0], self.gammas[1], 0.0)
-        without = matching(bare, forbidden, torch.ones_like(masses), self.lam, self.n_iters, self.fast)
-        return ranks.average((plan - without).abs().sum(1))
+        other = matching(bare, forbidden, torch.ones_like(masses), self.lam, self.n_iters, self.fast, first)
+        return ranks.average((plan - other).abs().sum(1))
 
     def mixed(self, plan: Tensor, hard: Tensor | None, first: int) -> Tensor:
         """``alpha * hard + (1 - alpha) * plan``, (n, n); the identity, from column ``first`` on, where ``hard`` is
@@ -180,8 +192,7 @@ class SoftMatching(Denoiser):
     def after_step(self, network: Network) -> None:
         """Move the teacher towards the network."""
         momentum = min(self.momentum, (1 + self.step) / (10 + self.step)) if self.ramp else self.momentum
-        for slow, fast in zip(self.teacher.parameters(), network.parameters(), strict=True):
-            slow.lerp_(fast, 1 - momentum)
+        follow(self.teacher, network, 1 - momentum)
         self.step += 1
 
     def after_epoch(self) -> None:

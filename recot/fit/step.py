@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from recot.data.interactions import Interactions
+from recot.fit.lazy import LazyAdam
 from recot.fit.rmsprop import RMSProp
 from recot.fit.settings import Training
 from recot.nn import ranks
 from recot.nn.contracts import Network, Objective, Supervision
-from recot.nn.table import clear_gradients
+from recot.nn.table import clear_gradients, settle, tables
 
 
 def in_float32(number: float) -> float:
@@ -46,6 +47,7 @@ class Step(lightning.LightningModule):
             self.network.after_step()
             self.denoiser.after_step(self.network)
             self.steps += 1
+        settle(self.network)
 
     def descend(self, batch: object) -> None:
         """Compute the gradients of a batch."""
@@ -66,8 +68,10 @@ class Step(lightning.LightningModule):
         groups += [{"params": spared, "weight_decay": 0.0}] if spared else []
         if settings.optimizer == "rmsprop":
             return RMSProp(groups, in_float32(settings.learning_rate), in_float32(settings.weight_decay))
+        if settings.optimizer == "adam":
+            return LazyAdam(groups, tables(self.network), settings.learning_rate, settings.weight_decay)
         return torch.optim.Adam(groups, settings.learning_rate, weight_decay=settings.weight_decay, fused=True,
-                                amsgrad=settings.optimizer == "amsgrad")
+                                amsgrad=True)
 
     def epoch_loss(self) -> float:
         """Mean loss of the steps since the last call."""

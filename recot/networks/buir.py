@@ -14,6 +14,7 @@ from recot.networks.base import TwoTower
 from recot.networks.factorisation import Tables
 from recot.networks.lightgcn import LightGCN
 from recot.nn import similarity
+from recot.nn.table import follow
 from recot.request.limits import check
 
 
@@ -70,8 +71,7 @@ class BUIR(TwoTower):
     def after_step(self) -> None:
         """Move the target towards the online encoder."""
         self.online.after_step()
-        for slow, fast in zip(self.target.parameters(), self.online.parameters(), strict=True):
-            slow.lerp_(fast, 1 - self.momentum)
+        follow(self.target, self.online, 1 - self.momentum)
 
     def predictions(self, query: Query, ids: Tensor) -> tuple[Tensor, Tensor]:
         """What the online side predicts for b users and b items; (b, d) each."""

@@ -29,6 +29,14 @@ def plan(similarity, lam=0.1, n_iters=6, masses=None, fast=False):
     return matching(similarity.clone(), torch.eye(n, dtype=torch.bool), masses, lam, n_iters, fast)
 
 
+@pytest.mark.parametrize("fast", [False, True])
+def test_a_forbidden_diagonal_needs_no_mask(fast):
+    similarity, ones = torch.randn(33, 33), torch.ones(33)
+    found = [matching(similarity.clone(), forbidden, ones, 0.3, 6, fast) for forbidden in (
+        None, torch.eye(33, dtype=torch.bool))]
+    assert found[0].equal(found[1])
+
+
 @pytest.fixture
 def train(rng):
     return interactions(rng, 40, 50)
