@@ -214,10 +214,12 @@ def evaluate(recommender: Recommender, questions: EvalSet, metrics: Sequence[str
     largest, first, tied, n_ranked = check_questions(questions), [], [], 0
     width = largest + 1 if questions.candidates is None else questions.candidates.shape[1]
     chunk = chunk or users_at_once(questions.query.users.device, width)
-    for start in range(0, len(questions), chunk):
-        found, n_ranked = ask(recommender, questions, slice(start, min(start + chunk, len(questions))), cutoff, largest)
-        first.append(found.first.values)
-        tied.append(found.tied)
+    with recommender.resting():
+        for start in range(0, len(questions), chunk):
+            part = slice(start, min(start + chunk, len(questions)))
+            found, n_ranked = ask(recommender, questions, part, cutoff, largest)
+            first.append(found.first.values)
+            tied.append(found.tied)
     if any(cut is not None and cut > n_ranked for cut in cuts):
         log.warning("%s ask for more than the %d ranked items of %r; cut at %d", ", ".join(
             name for name, (_, cut) in parsed.items() if cut is not None and cut > n_ranked), n_ranked,
@@ -247,13 +249,14 @@ def recommended(recommender: Recommender, query: Query, seen: Ragged, k: int,
     largest = int(seen.values.max()) if len(seen.values) else 0
     chunk = chunk or users_at_once(query.users.device, largest + 1)
     items, scores = [], []
-    for start in range(0, len(query), chunk):
-        stop = min(start + chunk, len(query))
-        found = recommender.score(query.slice(start, stop))
-        check_scores(found, recommender.name, stop - start, largest + 1)
-        known = seen.slice(start, stop).to(found.device)
-        found[known.rows, known.values] = -torch.inf
-        best = found.topk(k, 1)  # (chunk, k)
-        items.append(best.indices)
-        scores.append(best.values)
+    with recommender.resting():
+        for start in range(0, len(query), chunk):
+            stop = min(start + chunk, len(query))
+            found = recommender.score(query.slice(start, stop))
+            check_scores(found, recommender.name, stop - start, largest + 1)
+            known = seen.slice(start, stop).to(found.device)
+            found[known.rows, known.values] = -torch.inf
+            best = found.topk(k, 1)  # (chunk, k)
+            items.append(best.indices)
+            scores.append(best.values)
     return torch.cat(items).cpu(), torch.cat(scores).cpu()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -83,6 +84,15 @@ class Recommender:
         """
         scores = self.score(query)
         return scores[:, items] if isinstance(items, slice) else scores.gather(1, items.to(scores.device))
+
+    @contextmanager
+    def resting(self) -> Iterator[None]:
+        """While entered, what all scores share may be made once. Nothing may be fitted until it is left."""
+        with ExitStack() as stack:
+            for network in self.networks:
+                if network is not self and hasattr(network, "resting"):
+                    stack.enter_context(network.resting())
+            yield
 
     @property
     def networks(self) -> Sequence[Any]:
