@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from recot.data.interactions import Interactions
-from recot.data.questions import Query, Split
+from recot.data.questions import EvalSet, Query, Split
+from recot.evaluation.metrics import Ranks
 
 History = list[dict[str, float]]
 """One row of scalars per epoch."""
@@ -84,6 +85,13 @@ class Recommender:
         """
         scores = self.score(query)
         return scores[:, items] if isinstance(items, slice) else scores.gather(1, items.to(scores.device))
+
+    def ranked(self, questions: EvalSet) -> tuple[Ranks, int] | None:
+        """Exact ranks of the targets and the number of items they stand among, where they follow without scores.
+
+        They are those of :meth:`score`, ties included. None says that scores have to be compared.
+        """
+        return None
 
     @contextmanager
     def resting(self) -> Iterator[None]:
