@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Literal, Self
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import Tensor
 from recot.data.interactions import Interactions
 from recot.data.questions import Query, Split
 from recot.evaluation.recommender import Recommender
+from recot.nn.product import Products
 from recot.request.limits import check
 
 ENTRIES = 2**22  # of the gathered vectors of a batch of least-squares problems: 32 MB in float64
@@ -36,6 +38,7 @@ class Factors(Recommender):
     fitted: Tensor
     user_vectors: Tensor
     item_vectors: Tensor
+    rested: Callable[[Tensor], Tensor] | None = None
 
     def __init__(self, rank: int):
         check("model", ("rank", rank, rank >= 1, "is the width of the vectors; give 1 or more, for example 50"))
@@ -61,7 +64,16 @@ class Factors(Recommender):
             rows = sparse.csr_array((np.ones(len(history.values)), history.values.numpy(), history.offsets.numpy()),
                                     (len(history), len(self.item_vectors)))
             vectors[unseen] = torch.from_numpy(self.fold_in(rows)).float()
-        return vectors @ self.item_vectors.T  # (b, n_items)
+        return self.rested(vectors) if self.rested else vectors @ self.item_vectors.T  # (b, n_items)
+
+    @contextmanager
+    def resting(self) -> Iterator[None]:
+        """See :class:`Recommender`."""
+        before, self.rested = self.rested, Products(self.item_vectors)
+        try:
+            yield
+        finally:
+            self.rested = before
 
 
 class SVD(Factors):

@@ -210,21 +210,38 @@ def evaluate(recommender: Recommender, questions: EvalSet, metrics: Sequence[str
     check_metrics(metrics)
     parsed = {name: parse_metric(name) for name in metrics}
     cuts = [cut for _, cut in parsed.values()]
+    largest = check_questions(questions)
     cutoff = None if None in cuts else max(cut for cut in cuts if cut is not None)
-    largest, first, tied, n_ranked = check_questions(questions), [], [], 0
-    width = largest + 1 if questions.candidates is None else questions.candidates.shape[1]
-    chunk = chunk or users_at_once(questions.query.users.device, width)
-    for start in range(0, len(questions), chunk):
-        found, n_ranked = ask(recommender, questions, slice(start, min(start + chunk, len(questions))), cutoff, largest)
-        first.append(found.first.values)
-        tied.append(found.tied)
+    found, n_ranked = recommender.ranked(questions) or compared(recommender, questions, cutoff, largest, chunk)
     if any(cut is not None and cut > n_ranked for cut in cuts):
         log.warning("%s ask for more than the %d ranked items of %r; cut at %d", ", ".join(
             name for name, (_, cut) in parsed.items() if cut is not None and cut > n_ranked), n_ranked,
             questions.name, n_ranked)
-    found = Ranks(Ragged(questions.targets.offsets.cpu(), torch.cat(first).cpu()), torch.cat(tied).cpu())
     return {name: METRICS[base](found, n_ranked if cut is None else min(cut, n_ranked))
             for name, (base, cut) in parsed.items()}
+
+
+def compared(recommender: Recommender, questions: EvalSet, cutoff: int | None, largest: int,
+             chunk: int | None) -> tuple[Ranks, int]:
+    """Ranks of all targets, on the CPU, and the number of items they stand among, from scores of all items.
+
+    Args:
+        largest: see :func:`check_questions`. cutoff: see :func:`ranks`. chunk: see :func:`evaluate`.
+
+    Raises:
+        ValueError: see :func:`ask`.
+        Diverged: see :func:`ask`.
+    """
+    first, tied, n_ranked = [], [], 0
+    width = largest + 1 if questions.candidates is None else questions.candidates.shape[1]
+    chunk = chunk or users_at_once(questions.query.users.device, width)
+    with recommender.resting():
+        for start in range(0, len(questions), chunk):
+            part = slice(start, min(start + chunk, len(questions)))
+            found, n_ranked = ask(recommender, questions, part, cutoff, largest)
+            first.append(found.first.values)
+            tied.append(found.tied)
+    return Ranks(Ragged(questions.targets.offsets.cpu(), torch.cat(first).cpu()), torch.cat(tied).cpu()), n_ranked
 
 
 @torch.no_grad()
@@ -247,13 +264,14 @@ def recommended(recommender: Recommender, query: Query, seen: Ragged, k: int,
     largest = int(seen.values.max()) if len(seen.values) else 0
     chunk = chunk or users_at_once(query.users.device, largest + 1)
     items, scores = [], []
-    for start in range(0, len(query), chunk):
-        stop = min(start + chunk, len(query))
-        found = recommender.score(query.slice(start, stop))
-        check_scores(found, recommender.name, stop - start, largest + 1)
-        known = seen.slice(start, stop).to(found.device)
-        found[known.rows, known.values] = -torch.inf
-        best = found.topk(k, 1)  # (chunk, k)
-        items.append(best.indices)
-        scores.append(best.values)
+    with recommender.resting():
+        for start in range(0, len(query), chunk):
+            stop = min(start + chunk, len(query))
+            found = recommender.score(query.slice(start, stop))
+            check_scores(found, recommender.name, stop - start, largest + 1)
+            known = seen.slice(start, stop).to(found.device)
+            found[known.rows, known.values] = -torch.inf
+            best = found.topk(k, 1)  # (chunk, k)
+            items.append(best.indices)
+            scores.append(best.values)
     return torch.cat(items).cpu(), torch.cat(scores).cpu()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -10,7 +11,8 @@ import torch
 from torch import Tensor
 
 from recot.data.interactions import Interactions
-from recot.data.questions import Query, Split
+from recot.data.questions import EvalSet, Query, Split
+from recot.evaluation.metrics import Ranks
 
 History = list[dict[str, float]]
 """One row of scalars per epoch."""
@@ -83,6 +85,22 @@ class Recommender:
         """
         scores = self.score(query)
         return scores[:, items] if isinstance(items, slice) else scores.gather(1, items.to(scores.device))
+
+    def ranked(self, questions: EvalSet) -> tuple[Ranks, int] | None:
+        """Exact ranks of the targets and the number of items they stand among, where they follow without scores.
+
+        They are those of :meth:`score`, ties included. None says that scores have to be compared.
+        """
+        return None
+
+    @contextmanager
+    def resting(self) -> Iterator[None]:
+        """While entered, what all scores share may be made once. Nothing may be fitted until it is left."""
+        with ExitStack() as stack:
+            for network in self.networks:
+                if network is not self and hasattr(network, "resting"):
+                    stack.enter_context(network.resting())
+            yield
 
     @property
     def networks(self) -> Sequence[Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +12,7 @@ from torch import Tensor, nn
 from recot.data.interactions import Interactions
 from recot.data.questions import Query
 from recot.nn.contracts import Code
-from recot.nn.similarity import Similarity
+from recot.nn.similarity import Similarity, against
 
 
 class TwoTower(nn.Module):
@@ -31,6 +33,7 @@ class TwoTower(nn.Module):
     starts_fitted: bool = False
     alike: bool = False
     similarity: Similarity
+    rested: Callable[[], Callable[[Tensor], Tensor]] | None = None
 
     def bind(self, train: Interactions) -> None:
         """Meet the training set: before the first step, and again with weights that are put back (a graph)."""
@@ -69,7 +72,18 @@ class TwoTower(nn.Module):
             ValueError: a user was not seen in training (-1) and the network is not inductive.
         """
         self.refuse_strangers(query)
+        if self.rested is not None:
+            return self.rested()(self.users(query))
         return self.similarity(self.users(query), self.items())
+
+    @contextmanager
+    def resting(self) -> Iterator[None]:
+        """While entered, the vectors of all items are made once. Nothing may change the network until it is left."""
+        before, self.rested = self.rested, cache(lambda: against(self.similarity, self.items()))
+        try:
+            yield
+        finally:
+            self.rested = before
 
     def score_of(self, query: Query, ids: Tensor) -> Tensor:
         """Scores of the items (n,) for all questions (b, n), or of the items (b, c) of each question (b, c)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -11,7 +12,8 @@ from recot.data.interactions import Interactions
 from recot.data.questions import Query
 from recot.networks.base import TwoTower
 from recot.nn import similarity
-from recot.nn.graph import Graph, propagate
+from recot.nn.graph import Graph, Operators, propagate
+from recot.nn.lookup import Rows
 from recot.nn.table import Table
 from recot.request.limits import check
 
@@ -60,7 +62,7 @@ class LightGCN(TwoTower):
                 nn.init.xavier_uniform_(table.weight)
         self.n_layers, self.edge_drop_max = n_layers, edge_drop_max
         self.graph: Graph | None = None
-        self.cached: tuple[tuple[Any, ...], tuple[Tensor, Tensor]] | None = None
+        self.cached: tuple[tuple[Any, ...], Callable[[int, Tensor | None], Tensor]] | None = None
 
     def bind(self, train: Interactions) -> None:
         """Build the graph of the training pairs, on their device."""
@@ -71,8 +73,8 @@ class LightGCN(TwoTower):
         """Forget vectors of the weights before the step; fused optimisers do not raise a tensor's version."""
         self.cached = None
 
-    def propagated(self) -> tuple[Tensor, Tensor]:
-        """(n_users, d) and (n_items, d) at the end of propagation; computed once for the weights as they are."""
+    def propagated(self) -> Callable[[int, Tensor | None], Tensor]:
+        """Looks up users (0) and items (1) at the end of propagation; computed once for the weights as they are."""
         if self.graph is None:
             raise RuntimeError("LightGCN has no graph yet; call bind(train) first")
         state = (self.user_table.weight._version, self.item_table.weight._version, torch.is_grad_enabled(),
@@ -81,7 +83,9 @@ class LightGCN(TwoTower):
             operators = self.graph.whole
             if self.training and self.edge_drop_max:
                 operators = self.graph.operators(float(torch.rand(())) * self.edge_drop_max)
-            self.cached = state, propagate(self.user_table(), self.item_table(), operators, self.n_layers)
+            few = self.training and self.n_layers > 0 and self.user_table.weight.device.type == "cpu"
+            made = Rows if few else whole
+            self.cached = state, made(self.user_table(), self.item_table(), operators, self.n_layers)
         return self.cached[1]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -90,13 +94,18 @@ class LightGCN(TwoTower):
 
     def users(self, query: Query) -> Tensor:
         """(b, d)."""
-        return self.propagated()[0][query.users]
+        return self.propagated()(0, query.users)
 
     def items(self, ids: Tensor | None = None) -> Tensor:
         """(*ids.shape, d), or (n_items, d)."""
-        found = self.propagated()[1]
-        return found if ids is None else found[ids]
+        return self.propagated()(1, ids)
 
     def free(self, query: Query, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Rows of layer 0."""
         return self.user_table(query.users), self.item_table(ids)
+
+
+def whole(users: Tensor, items: Tensor, operators: Operators, n_layers: int) -> Callable[[int, Tensor | None], Tensor]:
+    """As :class:`recot.nn.lookup.Rows`, with all rows made at once."""
+    ends = propagate(users, items, operators, n_layers)
+    return lambda side, ids: ends[side] if ids is None else ends[side][ids]

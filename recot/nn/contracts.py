@@ -165,7 +165,11 @@ class BootstrapEncoder(Encoder, Protocol):
 
 
 class Network(Encoder, Scorer, Protocol):
-    """What training asks of a network: an :class:`Encoder` that is an ``nn.Module``."""
+    """What training asks of a network: an :class:`Encoder` that is an ``nn.Module``.
+
+    One with ``resting()``, as ``networks.base.TwoTower`` has it, need not make the vectors of all items for each block
+    of users that an evaluation asks about.
+    """
 
     def score_of(self, query: Query, ids: Tensor) -> Tensor:
         """Scores of the items (n,) for all questions (b, n), or of the items (b, c) of each question (b, c)."""

@@ -47,7 +47,9 @@ class Graph:
         degree_i = torch.bincount(items, minlength=n_items)
         values = (degree_u[users] * degree_i[items]).float().rsqrt()  # (edges,)
         order = (items * n_users + users).argsort()
-        return cls(((pointer(degree_u), items, values), (pointer(degree_i), users[order], values[order])), order)
+        short = torch.int32 if len(users) < 2**31 else torch.int64  # half as much to read in every product
+        rows, rows_t = pointer(degree_u).to(short), pointer(degree_i).to(short)
+        return cls(((rows, items.to(short), values), (rows_t, users[order].to(short), values[order])), order)
 
     def operators(self, drop: float = 0.0) -> Operators:
         """The two matrices; with ``drop``, each edge is left out with that probability and the others are scaled up by
@@ -82,11 +84,17 @@ def product(matrix: Tensor, dense: Tensor) -> Tensor:
 
 
 def horner(users: Tensor, items: Tensor, operators: Operators, n_layers: int) -> tuple[Tensor, Tensor]:
-    """``(E + S E + ... + S^K E) / (K + 1)`` with S the symmetric operator, as ``E + S (E + S (...))``: K products."""
+    """``E + S E + ... + S^K E`` with S the symmetric operator, as ``E + S (E + S (...))``: K products."""
     to_users, to_items = operators
     u, i = users, items
     for _ in range(n_layers):
         u, i = product(to_users, i).add_(users), product(to_items, u).add_(items)
+    return u, i
+
+
+def mean(users: Tensor, items: Tensor, operators: Operators, n_layers: int) -> tuple[Tensor, Tensor]:
+    """Of the layers 0 to K; two tensors like ``users`` and ``items``."""
+    u, i = horner(users, items, operators, n_layers)
     return u.div(n_layers + 1), i.div(n_layers + 1)
 
 
@@ -97,12 +105,12 @@ class Propagation(torch.autograd.Function):
     def forward(ctx: Any, users: Tensor, items: Tensor, operators: Operators, n_layers: int) -> tuple[Tensor, Tensor]:
         """Two tensors like ``users`` and ``items``."""
         ctx.operators, ctx.n_layers = operators, n_layers
-        return horner(users, items, operators, n_layers)
+        return mean(users, items, operators, n_layers)
 
     @staticmethod
     def backward(ctx: Any, users: Tensor, items: Tensor) -> tuple[Tensor, Tensor, None, None]:
         """Gradients of both."""
-        return *horner(users, items, ctx.operators, ctx.n_layers), None, None
+        return *mean(users, items, ctx.operators, ctx.n_layers), None, None
 
 
 def propagate(users: Tensor, items: Tensor, operators: Operators, n_layers: int) -> tuple[Tensor, Tensor]:

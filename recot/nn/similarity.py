@@ -7,6 +7,8 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor
 
+from recot.nn.product import Products
+
 Similarity = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -38,6 +40,16 @@ def nearest(z: Tensor, v: Tensor) -> Tensor:
 def minus_distance(z: Tensor, v: Tensor) -> Tensor:
     """``-|z - v|^2 / 2``, the same for either of the two; :func:`nearest` has another offset for each ``z``."""
     return nearest(z, v) - z.square().sum(-1)[..., None] / 2
+
+
+def against(similarity: Similarity, v: Tensor) -> Callable[[Tensor], Tensor]:
+    """``similarity(z, v)`` for one z (m, d) after another, where v (n, d) stays as it is; (m, n), bit for bit."""
+    if similarity is dot:
+        return Products(v)
+    if similarity is cosine:
+        products = Products(unit(v))
+        return lambda z: products(unit(z))
+    return lambda z: similarity(z, v)
 
 
 def named(name: str) -> Similarity:

@@ -269,3 +269,13 @@ def test_a_matrix_of_zeros_is_refused(make):
     x = np.ones((30, 40)) if isinstance(make(), NCE) else random()
     with pytest.raises(ValueError, match="zeros has no directions; .* lower model.beta"):
         make().fit(split_of(train_of(x, np.zeros_like(x) if isinstance(make(), SVD) else None)))
+
+
+@torch.no_grad()
+def test_at_rest_it_gives_the_same_scores_to_the_last_bit():
+    train = train_of(random(m=70, n=1_500, share=0.01))
+    model, query = SVD(8).fit(split_of(train)), Query(torch.arange(70), train.by_user)
+    scores = model.score(query)
+    with model.resting():
+        assert model.score(query).equal(scores) and model.score(query.slice(0, 9)).equal(model.score(query)[:9])
+    assert model.rested is None
