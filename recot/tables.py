@@ -371,8 +371,8 @@ def execute(publisher: Publisher, jobs: Sequence[workers.Job], options: argparse
         if not options.profile:  # whose runs take less time than drawing a figure
             publisher.write_all(outcome.job.key)
 
-    left = workers.carry_out(jobs, publisher.state.runs, workers=options.jobs, keep=bool(options.profile),
-                             limit=options.limit, budget=options.budget, done=done, started=started)
+    launcher = workers.Local(options.jobs, bool(options.profile), options.limit)
+    left = workers.carry_out(jobs, publisher.state.runs, launcher, budget=options.budget, done=done, started=started)
     for job in left:
         log.info("left for another time (%s): %s", duration(job.estimate), job.command)
     if options.profile:
