@@ -355,6 +355,19 @@ def carry_out(jobs: Collection[Job], runs: Runs, launcher: Launcher, *, budget: 
     return [*scheduler.left, *scheduler.waiting]
 
 
+def one_by_one(launcher: Launcher) -> Callable[[dict[str, Any], dict[str, str], str, str], dict[str, Any]]:
+    """What makes or finds a run by a launcher, given config, choices, command and key, and waits for its record."""
+    def run(config: dict[str, Any], choices: dict[str, str], command: str, key: str) -> dict[str, Any]:
+        runs, ended = Runs(config["paths"]["runs"]), list[Outcome]()
+        found = runs.finished(key) and not config["force"]
+        carry_out([Job(key, command, config, choices)], runs, launcher, done=ended.append)
+        if ended[0].error:
+            raise RuntimeError(ended[0].error)
+        return {**(runs.get(key) or {}), "fresh": not found}
+
+    return run
+
+
 def made(runs: Runs, job: Job) -> Mapping[str, Any] | None:
     """The record of a job that is already done (a forced job: by today's code); None if the job has to start."""
     try:

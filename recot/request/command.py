@@ -101,13 +101,9 @@ def explained(error: Exception) -> int:
     Raises:
         Exception: ``error``, if the request was right and RECOT_TRACEBACK is set.
     """
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
-
     from recot.request.compose import explain
 
-    if isinstance(error, RequestError | HydraException | OmegaConfBaseException | YAMLError):
+    if refuses(error):
         say(f"refused: {explain(error)}")
         return 2
     if os.environ.get("RECOT_TRACEBACK"):
@@ -116,6 +112,15 @@ def explained(error: Exception) -> int:
     say(f"{type(error).__name__}: {explain(error)}")
     say(f"(RECOT_TRACEBACK=1 shows where{also})")
     return 1
+
+
+def refuses(error: Exception) -> bool:
+    """Whether an error says that the request was wrong."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    return isinstance(error, RequestError | HydraException | OmegaConfBaseException | YAMLError)
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:
