@@ -370,6 +370,12 @@ def test_a_wrong_name_is_refused_with_the_nearest_one(tmp_path, words, message):
     assert done.returncode == 2 and done.stderr.strip() == message
 
 
+def test_a_launcher_that_is_not_there_is_refused_before_anything_is_read(tmp_path):
+    done = tables(tmp_path, "--launcher", "slurm", **spec(tmp_path), PATH="")
+    assert done.returncode == 2 and done.stderr.startswith("refused: the launcher slurm gives jobs to Slurm, and the")
+    assert not (tmp_path / "runs").exists() and not (tmp_path / "results").exists()
+
+
 def test_tuning_has_a_dry_run_that_runs_nothing(tmp_path):
     done = tables(tmp_path, "--tune", "--paper", "sclrec", "--data", "gowalla,ml1m", "--row", "directau", "--dry-run")
     assert [line.split()[:4] for line in done.stdout.splitlines()] == [

@@ -8,6 +8,7 @@ the file system. NFS, Lustre (mounted with ``flock``) and GPFS have locks that o
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
@@ -80,15 +81,17 @@ class Task:
         logging.getLogger("submitit").propagate = False  # it has a handler of its own
         runs = Runs(self.job.config["paths"]["runs"])
         claim = self.claim(runs)
-        if claim is None or made(runs, self.job):
-            log.warning("another process works on this run, or has finished it: %s", self.job.command)
-            return
         try:
-            self.work()
+            if claim is None or made(runs, self.job):
+                log.warning("another process works on this run, or has finished it: %s", self.job.command)
+            else:
+                self.work()
         except Exception:
             log.exception("failed: %s", self.job.command)
         finally:
-            claim.release()
+            if claim:
+                claim.release()
+        ticket(runs, self.job.key).unlink(missing_ok=True)  # not where the job goes back into the queue, by SystemExit
 
     def claim(self, runs: Runs) -> FileLock | None:
         """The claim on the run; None where another process has it and keeps it."""
@@ -109,6 +112,11 @@ class Task:
         fruitless = 0 if newest > self.newest else self.fruitless + 1
         again = replace(self, newest=newest, fruitless=fruitless)
         return DelayedSubmission(again) if fruitless <= FRUITLESS else None
+
+
+def ticket(runs: Runs, key: str) -> Path:
+    """The file that says which job of the queue a run is."""
+    return runs.root / FOLDER / f"{key}.json"
 
 
 def last_checkpoint(folder: Path) -> float:
@@ -204,10 +212,6 @@ class Slurm:
         """How many more jobs it takes now."""
         return MOST - len(self.busy)
 
-    def ticket(self, key: str) -> Path:
-        """The file that says which job of the queue a run is."""
-        return self.runs.root / FOLDER / f"{key}.json"
-
     def begin(self, jobs: Sequence[tuple[Job, FileLock]]) -> None:
         """Submit jobs but those that are in the queue. One command submits at a time, so that none is there twice."""
         for _, claim in jobs:  # which the process on the node wants
@@ -230,15 +234,15 @@ class Slurm:
             handles = [self.submitter.submit(self.task(job)) for job in jobs]
         found = {job.key: Queued(handle.job_id, time.time()) for job, handle in zip(jobs, handles, strict=True)}
         for key, queued in found.items():
-            write_whole(self.ticket(key), json.dumps(vars(queued)).encode())
+            write_whole(ticket(self.runs, key), json.dumps(vars(queued)).encode())
         return found
 
     def known(self, keys: Sequence[str]) -> dict[str, Queued]:
         """Those of the runs that are in the queue."""
         told = {}
         for key in keys:
-            if self.ticket(key).exists():
-                told[key] = Queued(**json.loads(self.ticket(key).read_bytes()))
+            with contextlib.suppress(FileNotFoundError):  # a job that ends takes its file away
+                told[key] = Queued(**json.loads(ticket(self.runs, key).read_bytes()))
         found = self.states([queued.id for queued in told.values()]) if told else {}
         if found is None:
             raise RuntimeError("the queue does not answer, and some of these runs may be in it; try again later")
@@ -251,7 +255,7 @@ class Slurm:
         for key, job in list(self.busy.items()):
             state = "UNKNOWN" if found is None else found.get(self.queued[key].id, "")
             if told := self.told(job, state):
-                self.ticket(key).unlink(missing_ok=True)
+                ticket(self.runs, key).unlink(missing_ok=True)
                 self.gone.pop(key, None)
                 del self.busy[key], self.queued[key]
                 yield told

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from filelock import FileLock
 
 from recot.record.store import Runs
-from recot.request.command import SIGNALS
+from recot.request.command import SIGNALS, quiet_srun
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +82,7 @@ def serve(connection: Connection, work: Callable[[Any], Any]) -> None:
     threading.Thread(target=follow, daemon=True).start()
     for number in SIGNALS:  # a terminal, a scheduler and Ctrl-C reach the whole group; the parent decides
         signal.signal(number, leave_to_parent)
+    quiet_srun()
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     logging.getLogger("recot").setLevel(logging.WARNING)
     while True:

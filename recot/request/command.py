@@ -9,6 +9,7 @@ import re
 import signal
 import sys
 import unicodedata
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -73,6 +74,7 @@ def carry_out(work: Callable[[], int], name: str, stopped: str) -> NoReturn:
     """
     open_streams()
     quiet_threads()
+    quiet_srun()
     messages = logging.StreamHandler(sys.stderr)
     messages.setFormatter(Plain("%(message)s"))
     logging.basicConfig(handlers=[messages])
@@ -291,3 +293,8 @@ def quiet_threads() -> None:
     of 0.4 s), and threads that never spin are a third slower on a quiet one.
     """
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+
+
+def quiet_srun() -> None:
+    """Before Lightning is used: on a machine with Slurm it advises each run to be started by srun."""
+    warnings.filterwarnings("ignore", message="The `srun` command is available")

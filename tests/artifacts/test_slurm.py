@@ -1,99 +1,27 @@
 """Runs in a queue: what happens to them there, and what two commands at once do.
 
 The queue is that of submitit's local executor, whose jobs are processes of this machine, and whose signals are those
-that Slurm sends. tests/test_many_machines.py asks a real Slurm where there is one.
+that Slurm sends. tests/test_real_slurm.py asks a real Slurm where there is one.
 """
 
-import importlib.util
 import json
 import os
-import textwrap
 import time
 
 import pytest
 from processes import alive, wait_for
+from queued import Queue
 
 from recot.artifacts import slurm
-from recot.artifacts.slurm import Slurm, executor
-from recot.artifacts.workers import Job, carry_out, made
-from recot.record.store import Runs
+from recot.artifacts.slurm import executor
+from recot.artifacts.workers import carry_out, made
 from recot.request.errors import RequestError
 from recot.request.launchers import check_launcher
-
-WORK = """
-    import os, signal, time
-    from pathlib import Path
-    from recot.artifacts.slurm import Task
-    from recot.record.store import Runs
-
-    class Quick(Task):
-        def work(self):
-            runs = Runs(self.job.config["paths"]["runs"])
-            key, folder = self.job.key, runs.folder(self.job.key)
-            with (folder / "starts").open("a") as stream:
-                stream.write(f"{os.getpid()}\\n")
-            if self.job.command == "dies":
-                os.kill(os.getpid(), signal.SIGKILL)
-            if self.job.command == "raises":
-                runs.put(key, {"status": "failed", "error": "ArithmeticError: no luck"})
-                raise ArithmeticError("no luck")
-            if self.job.command == "goes on" and not (folder / "last.ckpt").exists():
-                time.sleep(0.02)
-                (folder / "last.ckpt").touch()
-                time.sleep(3600)
-            if self.job.command == "hangs":
-                time.sleep(3600)
-            while self.job.command == "waits" and not (folder / "go").exists():
-                time.sleep(0.05)
-            runs.put(key, {"status": "done", "key": key, "command": "", "config": {}, "model": "", "split": ""})
-"""
-
-
-def of_processes(ids):
-    """The state of jobs of the local executor, whose ids are those of processes."""
-    return {name: "RUNNING" for name in ids if alive(name)}
-
-
-class Queue:
-    """A folder of runs and launchers that share it.
-
-    Attributes:
-        jobs: what was submitted, in order.
-    """
-
-    def __init__(self, folder, task):
-        self.runs, self.task, self.jobs = Runs(folder), task, []
-
-    def launcher(self, limit=None, **settings):
-        submitter = executor(self.runs.root, 2, limit, {}, "local")
-        submit = submitter._executor._submit_command
-
-        def noted(command):
-            self.jobs.append(submit(command))
-            return self.jobs[-1]
-
-        submitter._executor._submit_command = noted
-        return Slurm(self.runs, submitter, **{"task": self.task, "states": of_processes, "pause": 0.05, "patience": 0.0}
-                     | settings)
-
-    def job(self, key, command):
-        return Job(key, command, {"paths": {"runs": str(self.runs.root)}, "force": False, "seed": 0}, {})
-
-    def log(self, number):
-        return self.runs.root / slurm.FOLDER / f"{self.jobs[number].job_id}_0_log.out"
-
-    def starts(self, key):
-        file = self.runs.folder(key) / "starts"
-        return file.read_text().split() if file.exists() else []
 
 
 @pytest.fixture
 def queue(tmp_path, monkeypatch):
-    name = f"quick_{tmp_path.name.replace('-', '_')}"
-    (tmp_path / f"{name}.py").write_text(textwrap.dedent(WORK))
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])]))
-    queue = Queue(tmp_path / "runs", importlib.import_module(name).Quick)
+    queue = Queue(tmp_path, monkeypatch)
     yield queue
     for job in queue.jobs:
         job._process.kill()
@@ -201,8 +129,8 @@ def test_a_queue_that_does_not_answer_ends_nothing_and_gets_nothing_twice(queue)
     job, launcher = queue.job("a", ""), queue.launcher(states=lambda ids: None)
     launcher.busy["a"], launcher.queued["a"] = job, slurm.Queued("7", time.time())
     assert list(launcher.ended()) == [] and launcher.busy == {"a": job}
-    launcher.ticket("a").parent.mkdir(parents=True, exist_ok=True)
-    launcher.ticket("a").write_text(json.dumps({"id": "7", "since": 0.0}))
+    slurm.ticket(queue.runs, "a").parent.mkdir(parents=True, exist_ok=True)
+    slurm.ticket(queue.runs, "a").write_text(json.dumps({"id": "7", "since": 0.0}))
     with pytest.raises(RuntimeError, match="the queue does not answer"):
         launcher.begin([(job, claim := queue.runs.claim("a"))])
     assert not claim.is_locked and queue.jobs == []

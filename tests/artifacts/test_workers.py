@@ -17,7 +17,7 @@ from commands import PATIENCE, TINY, composed, python
 from processes import alive, child_processes, wait_for
 
 from recot.artifacts import workers
-from recot.artifacts.workers import Crew, Job, Local, answers, carry_out, made, note_failure
+from recot.artifacts.workers import Crew, Job, Local, answers, carry_out, made, note_failure, one_by_one
 from recot.record.store import Runs
 from recot.request.keys import key
 
@@ -194,6 +194,14 @@ def test_a_budget_starts_nothing_that_would_not_fit_and_stops_what_it_misjudged(
     assert {job.key for job in left} == {long.key, hanging.key}
     assert runs.get(short.key)["status"] == "done" and runs.get(long.key) is None
     assert (runs.get(hanging.key) or {"status": "running"})["status"] == "running"
+
+
+def test_a_launcher_makes_a_run_for_a_study_as_the_study_would(jobs):
+    good, raises, make = jobs("good"), jobs("Raises"), one_by_one(Local())
+    first, again = (make(good.config, good.choices, good.command, good.key) for _ in range(2))
+    assert first["key"] == good.key and first["fresh"] and again == {**first, "fresh": False}
+    with pytest.raises(RuntimeError, match="ArithmeticError: no luck"):
+        make(raises.config, raises.choices, raises.command, raises.key)
 
 
 def test_no_worker_outlives_its_parent(jobs, runs, tmp_path):
