@@ -13,9 +13,9 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from recot.artifacts import workers
+from recot.artifacts import slurm, workers
 from recot.artifacts.estimates import Estimates
 from recot.artifacts.load import load, of_data, papers, tunes_first, tuning
 from recot.artifacts.plan import Request, needed, reachable
@@ -27,6 +27,9 @@ from recot.record.store import Runs
 from recot.request import command
 from recot.request.compose import composed
 from recot.request.errors import RequestError, nearest
+
+if TYPE_CHECKING:
+    from recot.tuning import search
 
 log = logging.getLogger("recot.tables")  # __name__ is __main__ under python -m
 
@@ -72,9 +75,14 @@ OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "seeds": (READ, {"type": words, "default": [], "help": "seeds, such as 0,1,2"}),
     "dry-run": ("dry-run verify tune", {"action": "store_true", "help": "say what would start"}),
     "budget": (RUN, {"type": parse_duration, "help": "start no run that would not end within 30m, 2h, ..."}),
-    "limit": (RUN, {"type": parse_duration, "help": "give up a run after this long"}),
+    "limit": (RUN, {"type": parse_duration, "help": "give up a run after this long; of a job of Slurm, the time limit, "
+                    "after which its run goes on in the queue (default 4h)"}),
     "jobs": (f"{RUN} verify", {"type": int, "default": 1,
                                "help": "runs at once (set OMP_NUM_THREADS to share the cores)"}),
+    "launcher": (f"{RUN} tune", {"choices": ["local", "slurm"], "default": "local",
+                                 "help": "where runs are made: on this machine, or by a cluster's queue"}),
+    "slurm": (f"{RUN} tune", {"type": shlex.split, "action": "extend", "default": [], "metavar": "'KEY=VALUE ...'",
+                              "help": "what a job asks of Slurm, such as 'partition=gpu gpus_per_node=1 mem_gb=32'"}),
     "fresh": (RUN, {"action": "store_true", "help": "run again what older code made"}),
     "whole": ("verify", {"type": parse_duration, "default": 0.0, "help": (
         "if the first epoch of a run does not tell and the run took no longer than 10m, 2h, ..., make it to its end")}),
@@ -198,6 +206,42 @@ def state_of(options: argparse.Namespace, fetch: bool, tunes: bool = False) -> S
     return State(request, Runs(composed()[0]["paths"]["runs"]))
 
 
+def launcher(options: argparse.Namespace, runs: Runs) -> workers.Launcher:
+    """Where runs are made.
+
+    Raises:
+        RequestError, HydraException: what was typed about Slurm is wrong, or Slurm is not there.
+    """
+    if options.launcher == "slurm":
+        return slurm.queue(runs, options.slurm, options.jobs, options.limit)
+    return workers.Local(options.jobs, bool(options.profile), options.limit)
+
+
+def trials_by(options: argparse.Namespace) -> search.Run:
+    """What makes the trials of studies: this process, or the launcher that was named."""
+    from recot.tuning import search
+
+    if options.launcher == "local":
+        return search.here
+    return workers.one_by_one(launcher(options, Runs(composed()[0]["paths"]["runs"])))
+
+
+def check_where(options: argparse.Namespace) -> None:
+    """Refuse what was typed about a launcher, before anything is read.
+
+    Raises:
+        RequestError, HydraException: with what would work.
+    """
+    if options.launcher == "local" and options.slurm:
+        raise RequestError(f"--slurm {' '.join(options.slurm)} is for --launcher slurm; name the launcher, or leave "
+                           "this out")
+    if options.launcher != "local" and options.budget:
+        raise RequestError("--budget is about this machine, and a cluster has its own; leave --budget out, or give "
+                           "--limit, the time limit of a job")
+    if options.launcher != "local":
+        trials_by(options)
+
+
 def best_of(artifact: Artifact, options: argparse.Namespace, tunes: bool) -> Artifact:
     """The artifact with the best settings of its studies in its rows, where the spec tunes first.
 
@@ -213,21 +257,27 @@ def best_of(artifact: Artifact, options: argparse.Namespace, tunes: bool) -> Art
     if not reachable(column.data, *(word for word in column.overrides if word.startswith("data."))):
         return artifact
 
+    run = trials_by(options)
+
     def tuned(row: Row) -> Row:
         asked = tunes and (not options.row or row.id in options.row)  # of the others what is there is looked at
-        return replace(row, overrides=best_settings(column, plan, row, folder(options), asked))
+        return replace(row, overrides=best_settings(column, plan, row, folder(options), run if asked else None))
 
     return replace(artifact, rows=tuple(tuned(row) if row.id in plan.rows else row for row in artifact.rows))
 
 
-def best_settings(column: Column, plan: Tuning, row: Row, results: Path, tunes: bool) -> tuple[str, ...]:
-    """The overrides of a row with the best settings of its study; those it has where no trial ended well."""
+def best_settings(column: Column, plan: Tuning, row: Row, results: Path, run: search.Run | None) -> tuple[str, ...]:
+    """The overrides of a row with the best settings of its study; those it has where no trial ended well.
+
+    Args:
+        run: makes the trials that are missing; without it what is there is looked at.
+    """
     from recot.tuning.search import best, studied, tune
     from recot.tuning.space import Space
 
     request = [*column.overrides, *plan.rows[row.id]]
     lines = (tune(request, plan.trials, plan.epochs, results=results, preset_first=plan.preset_first,
-                  finals=plan.finals) if tunes else
+                  finals=plan.finals, run=run) if run else
              studied(request, plan.epochs, results=results, preset_first=plan.preset_first))
     winner = best(lines)
     return tuple(Space(request).words(winner.settings)[len(column.overrides):]) if winner else row.overrides
@@ -354,7 +404,7 @@ def tune_rows(options: argparse.Namespace) -> int:
         return 0
     logging.getLogger("recot.tune").setLevel(logging.INFO)
     trials = [tune(words, plan.trials, plan.epochs, results=options.results, write=True,
-                   preset_first=plan.preset_first, finals=plan.finals) for words in requests]
+                   preset_first=plan.preset_first, finals=plan.finals, run=trials_by(options)) for words in requests]
     return 1 if any(best(rows) is None for rows in trials) else 0
 
 
@@ -374,8 +424,8 @@ def execute(publisher: Publisher, jobs: Sequence[workers.Job], options: argparse
         if not options.profile:  # whose runs take less time than drawing a figure
             publisher.write_all(outcome.job.key)
 
-    left = workers.carry_out(jobs, publisher.state.runs, workers=options.jobs, keep=bool(options.profile),
-                             limit=options.limit, budget=options.budget, done=done, started=started)
+    runs = publisher.state.runs
+    left = workers.carry_out(jobs, runs, launcher(options, runs), budget=options.budget, done=done, started=started)
     for job in left:
         log.info("left for another time (%s): %s", duration(job.estimate), job.command)
     if options.profile:
@@ -387,6 +437,7 @@ def regenerate() -> int:
     """Do what was typed; the exit code."""
     options = arguments().parse_intermixed_args()
     split_words(options)
+    check_where(options)
     work = {"list": list_states, "tune": tune_rows, "verify": verify, "dry-run": show_plan, "render": render,
             "run": run}
     return work[sub_command(options)](options)

@@ -19,8 +19,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from recot.record.lines import TrialLine, TrialRun
+from recot.record.store import Runs
 from recot.request.command import Parser, carry_out, program, telling, visible
-from recot.tuning.search import best, command, configured, tune
+from recot.request.compose import composed
+from recot.request.errors import RequestError
+from recot.tuning.search import Run, best, command, configured, here, tune
 from recot.tuning.space import Space
 
 
@@ -74,15 +77,36 @@ def arguments() -> argparse.ArgumentParser:
                         "came first, without the cap on epochs as well, and let these decide")
     parser.add_argument("--results", type=Path, default=Path("results"), metavar="DIR",
                         help="where tuning/<data>/<model>-<loss>-<denoiser>.csv is written (default results)")
+    parser.add_argument("--launcher", choices=["local", "slurm"], default="local", help="where trials are made: in "
+                        "this process, or by a cluster's queue")
+    parser.add_argument("--slurm", type=shlex.split, action="extend", default=[], metavar="'KEY=VALUE ...'",
+                        help="what a job asks of Slurm, such as 'partition=gpu gpus_per_node=1 timeout_min=120'")
     parser.add_argument("--write", action="store_true", help="put the best values into conf/tuned")
     return parser
+
+
+def trials_by(options: argparse.Namespace) -> Run:
+    """What makes the trials: this process, or the launcher that was named.
+
+    Raises:
+        RequestError, HydraException: what was typed about Slurm is wrong, or Slurm is not there.
+    """
+    if options.launcher == "local":
+        if options.slurm:
+            raise RequestError("--slurm is for --launcher slurm; name the launcher, or leave --slurm out")
+        return here
+    from recot.artifacts.slurm import queue
+    from recot.artifacts.workers import one_by_one
+
+    places = [word for word in options.overrides if word.startswith("paths.")]
+    return one_by_one(queue(Runs(composed(*places)[0]["paths"]["runs"]), options.slurm))
 
 
 def study() -> int:
     """What the command does; its exit code, 1 where no trial ended well."""
     options = arguments().parse_intermixed_args()
     lines = tune(options.overrides, options.trials, options.epochs, options.sampler_seed, options.results,
-                 options.write, options.preset_first, options.finals)
+                 options.write, options.preset_first, options.finals, trials_by(options))
     with telling():
         show(lines, options.overrides, options.write)
     return 0 if best(lines) else 1

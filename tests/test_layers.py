@@ -29,7 +29,8 @@ BELOW = {  # room -> rooms it may import besides itself; the order is that of th
 }
 ONLY_IN = {"lightning": {"fit"}, "hydra": {"request", "run", "record", "tuning"},
            "omegaconf": {"request", "run", "tuning"}, "numba": {"fit"}, "llvmlite": {"fit"},
-           "optuna": {"tuning"}, "wandb": {"record"}, "ot": {"ot"}, "matplotlib": {"pages"}, "jinja2": {"pages"},
+           "optuna": {"tuning"}, "submitit": {"artifacts"}, "wandb": {"record"}, "ot": {"ot"}, "matplotlib": {"pages"},
+           "jinja2": {"pages"},
            "pandas": {"data", "record", "artifacts", "recommend", "restore", "suspects"}}
 
 

@@ -15,7 +15,9 @@ from rich.console import Console
 from recot import run
 from recot.record import attempt, build, code, console, experiment, outputs, provenance
 from recot.record.store import Runs
+from recot.request.errors import RequestError
 from recot.request.keys import key
+from recot.request.launchers import check_hydra_launcher
 from recot.system import memory
 
 FILES = {".lock", "epochs.csv", "record.json", "test.parquet", "valid.parquet", "weights.pt"}
@@ -346,6 +348,33 @@ def test_a_sweep_goes_on_after_a_job_that_diverges_and_says_so_in_its_exit_code(
         assert f"{broken['command']}: Diverged: the training loss was nan" in done.stderr
     assert "Traceback" not in done.stderr
     assert {path.name for path in tmp_path.iterdir()} <= {"runs", "cache"}
+
+
+def test_a_sweep_by_a_launcher_ends_as_one_in_this_process_does(tmp_path):
+    """The launcher's jobs are processes of their own, which may be on other machines."""
+    words = (*TINY, "model=popularity", "seed=0,-1")
+    done = typed(tmp_path, "-m", *words, "hydra/launcher=submitit_local", "hydra.launcher.timeout_min=60")
+    assert done.returncode == 2 and " on planted (split " in done.stdout, done
+    line = "python -m recot.run " + " ".join((*TINY, "model=popularity", "seed=-1"))
+    assert f"{line}: RequestError: seed = -1 is out of range; give 0 or more" in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("refused: seed = -1 is out of range")
+    [log] = [file for file in tmp_path.glob("runs/.sweep/.submitit/*/*.out") if "next:" in file.read_text()]
+    assert "ndcg@20" in log.read_text(), "what a run prints is in the log of its job"
+    assert {path.name for path in tmp_path.glob("runs/.sweep/*")} == {".submitit", "keys.json", "multirun.yaml"}
+
+
+@pytest.mark.parametrize(("words", "told"), [
+    (["hydra/launcher=submitit_slurm"], "the launcher submitit_slurm gives jobs to Slurm, and there is no sbatch here"),
+    (["hydra/launcher=submitit_lokal"], "hydra/launcher=submitit_lokal: there is no such choice")])
+def test_a_launcher_of_a_sweep_that_is_not_there_is_refused(tmp_path, words, told):
+    done = typed(tmp_path, "-m", "seed=0,1", *words, PATH="")
+    assert done.returncode == 2 and done.stderr.startswith(f"refused: {told}") and not (tmp_path / "runs").exists()
+
+
+def test_a_launcher_whose_package_is_not_installed_is_refused_with_what_installs_it(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(RequestError, match=r"submitit_local needs a package .* pip install 'recot\[slurm\]'"):
+        check_hydra_launcher(["-m", "seed=0,1", "+hydra/launcher=submitit_local"])
 
 
 def test_a_command_writes_nothing_where_it_is_called_and_its_record_repeats_it(tmp_path):

@@ -349,7 +349,11 @@ def test_runs_of_different_splits_leave_their_table_as_it_was_until_they_are_mad
     (["--tune", "--paper", "toy"], "refused: tune needs the data sets to tune on; give them like --data gowalla,ml1m"),
     (["--tune", "--data", "planted"], "refused: tune takes one paper, got 0; give it like --paper sclrec"),
     (["tune", "--paper", "toy", "--data", "planted", "--budget", "1h"],
-     "refused: tune takes no --budget; it takes --paper, --data, --row, --dry-run, --results"),
+     "refused: tune takes no --budget; it takes --paper, --data, --row, --dry-run, --launcher, --slurm, --results"),
+    (["--slurm", "partition=gpu"],
+     "refused: --slurm partition=gpu is for --launcher slurm; name the launcher, or leave this out"),
+    (["--launcher", "slurm", "--budget", "1h"], "refused: --budget is about this machine, and a cluster has its own; "
+     "leave --budget out, or give --limit, the time limit of a job"),
     (["list", "--verify"], "refused: list takes no --verify; it takes --paper, --table, --profile, --results"),
     (["runn"], "refused: there is no sub-command 'runn'. Did you mean 'run'?"),
     (["--paper", "toy", "model=ease"], "refused: model=ease: only what says what your data are can be typed here, such "
@@ -364,6 +368,12 @@ def test_runs_of_different_splits_leave_their_table_as_it_was_until_they_are_mad
 def test_a_wrong_name_is_refused_with_the_nearest_one(tmp_path, words, message):
     done = tables(tmp_path, *words, **spec(tmp_path))
     assert done.returncode == 2 and done.stderr.strip() == message
+
+
+def test_a_launcher_that_is_not_there_is_refused_before_anything_is_read(tmp_path):
+    done = tables(tmp_path, "--launcher", "slurm", **spec(tmp_path), PATH="")
+    assert done.returncode == 2 and done.stderr.startswith("refused: the launcher slurm gives jobs to Slurm, and the")
+    assert not (tmp_path / "runs").exists() and not (tmp_path / "results").exists()
 
 
 def test_tuning_has_a_dry_run_that_runs_nothing(tmp_path):

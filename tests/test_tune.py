@@ -346,11 +346,32 @@ def test_models_can_be_compared_and_the_table_is_named_after_all_of_them(calls, 
     (["loss.tau=0.1,0.2", "--sampler-seed", "-1"], "--sampler-seed = -1 is out of range; give 0 or more, below 2**32"),
     (["loss.tau=0.1,0.2", "--sampler-seed", str(2**32)], "--sampler-seed = 4294967296 is out of range; give 0 or more"),
     (["loss.tau=0.1,(0.2"], "loss.tau=0.1,(0.2"),
+    (["loss.tau=0.1,0.2", "--slurm", "partition=gpu"], "--slurm is for --launcher slurm; name the launcher"),
 ])
 def test_a_wrong_request_is_refused_with_what_would_work_and_nothing_is_run(calls, monkeypatch, capsys, words, reason):
     assert exit_code(monkeypatch, "model=clrec", "--trials", "2", *words) == 2
     said = capsys.readouterr().err
     assert said.startswith("refused: ") and reason in said and said.count("\n") == 1 and calls == []
+
+
+def test_a_launcher_that_is_not_there_is_refused_before_anything_is_read(calls, monkeypatch, capsys):
+    monkeypatch.setenv("PATH", "")
+    assert exit_code(monkeypatch, *REQUEST, "--trials", "2", "--launcher", "slurm") == 2 and calls == []
+    assert "the launcher slurm gives jobs to Slurm, and there is no sbatch here" in capsys.readouterr().err
+
+
+def test_trials_are_made_where_the_caller_says_and_one_that_fails_there_costs_only_itself(calls):
+    asked = []
+
+    def run(config, choices, command, key):
+        asked.append(key)
+        if len(asked) == 1:
+            raise RuntimeError("job 7 left the queue without a record")
+        return experiment.run(config, choices, command)
+
+    lines = search.tune(REQUEST, 2, run=run)
+    assert [line.run.status for line in lines] == ["failed", "done"] and len(calls) == 1
+    assert [line.run.key for line in lines] == asked
 
 
 def test_models_that_are_asked_different_questions_are_not_compared(calls):

@@ -14,8 +14,7 @@ import sys
 import threading
 import traceback
 
-LIBRARIES = ("torch", "lightning.pytorch", "torch._dynamo", "hydra", "pandas", "pyarrow.parquet", "scipy.sparse",
-             "scipy.stats", "filelock", "optuna", "rich.progress", "yaml")
+from recot.artifacts.workers import LIBRARIES
 
 
 def become(asked):
@@ -32,7 +31,7 @@ def become(asked):
     sys.argv = asked["words"]
     sys.path[0] = asked["cwd"]
     real = multiprocessing.get_context  # processes that a command starts are forks too: they would import it all again
-    multiprocessing.get_context = lambda method=None: real("fork" if method == "spawn" else method)
+    multiprocessing.get_context = lambda method=None: real("fork" if method == "forkserver" else method)
 
 
 def carry_out():
@@ -58,8 +57,10 @@ def carry_out():
 
 def main():
     """Answer each line of standard input: a command with the id of the fork that runs it, an id with its exit code."""
-    for name in LIBRARIES:
+    for name in (*LIBRARIES, "optuna"):
         __import__(name)
+    for name in [name for name in sys.modules if name.split(".")[0] == "recot"]:
+        del sys.modules[name]
     for line in iter(sys.stdin.readline, ""):
         asked = json.loads(line)
         if isinstance(asked, int):

@@ -9,6 +9,7 @@ import re
 import signal
 import sys
 import unicodedata
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -73,6 +74,7 @@ def carry_out(work: Callable[[], int], name: str, stopped: str) -> NoReturn:
     """
     open_streams()
     quiet_threads()
+    quiet_srun()
     messages = logging.StreamHandler(sys.stderr)
     messages.setFormatter(Plain("%(message)s"))
     logging.basicConfig(handlers=[messages])
@@ -101,13 +103,9 @@ def explained(error: Exception) -> int:
     Raises:
         Exception: ``error``, if the request was right and RECOT_TRACEBACK is set.
     """
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
-
     from recot.request.compose import explain
 
-    if isinstance(error, RequestError | HydraException | OmegaConfBaseException | YAMLError):
+    if refuses(error):
         say(f"refused: {explain(error)}")
         return 2
     if os.environ.get("RECOT_TRACEBACK"):
@@ -116,6 +114,15 @@ def explained(error: Exception) -> int:
     say(f"{type(error).__name__}: {explain(error)}")
     say(f"(RECOT_TRACEBACK=1 shows where{also})")
     return 1
+
+
+def refuses(error: Exception) -> bool:
+    """Whether an error says that the request was wrong."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    return isinstance(error, RequestError | HydraException | OmegaConfBaseException | YAMLError)
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -286,3 +293,8 @@ def quiet_threads() -> None:
     of 0.4 s), and threads that never spin are a third slower on a quiet one.
     """
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+
+
+def quiet_srun() -> None:
+    """Before Lightning is used: on a machine with Slurm it advises each run to be started by srun."""
+    warnings.filterwarnings("ignore", message="The `srun` command is available")

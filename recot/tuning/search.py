@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import reduce
 from pathlib import Path
@@ -27,6 +27,16 @@ from recot.tuning.space import METHOD, Space, setting
 from recot.tuning.study import Study, requests
 
 log = logging.getLogger("recot.tune")  # __name__ is __main__ under python -m
+
+Run = Callable[[dict[str, Any], dict[str, str], str, str], dict[str, Any]]
+"""What makes or finds a run and returns its record, given config, choices, command and key."""
+
+
+def here(config: dict[str, Any], choices: dict[str, str], command: str, key: str) -> dict[str, Any]:
+    """A run in this process."""
+    from recot.record import experiment
+
+    return experiment.run(config, choices, command)
 
 
 def configured(words: Sequence[str], epochs: int | None) -> tuple[dict[str, Any], dict[str, str]]:
@@ -106,7 +116,7 @@ def space_of(overrides: Sequence[str], trials: int, epochs: int | None, seed: in
 
 def tune(overrides: Sequence[str], trials: int, epochs: int | None = None, seed: int = 0,
          results: Path = Path("results"), write: bool = False, preset_first: bool = False,
-         finals: int = 0) -> list[TrialLine]:
+         finals: int = 0, run: Run = here) -> list[TrialLine]:
     """Try ``trials`` different configurations, or all there are; found records count.
 
     ``<results>/tuning/<data>/<model>-<loss>-<denoiser>.csv`` is written after every trial; see :class:`Study`.
@@ -118,6 +128,7 @@ def tune(overrides: Sequence[str], trials: int, epochs: int | None = None, seed:
         preset_first: the first trial has the settings of the preset, so that no winner is worse.
         finals: so many of the best trials, and the preset where it came first, are run without the cap as well, and
             these decide: what is ahead early need not be at the end.
+        run: makes a trial, here or elsewhere.
 
     Returns:
         The trials in order.
@@ -141,9 +152,9 @@ def tune(overrides: Sequence[str], trials: int, epochs: int | None = None, seed:
 
     data = build.make(config["data"]).digest()
     study = Study(file, [space.asked(), epochs, seed, preset_first, data])
-    lines = search(space, trials, epochs, seed, study, start, data)
+    lines = search(space, trials, epochs, seed, study, start, data, run)
     if finals:
-        finish(space, lines, finals, preset_first, study, data)
+        finish(space, lines, finals, preset_first, study, data, run)
     log.info("written to %s", file)
     if write and (winner := best(lines)):
         options = ["--trials", trials, *([] if epochs is None else ["--epochs", epochs]), "--sampler-seed", seed,
@@ -174,7 +185,7 @@ def studied(overrides: Sequence[str], epochs: int | None, seed: int = 0, results
 
 
 def search(space: Space, trials: int, epochs: int | None, seed: int, study: Study,
-           start: Sequence[Mapping[str, Any]], data: str) -> list[TrialLine]:
+           start: Sequence[Mapping[str, Any]], data: str, run: Run) -> list[TrialLine]:
     """Ask, run, tell, until there are enough trials or no combinations left; those in ``start`` first."""
     with held():
         import optuna
@@ -198,7 +209,7 @@ def search(space: Space, trials: int, epochs: int | None, seed: int, study: Stud
         if fresh:
             cap = [] if epochs is None else [f"trainer.max_epochs={config['trainer']['max_epochs']}"]
             record = outcome(config, choices, command([*unrefitted(space, params), *cap], choices), key,
-                             study.records)
+                             study.records, run)
             metric = config["protocol"]["monitor"]
             lines[key] = TrialLine(len(lines) + 1, trial_run(record, metric, key), metric, trials,
                                    config["trainer"]["max_epochs"],
@@ -218,14 +229,15 @@ def unrefitted(space: Space, params: Mapping[str, Any]) -> list[str]:
     return [*words, *["protocol.refit=false"] * compose.composed(*words)[0]["protocol"]["refit"]]
 
 
-def finish(space: Space, lines: list[TrialLine], count: int, preset_first: bool, study: Study, data: str) -> None:
+def finish(space: Space, lines: list[TrialLine], count: int, preset_first: bool, study: Study, data: str,
+           run: Run) -> None:
     """Run the best ``count`` trials, and the preset, without their cap, and put that into their lines."""
     ranked = sorted((line for line in lines if line.run.value is not None), key=lambda line: line.run.value or 0,
                     reverse=True)
     for line in {line.trial: line for line in (*lines[:preset_first], *ranked[:count])}.values():
         config, choices = configured(space.words(line.settings), None)
         key = keys.key(config, data)
-        record = outcome(config, choices, command(unrefitted(space, line.settings), choices), key, study.records)
+        record = outcome(config, choices, command(unrefitted(space, line.settings), choices), key, study.records, run)
         final = trial_run(record, line.metric, key)
         lines[line.trial - 1] = replace(line, final=final)
         study.write(lines)
@@ -235,20 +247,18 @@ def finish(space: Space, lines: list[TrialLine], count: int, preset_first: bool,
 
 
 def outcome(config: dict[str, Any], choices: dict[str, str], command: str, key: str,
-            records: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+            records: Mapping[str, dict[str, Any]], run: Run) -> dict[str, Any]:
     """The record of a trial, run, found or, where it is gone, from ``records``, those of the table of the study.
 
     One that diverged would do so again; one that failed is tried again.
     """
-    from recot.record import experiment
-
     runs = store.Runs(config["paths"]["runs"])
     earlier = runs.get(key)
     reported = records.get(key) if earlier is None else earlier if earlier["status"] == "diverged" else None
     if reported and not config["force"]:
         return reported
     try:
-        return experiment.run(config, choices, command)
+        return run(config, choices, command, key)
     except Exception as error:
         record = runs.get(key)
         return record if record and record["status"] in ("diverged", "failed") else {

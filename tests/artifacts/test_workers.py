@@ -1,6 +1,7 @@
 """Runs in processes of their own: what one of them does to the others.
 
-The processes are forks, which have imported all they need. tests/test_tables.py runs a paper with spawned ones.
+Most processes here are forks of this one, which has imported all they need. tests/test_tables.py runs a paper with
+workers as users get them.
 """
 
 import multiprocessing
@@ -9,12 +10,14 @@ import signal
 import textwrap
 import time
 from dataclasses import replace
+from multiprocessing import forkserver
 
 import pytest
-from commands import PATIENCE, TINY, composed
+from commands import PATIENCE, TINY, composed, python
 from processes import alive, child_processes, wait_for
 
-from recot.artifacts.workers import Crew, Job, answers, carry_out, note_failure
+from recot.artifacts import workers
+from recot.artifacts.workers import Crew, Job, Local, answers, carry_out, made, note_failure, one_by_one
 from recot.record.store import Runs
 from recot.request.keys import key
 
@@ -36,12 +39,12 @@ PLUGIN = """
 """
 
 
-CONTEXT = multiprocessing.get_context("fork")
+REAL, CONTEXT = multiprocessing.get_context, multiprocessing.get_context("fork")
 
 
 @pytest.fixture(autouse=True)
 def forks(monkeypatch):
-    """A spawned worker would import torch and Lightning again, which costs more than all that is asked of it."""
+    """The process that forks workers would import torch and Lightning again, which costs more than what is asked."""
     monkeypatch.setattr(multiprocessing, "get_context", lambda method=None: CONTEXT)
 
 
@@ -77,14 +80,14 @@ def runs(tmp_path):
 def enough(jobs, runs):
     """Ten times what a good job takes on this machine at its present load, the start of its process included."""
     begin = time.monotonic()
-    assert carry_out([jobs("good", 99)], runs) == []
+    assert carry_out([jobs("good", 99)], runs, Local()) == []
     return 10 * (time.monotonic() - begin) + 2
 
 
 def test_row_20_jobs_that_raise_die_or_hang_leave_a_record_and_the_others_finish(jobs, runs, enough):
     wanted = [jobs("Raises"), jobs("good", 1), jobs("Dies"), jobs("good", 2), jobs("Hangs"), jobs("good", 3)]
     outcomes = []
-    assert carry_out(wanted, runs, keep=True, limit=enough, done=outcomes.append) == []
+    assert carry_out(wanted, runs, Local(keep=True, limit=enough), done=outcomes.append) == []
     errors = {outcome.job.key: outcome.error for outcome in outcomes}
     assert "ArithmeticError: no luck" in errors[wanted[0].key]
     assert "SIGKILL" in errors[wanted[2].key] and "memory" in errors[wanted[2].key]
@@ -114,7 +117,7 @@ def test_row_21_a_job_of_another_process_is_passed_over_and_taken_last(jobs, run
         order.append(outcome.job.key)
         release.set()
 
-    assert carry_out([first, second], runs, keep=True, done=done) == []
+    assert carry_out([first, second], runs, Local(keep=True), done=done) == []
     other.join()
     assert order == [second.key, first.key]
 
@@ -128,7 +131,7 @@ def test_a_job_that_another_crew_has_claimed_but_not_begun_is_passed_over(jobs, 
         order.append(outcome.job.key)
         claim.release()
 
-    assert carry_out([first, second], runs, done=done) == [] and order == [second.key, first.key]
+    assert carry_out([first, second], runs, Local(), done=done) == [] and order == [second.key, first.key]
     for job in (first, second):
         assert (again := runs.claim(job.key)) is not None, "a crew gives its claims back"
         again.release()
@@ -143,14 +146,14 @@ def test_a_job_that_another_process_finished_meanwhile_is_not_run_again(jobs, ru
     job, started = jobs("good"), []
     runs.put(job.key, record := finished(job))
     outcomes = []
-    carry_out([job], runs, done=outcomes.append, started=started.append)
+    carry_out([job], runs, Local(), done=outcomes.append, started=started.append)
     assert started == [] and outcomes[0].error is None and runs.get(job.key) == record
 
 
 def test_a_job_that_diverged_in_another_process_meanwhile_is_not_started_again(tmp_path):
     runs, told = Runs(tmp_path), []
     runs.put("k", {"key": "k", "status": "diverged", "error": "Diverged: the training loss was nan"})
-    assert carry_out([Job("k", "", {"force": False, "seed": 0}, {})], runs, done=told.append) == []
+    assert carry_out([Job("k", "", {"force": False, "seed": 0}, {})], runs, Local(), done=told.append) == []
     assert [outcome.error for outcome in told] == ["Diverged: the training loss was nan"]
 
 
@@ -159,7 +162,7 @@ def test_a_job_whose_record_is_damaged_is_reported_and_the_record_stays(tmp_path
     file = runs.put("k", {})
     file.write_text("{")
     note_failure(runs, Job("k", "", {"force": False, "seed": 0}, {}), "no luck", 0.0)
-    assert Crew([], runs, 1, False, None, None, print, print).made(Job("k", "", {"force": False}, {})) is None
+    assert made(runs, Job("k", "", {"force": False}, {})) is None
     assert file.read_text() == "{"
 
 
@@ -169,7 +172,7 @@ def test_a_job_that_another_crew_has_made_again_by_the_same_code_is_not_made_a_t
     for sources, times in (("today", 0), ("before", 1)):
         runs.put(job.key, finished(job) | {"sources": sources})
         started = []
-        carry_out([again], runs, started=started.append)
+        carry_out([again], runs, Local(), started=started.append)
         assert len(started) == times
 
 
@@ -177,7 +180,7 @@ def test_a_job_that_dies_is_not_told_to_have_failed_for_an_older_reason(jobs, ru
     job = jobs("Dies")
     file = runs.put(job.key, {"status": "failed", "key": job.key, "error": "OSError: the disk is full"})
     os.utime(file, (1.0, 1.0))
-    carry_out([job], runs)
+    carry_out([job], runs, Local())
     assert "SIGKILL" in runs.get(job.key)["error"]
 
 
@@ -186,15 +189,23 @@ def test_a_budget_starts_nothing_that_would_not_fit_and_stops_what_it_misjudged(
     long = Job(long.key, long.command, long.config, long.choices, estimate=3600.0)
     short = Job(short.key, short.command, short.config, short.choices, estimate=0.1)
     begin = time.monotonic()
-    left = carry_out([long, short, hanging], runs, keep=True, budget=enough)
+    left = carry_out([long, short, hanging], runs, Local(keep=True), budget=enough)
     assert time.monotonic() - begin >= enough
     assert {job.key for job in left} == {long.key, hanging.key}
     assert runs.get(short.key)["status"] == "done" and runs.get(long.key) is None
     assert (runs.get(hanging.key) or {"status": "running"})["status"] == "running"
 
 
+def test_a_launcher_makes_a_run_for_a_study_as_the_study_would(jobs):
+    good, raises, make = jobs("good"), jobs("Raises"), one_by_one(Local())
+    first, again = (make(good.config, good.choices, good.command, good.key) for _ in range(2))
+    assert first["key"] == good.key and first["fresh"] and again == {**first, "fresh": False}
+    with pytest.raises(RuntimeError, match="ArithmeticError: no luck"):
+        make(raises.config, raises.choices, raises.command, raises.key)
+
+
 def test_no_worker_outlives_its_parent(jobs, runs, tmp_path):
-    parent = CONTEXT.Process(target=carry_out, args=([jobs("Hangs")], runs))
+    parent = CONTEXT.Process(target=carry_out, args=([jobs("Hangs")], runs, Local()))
     parent.start()
     wait_for(lambda: runs.busy(jobs("Hangs").key))
     children = child_processes(parent.pid)  # not before: a child that was forked a moment ago may be the tracker
@@ -205,15 +216,93 @@ def test_no_worker_outlives_its_parent(jobs, runs, tmp_path):
     assert not runs.busy(jobs("Hangs").key)
 
 
-
 def test_questions_are_answered_by_as_many_processes_as_are_wanted_and_one_that_dies_costs_its_own():
     orders = ["os.getpid()", "1 / 0", "os._exit(3)", "os.kill(os.getpid(), 9)", "os.getpid()", "os.getpid()"]
-    found = dict(answers(eval_in_worker, orders, 2))
+    found = dict(answers(eval, orders, 2))
     assert sorted(found) == list(range(6))
     assert found[1] == "ZeroDivisionError: division by zero"
     assert "ended with exit code 3" in found[2] and "ended by SIGKILL" in found[3]
     assert os.getpid() not in {found[0], found[4], found[5]} and not any(map(alive, {found[0], found[4], found[5]}))
 
 
-def eval_in_worker(text):
-    return eval(text, {"os": os})
+LOOK = """
+import os, sys, warnings
+from recot.artifacts.workers import LIBRARIES
+for name in LIBRARIES:
+    __import__(name)
+import torch
+names = sorted(open(f"/proc/self/task/{task}/comm").read().strip() for task in os.listdir("/proc/self/task"))
+print(torch.cuda.is_initialized(), names, sorted(name for name in sys.modules if name.startswith("recot.record.exp")))
+"""
+
+
+def test_what_workers_are_forked_from_has_no_thread_of_torch_and_no_context_of_a_card(tmp_path):
+    """The thread of jemalloc, which pyarrow brings along, is stopped around a fork by its library."""
+    told = python(tmp_path, "-c", LOOK)
+    assert told.stdout.replace(", 'jemalloc_bg_thd'", "").replace("'jemalloc_bg_thd', ", "").split() == [
+        "False", "['python']", "[]"], told
+
+
+@pytest.fixture
+def light(monkeypatch):
+    """Workers as users get them, but for the libraries, which nothing here asks for. ``eval`` finds those of serve."""
+    monkeypatch.setattr(multiprocessing, "get_context", REAL)
+    monkeypatch.setattr(workers, "LIBRARIES", [])
+    yield
+    forkserver._forkserver._stop()
+
+
+def test_a_worker_is_a_fork_of_a_process_that_waits_and_both_end_with_their_crew(light):
+    crew = Crew(eval, 2)
+    crew.give("a", "os.getppid()")
+    crew.give("b", "os.getppid()")
+    told = {name: answer for name, _, answer in until(crew)}
+    assert told["a"] == told["b"] == forkserver._forkserver._forkserver_pid != os.getpid()
+    crew.give("a", "os.kill(os.getpid(), 9)")
+    crew.give("b", "1 + 1")
+    told = {name: answer for name, _, answer in until(crew)}
+    assert "ended by SIGKILL" in told["a"] and told["b"] == 2
+    crew.stop()
+    assert crew.idle == []
+
+
+def crew_that_hangs(connection):
+    """Work on two tasks that hang, and say which processes do."""
+    crew = Crew(eval, 2)
+    for name in "ab":
+        crew.give(name, "time.sleep(86400)")
+    connection.send([forkserver._forkserver._forkserver_pid, *(worker.process.pid for worker in crew.busy.values())])
+    list(crew.ended())
+    time.sleep(PATIENCE)
+
+
+@pytest.mark.parametrize("first", ["the parent", "the process that forks"])
+def test_neither_a_worker_nor_what_it_was_forked_from_outlives_its_parent(light, first):
+    here, there = multiprocessing.Pipe()
+    parent = CONTEXT.Process(target=crew_that_hangs, args=(there,))
+    parent.start()
+    started = here.recv()
+    assert all(map(alive, started)) and len(set(started)) == 3
+    if first == "the process that forks":
+        os.kill(started[0], signal.SIGKILL)
+    os.kill(parent.pid, signal.SIGKILL)
+    parent.join()
+    wait_for(lambda: not any(map(alive, started)))
+
+
+def test_the_loss_of_the_process_that_forks_costs_the_tasks_of_that_moment_alone(light):
+    crew = Crew(eval, 1)
+    crew.give("a", "os.kill(os.getppid(), 9), os._exit(0)")
+    [(_, _, told)] = until(crew)
+    assert "the process ended" in told
+    crew.give("b", "1 + 1")
+    assert [answer for _, _, answer in until(crew)] == [2]
+    crew.stop()
+
+
+def until(crew):
+    """What the tasks of a crew came to."""
+    told = []
+    while crew.busy:
+        told += crew.ended()
+    return told
