@@ -1,4 +1,4 @@
-"""Gradient descent for every network. Lightning is known in this room alone."""
+"""Gradient descent for every network. Lightning is known in this room alone, and imported by what trains alone."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-import lightning.pytorch as lightning
 import torch
 from torch import Tensor
 
@@ -20,11 +19,14 @@ from recot.data.questions import Query, Split
 from recot.evaluation.evaluate import evaluate
 from recot.evaluation.recommender import History, Recommender
 from recot.fit import stored
-from recot.fit.epochs import EpochEnd, Sealed
 from recot.fit.settings import Training
-from recot.fit.step import Blocks, Step
 from recot.nn.contracts import Network, Objective, Supervision
 from recot.system.files import write_sealed, write_whole
+
+if TYPE_CHECKING:  # 2 s of CPU, most of it for torch._dynamo and torchmetrics, which nobody needs who only asks a model
+    import lightning.pytorch as lightning
+
+    from recot.fit.step import Step
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +91,9 @@ class Gradient(Recommender):
             ValueError: what is found in ``folder`` is not what such a fit wrote.
             KeyboardInterrupt: the user stopped it; the same call resumes.
         """
+        from recot.fit.epochs import EpochEnd
+        from recot.fit.step import Step
+
         network = self.build(split.train.n_users, split.train.n_items, split.train.domains)
         split = split.to(self.device)
         network.bind(split.train)
@@ -120,6 +125,8 @@ class Gradient(Recommender):
         Raises:
             ValueError: it is not what an interrupted fit of this very network wrote.
         """
+        from recot.fit.epochs import EpochEnd
+
         state = stored.read(file, {"state_dict", "optimizer_states", "loops", "callbacks", "device", "sampler",
                                    "torch", "cuda"})
         stored.check(file, state["state_dict"], step.state_dict(), trained="network.")
@@ -135,6 +142,8 @@ class Gradient(Recommender):
 
     def train(self, step: Step, resume: Path | None) -> None:
         """Run Lightning's loop to its end."""
+        from recot.fit.step import Blocks
+
         try:
             self.make_trainer().fit(step, train_dataloaders=Blocks(step, self.training.block), ckpt_path=resume,
                                     weights_only=True)
@@ -176,6 +185,10 @@ class Gradient(Recommender):
 
     def make_trainer(self) -> lightning.Trainer:
         """A Lightning trainer with everything off that this module does itself."""
+        import lightning.pytorch as lightning
+
+        from recot.fit.epochs import Sealed
+
         settings, cuda = self.training, self.device.type == "cuda"
         for name in ("lightning.pytorch", "lightning.fabric"):
             logging.getLogger(name).setLevel(logging.WARNING)

@@ -15,7 +15,6 @@ from recot.closed.popularity import Popularity
 from recot.data.interactions import Interactions
 from recot.data.questions import EvalSet, Split
 from recot.evaluation.evaluate import evaluate
-from recot.evaluation.known_noise import noise_auc, score_pairs
 from recot.evaluation.recommender import History, Recommender
 from recot.record import console, outputs, trackers
 from recot.record.build import ask_again, ask_questions, build, make, refitted
@@ -95,6 +94,8 @@ def about_noise(model: Recommender, train: Interactions) -> dict[str, Any]:
 
     Nothing where no noise is known.
     """
+    from recot.evaluation.known_noise import noise_auc, score_pairs  # and scipy.stats with it, .4 s of CPU
+
     train = train.unfolded()
     if train.noisy is None or not 0 < int(train.noisy.sum()) < len(train):
         return {}
