@@ -1,4 +1,4 @@
-"""Gradient descent for every network. Lightning is known in this room alone."""
+"""Gradient descent for every network. Lightning is known in this room alone, and imported by what trains alone."""
 
 from __future__ import annotations
 
@@ -9,24 +9,25 @@ import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-import lightning.pytorch as lightning
 import torch
-from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from torch import Tensor
 
 from recot.data.interactions import Domain, Interactions
 from recot.data.questions import Query, Split
 from recot.evaluation.recommender import History, Recommender
 from recot.fit import stored
-from recot.fit.epochs import EpochEnd, Sealed
 from recot.fit.graded import graded
 from recot.fit.settings import Training
-from recot.fit.step import Blocks, Step
 from recot.nn import ranks
 from recot.nn.contracts import Network, Objective, Supervision
 from recot.system.files import write_sealed, write_whole
+
+if TYPE_CHECKING:  # 2 s of CPU, most of it for torch._dynamo and torchmetrics, which nobody needs who only asks a model
+    import lightning.pytorch as lightning
+
+    from recot.fit.step import Step
 
 log = logging.getLogger(__name__)
 
@@ -91,6 +92,9 @@ class Gradient(Recommender):
             ValueError: what is found in ``folder`` is not what such a fit wrote.
             KeyboardInterrupt: the user stopped it; the same call resumes.
         """
+        from recot.fit.epochs import EpochEnd
+        from recot.fit.step import Step
+
         network = self.build(split.train.n_users, split.train.n_items, split.train.domains)
         split = split.to(self.device)
         network.bind(split.train)
@@ -122,6 +126,8 @@ class Gradient(Recommender):
         Raises:
             ValueError: it is not what a fit of this very network wrote.
         """
+        from recot.fit.epochs import EpochEnd
+
         state = stored.read(file, {*EpochEnd.STATE})
         stored.check(file, state["best_weights"], network.state_dict())
         return state
@@ -132,6 +138,8 @@ class Gradient(Recommender):
         Raises:
             ValueError: it is not what an interrupted fit of this very network wrote.
         """
+        from recot.fit.epochs import EpochEnd
+
         state = stored.read(file, {"state_dict", "optimizer_states", "loops", "callbacks", "device", "sampler",
                                    "torch", "cuda"})
         stored.check(file, state["state_dict"], step.state_dict(), trained="network.")
@@ -147,6 +155,8 @@ class Gradient(Recommender):
 
     def train(self, step: Step, resume: Path | None) -> None:
         """Run Lightning's loop to its end."""
+        from recot.fit.step import Blocks
+
         try:
             self.make_trainer().fit(step, train_dataloaders=Blocks(step, self.training.block), ckpt_path=resume,
                                     weights_only=True)
@@ -188,17 +198,24 @@ class Gradient(Recommender):
 
     def make_trainer(self) -> lightning.Trainer:
         """A Lightning trainer with everything off that this module does itself."""
+        import lightning.pytorch as lightning
+        from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+
+        from recot.fit.epochs import Sealed
+
         settings, cuda = self.training, self.device.type == "cuda"
         for name in ("lightning.pytorch", "lightning.fabric"):
             logging.getLogger(name).setLevel(logging.WARNING)
         warnings.filterwarnings("ignore", message=".*(GPU available but not used|isinstance.treespec, LeafSpec).*")
-        together = ranks.world() > 1  # where Lightning would ask torchrun or Slurm, and count all processes as its own
+        # Which process this is, is none of Lightning's business. In a batch script of Slurm with several tasks Lightning
+        # refuses to train, and on Slurm's signal it would leave a checkpoint that any later fit goes on from.
+        alone = LightningEnvironment()
         return lightning.Trainer(
             accelerator="gpu" if cuda else "cpu", precision=settings.precision,
-            devices=[torch.cuda.current_device()] if cuda and together else 1,
+            devices=[torch.cuda.current_device()] if cuda and ranks.world() > 1 else 1,
             deterministic=settings.deterministic and cuda, max_epochs=settings.max_epochs, callbacks=[self.selection],
-            plugins=[Sealed(), *([LightningEnvironment()] if together else [])], logger=False,
-            enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0)
+            plugins=[Sealed(), alone], logger=False, enable_checkpointing=False, enable_progress_bar=False,
+            enable_model_summary=False, num_sanity_val_steps=0)
 
     @torch.no_grad()
     def score(self, query: Query) -> Tensor:

@@ -14,7 +14,6 @@ from torch import Tensor
 from recot.closed.popularity import Popularity
 from recot.data.interactions import Interactions
 from recot.data.questions import EvalSet, Split
-from recot.evaluation.known_noise import noise_auc, score_pairs
 from recot.evaluation.recommender import History, Recommender
 from recot.fit.graded import graded
 from recot.nn import ranks
@@ -103,6 +102,8 @@ def about_noise(model: Recommender, train: Interactions) -> dict[str, Any]:
 
     Nothing where no noise is known.
     """
+    from recot.evaluation.known_noise import noise_auc, score_pairs  # and scipy.stats with it, .4 s of CPU
+
     train = train.unfolded()
     if train.noisy is None or not 0 < int(train.noisy.sum()) < len(train):
         return {}

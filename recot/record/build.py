@@ -24,6 +24,7 @@ from recot.fit.gradient import Gradient
 from recot.fit.rounds import Relabelled
 from recot.fit.stages import Apart, Make, Staged
 from recot.nn.contracts import Before
+from recot.request.command import held
 from recot.request.errors import RequestError
 from recot.system.environment import looked_up
 
@@ -182,6 +183,13 @@ def refitted(config: Mapping[str, Any], model: Recommender, split: Split, folder
 def descends(config: Mapping[str, Any]) -> bool:
     """Whether the model is trained by gradient descent; a closed form has no loss and no device."""
     return config["loss"].get("_target_") is not None
+
+
+def import_training(config: Mapping[str, Any]) -> None:
+    """Import what trains a network, if the config has one: held against signals, and before a clock runs."""
+    if any(descends(part) for part in stages(config).values()):
+        with held():
+            import recot.fit.epochs  # noqa: F401
 
 
 def relabels(config: Mapping[str, Any]) -> bool:

@@ -90,6 +90,7 @@ def crossfit(config: Mapping[str, Any], record: Mapping[str, Any], split: Split,
     if folds < 2:
         raise RequestError(f"--folds {folds} leaves nothing to train on; give 2 or more")
     chosen = as_chosen(config, record)
+    build.import_training(chosen)
     fold = dealt(split.train, folds, config["seed"])
     runs = Runs(folder.parent)
     with runs.lock(folder.name), runs.writing(folder.name):

@@ -18,7 +18,7 @@ from recot.fit import processes
 from recot.nn import ranks
 from recot.record import code, outputs, store
 from recot.record.attempt import attempt
-from recot.record.build import make, rehearse
+from recot.record.build import import_training, make, rehearse
 from recot.record.provenance import provenance, source_digest
 from recot.request import keys
 from recot.request.schema import of_lists
@@ -88,6 +88,7 @@ def lead(config: dict[str, Any], choices: Mapping[str, str], command: str, start
     folder = runs.folder(key)
     if not config["force"] and (found := finished(runs, key)):
         return shown(found, folder, today)
+    import_training(config)
     with runs.lock(key), runs.writing(key):
         earlier = runs.get(key)
         kept = earlier if earlier and earlier["status"] == "done" else None  # a failed force=true costs no good record

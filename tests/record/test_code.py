@@ -401,7 +401,7 @@ CHANGES_NOTHING = {f"recot.{module}" for module in (
     "fit.stored")}
 """Modules whose functions a run calls without an effect on its numbers."""
 AROUND = {("recot.evaluation.evaluate", "recommended"), *(("recot.record.build", name) for name in (
-    "rehearse", "descends", "relabels"))}
+    "rehearse", "descends", "relabels", "import_training"))}
 """Functions around an attempt: what is looked up, kept and said."""
 
 

@@ -1,5 +1,6 @@
 """All commands begin and end alike, however they are started and stopped."""
 
+import gc
 import io
 import json
 import logging
@@ -235,6 +236,18 @@ def test_a_signal_waits_until_what_would_swallow_it_is_over():
         finally:
             swallowed = False
     assert not swallowed
+
+
+@pytest.mark.parametrize("collecting", [True, False])
+def test_no_garbage_is_collected_during_imports_and_afterwards_as_before(collecting):
+    before = gc.isenabled()
+    (gc.enable if collecting else gc.disable)()
+    try:
+        with command.held():
+            within = gc.isenabled()
+        assert (within, gc.isenabled()) == (False, collecting)
+    finally:
+        (gc.enable if before else gc.disable)()
 
 
 @pytest.mark.parametrize("number", sorted(command.SIGNALS))
