@@ -207,7 +207,7 @@ class Gradient(Recommender):
         for name in ("lightning.pytorch", "lightning.fabric"):
             logging.getLogger(name).setLevel(logging.WARNING)
         warnings.filterwarnings("ignore", message=".*(GPU available but not used|isinstance.treespec, LeafSpec).*")
-        # Which process this is, is none of Lightning's business. In a batch script of Slurm with several tasks Lightning
+        # Which process this is, is not for Lightning to find out. In a batch script of Slurm with several tasks it
         # refuses to train, and on Slurm's signal it would leave a checkpoint that any later fit goes on from.
         alone = LightningEnvironment()
         return lightning.Trainer(
