@@ -75,3 +75,8 @@ def test_full_ranking_is_compared_with_its_products(monkeypatch):
         monkeypatch.setattr(steps, name, size)
     row = steps.evaluation_row(steps.synthetic(), 50, 2)
     assert row.ratio > 0 and row.ours > 0 and "50 users" in row.job
+
+
+def test_a_step_with_large_tables_is_compared_with_a_dense_one():
+    row = steps.large_row(1, 300)
+    assert row.ratio > 0 and row.ours > 0 and "600 rows" in row.job

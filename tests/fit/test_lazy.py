@@ -35,6 +35,7 @@ def eager(monkeypatch):
     lazy.kernels()
     for name in ("LEAST", "WORTH", "ROWS"):
         monkeypatch.setattr(lazy, name, 0)
+    monkeypatch.setattr(lazy, "THREADS", 10**6)
 
 
 @pytest.fixture
