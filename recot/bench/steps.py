@@ -10,13 +10,12 @@ import argparse
 import itertools
 import math
 import resource
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,20 +28,19 @@ from torch import Tensor, nn
 from recot.batches.augment import Augmentation
 from recot.batches.negatives import uniform_negatives
 from recot.bench import plain
+from recot.bench.drawn import BATCH, DIM, N_ITEMS, N_USERS, synthetic, tastes
+from recot.bench.measure import Row, Times, alone, interleaved, steps
+from recot.bench.ranking import evaluation_rows, multvae, serving_row
 from recot.data.domains import of
 from recot.data.interactions import Domain, Interactions, Ragged
 from recot.data.questions import EvalSet, Query, Split
-from recot.data.split import ratio
 from recot.denoise.base import Denoiser
 from recot.denoise.reweight import TCE
 from recot.denoise.soft_matching import SoftMatching
-from recot.evaluation.evaluate import CACHED, evaluate, recommended
-from recot.evaluation.recommender import Recommender
 from recot.fit import lazy
 from recot.fit.gradient import Gradient
 from recot.fit.settings import Training
 from recot.networks import uclr
-from recot.networks.autoencoder import Autoencoder
 from recot.networks.base import TwoTower
 from recot.networks.buir import BUIR
 from recot.networks.factorisation import Tables
@@ -63,44 +61,6 @@ from recot.objectives.sequences import NextGaussian, NextItem
 from recot.objectives.transport import SinkhornCF
 from recot.objectives.views import Contrast
 from recot.system.memory import keep_freed
-
-N_USERS, N_ITEMS, N_PAIRS, DIM, BATCH = 29_858, 40_981, 1_027_370, 64, 1024
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the report: what was compared, the ratio, and the goal for it."""
-
-    job: str
-    ours: float
-    other: float
-    ratio: float
-    goal: str
-
-
-def synthetic(seed: int = 0) -> Split:
-    """A split of the size and skew of Gowalla: users with 9 items or more, items by a power law."""
-    rng = torch.Generator().manual_seed(seed)
-    activity = torch.rand(N_USERS, generator=rng, dtype=torch.float64).pow(-0.6)
-    drawn = torch.multinomial(activity, N_PAIRS - 12 * N_USERS, replacement=True, generator=rng)
-    users = torch.cat([torch.arange(N_USERS).repeat_interleave(12), drawn])
-    weights = torch.arange(1, N_ITEMS + 1, dtype=torch.float64).pow(-0.7)
-    items = torch.multinomial(weights, len(users), replacement=True, generator=rng)
-    keys = (users * N_ITEMS + items).unique()
-    return ratio(Interactions.from_pairs(keys // N_ITEMS, keys % N_ITEMS, N_USERS, N_ITEMS))
-
-
-def interleaved(ours: Callable[[], object], other: Callable[[], object], rounds: int) -> tuple[float, float, float]:
-    """Median seconds of both, and the median of their ratio, from alternating calls after a warm-up."""
-    times: tuple[list[float], list[float]] = ([], [])
-    for index in range(rounds + 1):
-        for function, collected in ((ours, times[0]), (other, times[1])):
-            start = time.perf_counter()
-            function()
-            if index:
-                collected.append(time.perf_counter() - start)
-    ratios = [a / b for a, b in zip(*times, strict=True)]
-    return statistics.median(times[0]), statistics.median(times[1]), statistics.median(ratios)
 
 
 class Trainer:
@@ -164,36 +124,6 @@ def products(n: int) -> Callable[[], None]:
     return run
 
 
-class Bare(Recommender):
-    """Scores by one product, as the evaluator gets them, and the same product with nothing after it."""
-
-    def __init__(self) -> None:
-        self.users, self.items = torch.randn(N_USERS, DIM), torch.randn(N_ITEMS, DIM)
-
-    def fit(self, split: Split) -> Bare:
-        """Nothing to fit."""
-        return self
-
-    def score(self, query: Query) -> Tensor:
-        """(b, n_items)."""
-        return self.users[query.users] @ self.items.T
-
-    def products(self, n: int) -> None:
-        """All scores of the first ``n`` users in blocks of 64, thrown away."""
-        for start in range(0, n, 64):
-            self.users[start : min(start + 64, n)] @ self.items.T
-
-
-def steps(function: Callable[[], None], count: int) -> Callable[[], None]:
-    """``count`` calls as one."""
-
-    def run() -> None:
-        for _ in range(count):
-            function()
-
-    return run
-
-
 def through_lightning(train: Interactions, blocks: int) -> Callable[[], None]:
     """BPR steps through ``Gradient``: one epoch over as many pairs as fill the blocks, without validation."""
     part = train.select(torch.arange(blocks * 50 * BATCH))
@@ -236,20 +166,20 @@ def training_rows(train: Interactions, rounds: int) -> Iterator[Row]:
         gemm()
 
     straight_sclrec = plain.SCLRec(train, DIM, BATCH)
-    yield Row("BPR step / bare fused Adam", *interleaved(steps(bprmf.step, 20), steps(adam.step, 20), rounds), "")
-    yield Row("BPR step / BPR by nn.Embedding and default Adam", *interleaved(
+    yield Row("BPR step / bare fused Adam", interleaved(steps(bprmf.step, 20), steps(adam.step, 20), rounds), "")
+    yield Row("BPR step / BPR by nn.Embedding and default Adam", interleaved(
         steps(bprmf.step, 20), steps(straight_bpr.step, 20), rounds), "<= 0.25")
-    yield Row("SCLRec step / bare Adam + matrix products", *interleaved(
+    yield Row("SCLRec step / bare Adam + matrix products", interleaved(
         steps(sclrec.step, 10), steps(floor, 10), rounds), "")
-    yield Row("SCLRec step / straight from the equations", *interleaved(
+    yield Row("SCLRec step / straight from the equations", interleaved(
         steps(sclrec.step, 10), steps(straight_sclrec.step, 10), rounds), "<= 0.40")
-    yield Row("SCLRec step / BPR by nn.Embedding and default Adam", *interleaved(
+    yield Row("SCLRec step / BPR by nn.Embedding and default Adam", interleaved(
         steps(sclrec.step, 10), steps(straight_bpr.step, 10), rounds), "<= 1.00")
     n_steps = -(-len(train) // BATCH)
     rng = torch.Generator().manual_seed(0)
-    yield Row("drawing an epoch of negatives / BPR epoch", *interleaved(
+    yield Row("drawing an epoch of negatives / BPR epoch", interleaved(
         lambda: uniform_negatives(train, 1, rng), steps(bprmf.step, n_steps), 3), "<= 0.03")
-    yield Row("BPR through Lightning / bare loop", *interleaved(
+    yield Row("BPR through Lightning / bare loop", interleaved(
         through_lightning(train, 16), bare_loop(train, 16), rounds), "<= 1.05")
 
 
@@ -259,26 +189,26 @@ def large_row(rounds: int, n: int = 100_000) -> Row:
     train = Interactions.from_pairs(keys // n, keys % n, n, n)
     ours, dense = (Trainer(train, BPR(BATCH), Denoiser(), moved=moved) for moved in (lazy.WORTH, -math.inf))
     steps(ours.step, 100)()  # until most rows lag behind as far as they will
-    return Row(f"BPR step, {2 * n:,} rows of tables / the same with dense Adam", *interleaved(
+    return Row(f"BPR step, {2 * n:,} rows of tables / the same with dense Adam", interleaved(
         steps(ours.step, 20), steps(dense.step, 20), rounds), "<= 0.52")
 
 
 def baseline_rows(train: Interactions, rounds: int) -> Iterator[Row]:
     """The baselines against their straight versions; an epoch is as many steps for both."""
     directau, straight_directau = Trainer(train, DirectAU(BATCH), Denoiser()), plain.DirectAU(train, DIM, BATCH)
-    yield Row("DirectAU step / by pdist, nn.Embedding and default Adam", *interleaved(
+    yield Row("DirectAU step / by pdist, nn.Embedding and default Adam", interleaved(
         steps(directau.step, 10), steps(straight_directau.step, 10), rounds), "<= 0.50")
     lightgcn = Trainer(train, BPR(2048, penalty=1e-4), Denoiser(), LightGCN)
     straight_lightgcn = plain.LightGCN(train, DIM, 2048, 3)
     propagation = six_products(lightgcn.network)
-    yield Row("LightGCN step, 3 layers / its 6 sparse products", *interleaved(
+    yield Row("LightGCN step, 3 layers / its 6 sparse products", interleaved(
         steps(lightgcn.step, 2), steps(propagation, 2), rounds), "")
-    yield Row("LightGCN step, 3 layers / by one COO matrix and default Adam", *interleaved(
+    yield Row("LightGCN step, 3 layers / by one COO matrix and default Adam", interleaved(
         steps(lightgcn.step, 1), steps(straight_lightgcn.step, 1), rounds), "<= 0.25")
     bpr = Trainer(train, BPR(BATCH), Denoiser())
     for name, other in (("BUIR", Trainer(train, Bootstrap(BATCH), Denoiser(), BUIR)),
                         ("T-CE", Trainer(train, BCE(BATCH), TCE()))):
-        yield Row(f"{name} step / our BPR step", *interleaved(steps(other.step, 10), steps(bpr.step, 10), rounds), "")
+        yield Row(f"{name} step / our BPR step", interleaved(steps(other.step, 10), steps(bpr.step, 10), rounds), "")
 
 
 def domain_rows(train: Interactions, rounds: int) -> Iterator[Row]:
@@ -291,7 +221,7 @@ def domain_rows(train: Interactions, rounds: int) -> Iterator[Row]:
 
     ours = Trainer(train, DomainBPR(2048), Denoiser(), herograph)
     lightgcn = Trainer(train, BPR(2048, penalty=1e-4), Denoiser(), LightGCN)
-    yield Row("HeroGRAPH step, 2 layers / LightGCN step, 3 layers", *interleaved(
+    yield Row("HeroGRAPH step, 2 layers / LightGCN step, 3 layers", interleaved(
         steps(ours.step, 2), steps(lightgcn.step, 2), rounds), "<= 4.00")
 
 
@@ -318,54 +248,11 @@ def sequence_rows(rounds: int) -> Iterator[Row]:
     for name, objective, network in (("SASRec", NextItem, SASRec), ("STOSA", NextGaussian, Stosa),
                                      ("MStein", compared, Stosa)):
         ours, filled = (Trainer(train, objective(), Denoiser(), network) for train in sets)
-        yield Row(f"{name} step, histories of Beauty's lengths / of 50 places", *interleaved(
+        yield Row(f"{name} step, histories of Beauty's lengths / of 50 places", interleaved(
             steps(ours.step, 2), steps(filled.step, 2), rounds), "<= 0.25")
     x = torch.randn(25_600, 64)
-    yield Row("Dropout / torch's", *interleaved(partial(Dropout(0.5), x), partial(nn.Dropout(0.5), x), rounds),
+    yield Row("Dropout / torch's", interleaved(partial(Dropout(0.5), x), partial(nn.Dropout(0.5), x), rounds),
               "<= 0.5")
-
-
-def tastes(n_users: int, popularity: Tensor, rng: torch.Generator) -> Interactions:
-    """Users of 74 items on average, drawn by ``popularity`` (n_items,)."""
-    lengths = (45 * torch.rand(n_users, generator=rng).pow(-0.4)).long().clamp(5, 1_000)
-    items = torch.cat([torch.multinomial(popularity, int(length), generator=rng) for length in lengths])
-    return Interactions.from_pairs(torch.arange(n_users).repeat_interleave(lengths), items, n_users, len(popularity))
-
-
-def multvae(n_users: int, n_items: int, dim: int) -> Autoencoder:
-    """As wide as its paper has it, whatever ``dim``."""
-    return Autoencoder(n_users, n_items, 200, 600, "identity", variational=True, normalize=True)
-
-
-class Served(Recommender):
-    """A network as the evaluator gets it, without training."""
-
-    def __init__(self, network: TwoTower) -> None:
-        self.network = network.eval()
-
-    def fit(self, split: Split) -> Served:
-        """Nothing to fit."""
-        return self
-
-    @torch.no_grad()
-    def score(self, query: Query) -> Tensor:
-        """(b, n_items)."""
-        return self.network.score(query)
-
-
-def serving_row(rounds: int) -> Row:
-    """Lists of 20 for 10,000 users who did not train, against the product with the 10,000 items that scores them."""
-    rng = torch.Generator().manual_seed(0)
-    rows = tastes(10_000, torch.arange(1, 10_001, dtype=torch.float64).pow(-0.7), rng).by_user
-    model, query = Served(multvae(1, 10_000, DIM)), Query(torch.full((10_000,), -1), rows)
-    hidden, weights = torch.randn(10_000, 600), torch.randn(10_000, 600)
-
-    def product_alone() -> None:
-        for start in range(0, len(hidden), CACHED):
-            hidden[start:start + CACHED] @ weights.T
-
-    return Row("lists of 20 for 10,000 unseen users / bare products", *interleaved(
-        lambda: recommended(model, query, rows, 20), product_alone, rounds), "<= 1.50")
 
 
 def transport_rows(rounds: int) -> Iterator[Row]:
@@ -381,10 +268,10 @@ def transport_rows(rounds: int) -> Iterator[Row]:
     log_p = scores.log_softmax(1).requires_grad_()
     whole, own = ours.objective.cost.whole().half(), batch.query.history.values.split(
         batch.query.history.sizes.tolist())
-    yield Row("transport to 200 items, with gradient / user by user by autograd", *interleaved(
+    yield Row("transport to 200 items, with gradient / user by user by autograd", interleaved(
         lambda: ours.objective.to_top(batch, log_p)[0].sum().backward(),
         lambda: plain.transported(whole, own, log_p, k, n_iters).sum().backward(), rounds), "<= 0.20")
-    yield Row("SinkhornCF step / Mult-VAE step", *interleaved(steps(ours.step, 2), steps(other.step, 2), rounds),
+    yield Row("SinkhornCF step / Mult-VAE step", interleaved(steps(ours.step, 2), steps(other.step, 2), rounds),
               "<= 2.00")
 
 
@@ -401,10 +288,10 @@ def uclr_rows(rounds: int) -> Iterator[Row]:
     second = Before((ContrastiveAutoencoder(n_users, n_items, first),), domains, 0)
     for users, goal in ((512, "<= 1.00"), (2048, "<= 8.00")):
         ours = Trainer(train, Contrastive(users), Denoiser(), lambda n, m, _: ContrastiveAutoencoder(n, m, first))
-        yield Row(f"UCLR step of stage 2, {users:,} users / BPR step, d 128", *interleaved(
+        yield Row(f"UCLR step of stage 2, {users:,} users / BPR step, d 128", interleaved(
             steps(ours.step, 4), steps(bpr.step, 4), rounds), goal)
     ours = Trainer(of(train, domains[:1]), Adapted(2048), Denoiser(), lambda n, m, _: uclr.Adapted(n, m, second))
-    yield Row("UCLR step of stage 3 / BPR step, d 128", *interleaved(
+    yield Row("UCLR step of stage 3 / BPR step, d 128", interleaved(
         steps(ours.step, 4), steps(bpr.step, 4), rounds), "<= 3.00")
 
 
@@ -421,32 +308,22 @@ def six_products(network: LightGCN) -> Callable[[], None]:
     return run
 
 
-def evaluation_row(split: Split, users: int, rounds: int) -> Row:
-    """Full ranking against the product that makes the scores."""
-    bare, test = Bare(), split.test[0]
-    part = EvalSet(test.query.slice(0, users), test.targets.slice(0, users), test.seen.slice(0, users), None, "test")
-    metrics = [f"{name}@{k}" for name, k in itertools.product(("recall", "ndcg"), (10, 20, 50))]
-    return Row(f"full ranking of {users:,} users / bare products", *interleaved(
-        lambda: evaluate(bare, part, metrics), lambda: bare.products(users), rounds), "<= 2.5")
-
-
 def start_rows() -> Iterator[Row]:
     """CPU seconds of commands that should not need torch, and seconds until a run has its first epoch behind it."""
-    nothing = float("nan")
     for job, arguments in (("--help", ["--help"]), ("--cfg job", ["--cfg", "job"]),
                            ("a refused config", ["model.dimm=3"])):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
         subprocess.run([sys.executable, "-m", "recot.run", *arguments], capture_output=True, check=False)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-        yield Row(f"CPU of {job}", seconds, nothing, nothing, "<= 1 s")
+        wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+        cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        yield Row(job, alone(wall, cpu), "<= 1 s of CPU")
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
         run = subprocess.Popen([sys.executable, "-m", "recot.run", "trainer.max_epochs=1", f"paths.runs={folder}"],
                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         while run.poll() is None and not list(Path(folder).glob("*/epochs.csv")):
             time.sleep(0.01)
-        yield Row("first epoch of planted data done after", time.perf_counter() - start, nothing, nothing, "<= 4.5 s")
+        yield Row("first epoch of planted data done after", alone(time.perf_counter() - start), "<= 4.5 s")
         run.wait()
 
 
@@ -455,25 +332,34 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=9, help="interleaved measurements of each pair")
     parser.add_argument("--users", type=int, default=8_000, help="users to rank for")
+    parser.add_argument("--threads", type=int, default=1, help="of torch; ratios of CPU say most with one")
     arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
     keep_freed()  # as every run does
     split = synthetic()
     table = Table(title=f"{torch.get_num_threads()} threads, {len(split.train):,} training pairs, medians of "
                         f"{arguments.rounds} interleaved rounds", title_justify="left")
-    for column in ("job", "ours (ms)", "other (ms)", "ratio", "goal"):
+    for column in ("job", "ours (ms)", "other (ms)", "ratio", "CPU of ours", "of other", "ratio of CPU", "goal"):
         table.add_column(column, justify="left" if column == "job" else "right")
     rows = itertools.chain(training_rows(split.train, arguments.rounds), baseline_rows(split.train, arguments.rounds),
                            domain_rows(split.train, arguments.rounds), sequence_rows(arguments.rounds),
                            transport_rows(arguments.rounds), uclr_rows(arguments.rounds),
-                           [large_row(arguments.rounds), serving_row(arguments.rounds),
-                            evaluation_row(split, arguments.users, arguments.rounds)], start_rows())
+                           [large_row(arguments.rounds), serving_row(arguments.rounds)],
+                           evaluation_rows(split, arguments.users, arguments.rounds), start_rows())
     for row in rows:
-        other, compared = ("", "") if row.ratio != row.ratio else (f"{1e3 * row.other:.1f}", f"{row.ratio:.2f}")
-        table.add_row(row.job, f"{1e3 * row.ours:.1f}", other, compared, row.goal)
+        table.add_row(row.job, *cells(row.times), row.goal)
     console = Console()
     console.print(table)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     console.print(f"peak memory of this process {peak:.0f} MB")
+
+
+def cells(times: Times) -> list[str]:
+    """Milliseconds and ratios as a table has them; nothing where nothing was measured."""
+    formats = ("{:.1f}", "{:.1f}", "{:.2f}") * 2
+    scales = (1e3, 1e3, 1) * 2
+    return ["" if value != value else text.format(scale * value)
+            for value, text, scale in zip(times, formats, scales, strict=True)]
 
 
 if __name__ == "__main__":

@@ -47,6 +47,38 @@ def count(scores: Tensor, rows: Tensor, values: Tensor) -> tuple[Tensor, Tensor]
     return above, equal
 
 
+def group_maxima(scores: Tensor) -> Tensor:
+    """(b, groups) of (b, n): the largest score of columns ``j, j + groups, j + 2 groups, ...``, ``GROUP`` or fewer."""
+    n = scores.shape[1]
+    groups = -(-n // GROUP)
+    whole = n - n % groups
+    maxima = scores[:, :whole].view(len(scores), -1, groups).amax(1)  # (b, groups)
+    maxima[:, : n - whole] = torch.maximum(maxima[:, : n - whole], scores[:, whole:])
+    return maxima
+
+
+def best(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The values and columns of ``scores.topk(k, 1)``, (b, k) each, of (b, n) without NaN; on a CPU in less time.
+
+    The best k + 1 columns lie in the k + 1 groups of the largest maxima. Only those are sorted, and rows where two of
+    the best are equal are left to ``topk``, which has an order of its own for them.
+    """
+    n = scores.shape[1]
+    groups = -(-n // GROUP)
+    if scores.device.type != "cpu" or 4 * (k + 1) > groups:
+        values, columns = scores.topk(k, 1)
+        return values, columns
+    scores = scores.contiguous()
+    picked = group_maxima(scores).topk(k + 1, 1, sorted=False).indices  # (b, k + 1)
+    columns = (picked[..., None] + torch.arange(0, n, groups)).flatten(1)  # (b, (k + 1) * GROUP)
+    inside = scores.gather(1, columns.clamp(max=n - 1)).masked_fill_(columns >= n, -torch.inf)
+    values, place = inside.topk(k + 1, 1)
+    columns = columns.gather(1, place)[:, :k]
+    tied = (values[:, 1:] == values[:, :-1]).any(1).nonzero().squeeze(1)  # (tied,)
+    columns[tied] = scores[tied].topk(k, 1).indices
+    return values[:, :k], columns
+
+
 def count_near_top(scores: Tensor, rows: Tensor, values: Tensor, cutoff: int) -> tuple[Tensor, Tensor]:
     """As :func:`count`, but (``BEYOND``, 1) for a value that ``cutoff`` groups of columns outrank.
 
@@ -54,11 +86,8 @@ def count_near_top(scores: Tensor, rows: Tensor, values: Tensor, cutoff: int) ->
     ``cutoff`` items, so its place does not matter. Any other has everything above or equal to it in the groups whose
     maximum reaches it, usually fewer than ``cutoff``, and only those are opened.
     """
-    n = scores.shape[1]
-    groups = -(-n // GROUP)
-    whole = n - n % groups
-    maxima = scores[:, :whole].view(len(scores), -1, groups).amax(1)  # (b, groups)
-    maxima[:, : n - whole] = torch.maximum(maxima[:, : n - whole], scores[:, whole:])
+    n, maxima = scores.shape[1], group_maxima(scores)
+    groups = maxima.shape[1]
     above, equal = torch.full_like(rows, BEYOND), torch.ones_like(rows)
     members = torch.arange(0, n, groups, device=rows.device)  # (GROUP,) offsets inside a group
     for start in range(0, len(rows), 4 * len(scores)):  # so that no array below is much larger than the scores
@@ -271,7 +300,7 @@ def recommended(recommender: Recommender, query: Query, seen: Ragged, k: int,
             check_scores(found, recommender.name, stop - start, largest + 1)
             known = seen.slice(start, stop).to(found.device)
             found[known.rows, known.values] = -torch.inf
-            best = found.topk(k, 1)  # (chunk, k)
-            items.append(best.indices)
-            scores.append(best.values)
+            values, columns = best(found, k)  # (chunk, k) each
+            items.append(columns)
+            scores.append(values)
     return torch.cat(items).cpu(), torch.cat(scores).cpu()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from functools import cache
 
 import torch
@@ -72,7 +70,7 @@ def packable(users: Tensor, items: Tensor) -> bool:
 
 @cache
 def part(n_users: int, n_items: int, d: int, threads: int) -> int:
-    """The width with which :class:`Packed` gives the bits of ``@`` in less time; 0 where none does.
+    """The width with which :class:`Packed` gives the bits of ``@``; 0 where none does.
 
     A product of floats depends on the order in which its terms are added, and on nothing else. MKL and oneDNN add them
     one after the other, in the order of the columns, MKL in two sums or more where there are more than ``DEPTH``. Other
@@ -83,18 +81,5 @@ def part(n_users: int, n_items: int, d: int, threads: int) -> int:
         return 0
     drawn = torch.randn(1009, d, generator=torch.Generator().manual_seed(0))
     users, items = (drawn[torch.arange(size) % len(drawn)] for size in (n_users, n_items))
-    plain, seconds = timed(lambda: users @ items.mT)
-    for width in sorted({d, min(d, DEPTH), -(-d // 2)}, reverse=True):
-        packed = Packed(items, n_users, width)
-        found, ours = timed(lambda packed=packed: packed(users))  # type: ignore[misc]  # no type for a default
-        if found.equal(plain):
-            return width if ours < seconds else 0
-    return 0
-
-
-def timed(product: Callable[[], Tensor]) -> tuple[Tensor, float]:
-    """A product, and the seconds that this thread works for it once it is warm."""
-    product()
-    start = time.thread_time()
-    found = product()
-    return found, time.thread_time() - start
+    plain, widths = users @ items.mT, (d, min(d, DEPTH), -(-d // 2))
+    return next((width for width in widths if Packed(items, n_users, width)(users).equal(plain)), 0)

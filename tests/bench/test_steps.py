@@ -4,12 +4,14 @@ import pytest
 import torch
 
 from recot.batches.pairs import pairs
-from recot.bench import plain, prorec_scale, steps
-from recot.bench.steps import interleaved
+from recot.bench import drawn, plain, prorec_scale, ranking
+from recot.bench.measure import Times, interleaved
+from recot.bench.steps import cells, large_row
 from recot.data.interactions import Interactions
 from recot.data.questions import Query
 from recot.denoise.base import Denoiser
 from recot.denoise.soft_matching import SoftMatching
+from recot.evaluation.evaluate import evaluate
 from recot.networks.factorisation import Tables
 from recot.networks.lightgcn import LightGCN
 from recot.objectives.pairs import BPR, DirectAU, InfoNCE
@@ -49,11 +51,17 @@ def test_the_transport_user_by_user_and_ours_have_the_same_loss(train, rng):
                                objective.to_top(batch, log_p)[0], atol=1e-6, rtol=1e-5)
 
 
-def test_interleaving_alternates_and_reports_the_median_ratio(monkeypatch):
-    clock, calls = iter(range(1000)), []
-    monkeypatch.setattr("recot.bench.steps.time.perf_counter", lambda: float(next(clock)))
-    ours, other, ratio = interleaved(lambda: calls.append("ours"), lambda: calls.append("other"), rounds=3)
-    assert calls == ["ours", "other"] * 4 and (ours, other, ratio) == (1.0, 1.0, pytest.approx(1.0))
+def test_interleaving_alternates_and_reports_the_median_ratios(monkeypatch):
+    wall, cpu, calls = iter(range(1000)), iter(range(0, 2000, 2)), []
+    monkeypatch.setattr("recot.bench.measure.time.perf_counter", lambda: float(next(wall)))
+    monkeypatch.setattr("recot.bench.measure.time.process_time", lambda: float(next(cpu)))
+    times = interleaved(lambda: calls.append("ours"), lambda: (calls.append("other"), next(cpu)), rounds=3)
+    assert calls == ["ours", "other"] * 4 and times == (1.0, 1.0, 1.0, 2.0, 4.0, 0.5)
+
+
+def test_what_was_not_measured_is_left_empty():
+    nothing = float("nan")
+    assert cells(Times(0.5, nothing, nothing, 0.25, nothing, nothing)) == ["500.0", "", "", "250.0", "", ""]
 
 
 def test_the_pairs_and_scores_of_the_large_relabelling_are_of_the_size_they_claim(monkeypatch):
@@ -70,13 +78,43 @@ def test_the_large_relabelling_reports_time_and_memory(monkeypatch, capsys):
     assert "3 users x 46,110 items" in (printed := capsys.readouterr().out) and "MiB beside the factors" in printed
 
 
-def test_full_ranking_is_compared_with_its_products(monkeypatch):
+@pytest.fixture
+def small(monkeypatch):
     for name, size in (("N_USERS", 60), ("N_ITEMS", 80), ("N_PAIRS", 60 * 20)):
-        monkeypatch.setattr(steps, name, size)
-    row = steps.evaluation_row(steps.synthetic(), 50, 2)
-    assert row.ratio > 0 and row.ours > 0 and "50 users" in row.job
+        monkeypatch.setattr(drawn, name, size)
+    return drawn.synthetic()
+
+
+def test_full_ranking_is_compared_with_its_products_with_implicit_and_popularity_with_itself(small):
+    rows = list(ranking.evaluation_rows(small, 50, 2))
+    assert ["50 users" in rows[0].job, "implicit" in rows[1].job, "popularity" in rows[2].job] == [True] * 3
+    assert all(value > 0 for row in rows for value in row.times)
+
+
+def test_without_implicit_the_same_ranking_is_timed_alone(small, monkeypatch):
+    monkeypatch.setattr(ranking.importlib.util, "find_spec", lambda name: None)
+    _, row, _ = ranking.evaluation_rows(small, 50, 1)
+    assert "implicit is not installed" in row.job and row.times.cpu > 0 and row.times.ratio != row.times.ratio
+
+
+def test_implicit_ranks_the_same_vectors(small):
+    """Its nDCG divides by the gain of as many hits as there are targets, and so does ours."""
+    test = small.test[0]
+    network = Tables(60, 80, 8)
+    theirs = ranking.of_implicit(network.user_table.weight.detach()[test.query.users],
+                                 network.item_table.weight.detach(), test)()
+    ours = evaluate(ranking.Served(network), test, ["ndcg@20", "map@20"])
+    assert float(ours["ndcg@20"].mean()) == pytest.approx(theirs["ndcg"], abs=1e-4)
+    assert float(ours["map@20"].mean()) == pytest.approx(theirs["map"], abs=1e-4)
+
+
+def test_every_shape_makes_all_scores(monkeypatch):
+    users, items, made = torch.randn(70, 3), torch.randn(90, 3), []
+    monkeypatch.setattr(ranking, "seconds", lambda way: (way(), made.append(1), (1.0, 1.0))[-1])
+    ranking.floor(users, items)()
+    assert len(made) == 3 * (len(ranking.SHAPES) + 1)
 
 
 def test_a_step_with_large_tables_is_compared_with_a_dense_one():
-    row = steps.large_row(1, 300)
-    assert row.ratio > 0 and row.ours > 0 and "600 rows" in row.job
+    row = large_row(1, 300)
+    assert row.times.ratio > 0 < row.times.cpu and "600 rows" in row.job

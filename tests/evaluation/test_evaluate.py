@@ -14,7 +14,7 @@ from torch import Tensor
 
 from recot.data.interactions import Ragged
 from recot.data.questions import EvalSet, Query, Split
-from recot.evaluation.evaluate import count, count_near_top, evaluate, ranks, recommended, users_at_once
+from recot.evaluation.evaluate import best, count, count_near_top, evaluate, ranks, recommended, users_at_once
 from recot.evaluation.metrics import (
     BEYOND,
     METRICS,
@@ -253,6 +253,20 @@ def test_a_tie_across_the_cut_is_found_in_groups_that_were_not_among_the_best():
     scores[0, [100, 101, 102, 103]] = 1.0  # positions 10 to 13 around a cut at 10, each in a group of its own
     above, equal = count_near_top(scores, torch.tensor([0]), torch.tensor([1.0]), 10)
     assert (above.item(), equal.item()) == (9, 4)
+
+
+@pytest.mark.parametrize("n_items", [500, 1600, 3001, 3200])
+@pytest.mark.parametrize("levels", [2, 60, 10**4, 10**7])
+def test_the_best_of_each_row_are_those_of_a_sort_and_equal_ones_in_the_order_of_topk(
+        n_items: int, levels: int, rng: torch.Generator):
+    scores = torch.randint(levels, (24, n_items), generator=rng).float()
+    scores[:8].scatter_(1, torch.randint(n_items, (8, 900), generator=rng), -math.inf)
+    scores[8:10, 10:] = -math.inf  # fewer are left than are asked for
+    for k in (1, 5, 20):
+        values, columns = best(scores, k)
+        assert values.equal(scores.topk(k, 1).values) and columns.equal(scores.topk(k, 1).indices)
+        assert values.equal(scores.sort(1, descending=True).values[:, :k])
+        assert best(scores.T.contiguous().T, k)[1].equal(columns)
 
 
 def test_metrics_do_not_depend_on_the_largest_cut_asked_for(rng: torch.Generator):

@@ -400,8 +400,8 @@ CHANGES_NOTHING = {f"recot.{module}" for module in (
     "request.schema", "request.compose", "request.command", "request.errors", "request.former", "request.keys",
     "fit.stored")}
 """Modules whose functions a run calls without an effect on its numbers."""
-AROUND = {("recot.evaluation.evaluate", "recommended"), *(("recot.record.build", name) for name in (
-    "rehearse", "descends", "relabels", "import_training"))}
+AROUND = {*(("recot.evaluation.evaluate", name) for name in ("recommended", "best")),
+          *(("recot.record.build", name) for name in ("rehearse", "descends", "relabels", "import_training"))}
 """Functions around an attempt: what is looked up, kept and said."""
 
 
