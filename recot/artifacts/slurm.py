@@ -38,8 +38,8 @@ log = logging.getLogger(__name__)
 FOLDER = ".slurm"
 """In the folder of records: logs of jobs, what submitit writes for them, and which job of the queue a run is."""
 
-MOST = 1000
-"""Jobs in the queue at once; Slurm's default of MaxArraySize is 1001."""
+MOST = 500
+"""Jobs in the queue at once. A command claims what it submits, and a process may usually have 1,024 files open."""
 
 FRUITLESS = 3
 """So many times in a row a job goes on that was stopped before it wrote a checkpoint."""
@@ -152,8 +152,9 @@ def executor(root: Path, at_once: int, limit: float | None, settings: Mapping[st
     import submitit
 
     minutes = max(1, math.ceil((limit or HOURS * 3600) / 60))
-    defaults = {"name": "recot", "timeout_min": minutes, "cpus_per_task": int(os.environ.get("OMP_NUM_THREADS", 4)),
-                "mem_gb": 16, "stderr_to_stdout": True, "slurm_array_parallelism": at_once,
+    threads = int(os.environ.get("OMP_NUM_THREADS", "4").partition(",")[0])
+    defaults = {"name": "recot", "timeout_min": minutes, "cpus_per_task": threads, "mem_gb": 16,
+                "stderr_to_stdout": True, "slurm_array_parallelism": at_once,
                 "slurm_signal_delay_s": min(90, 15 * minutes), "slurm_additional_parameters": {"requeue": True}}
     endless = {"slurm_max_num_timeout": 2**31, "local_max_num_timeout": 2**31}  # Task.checkpoint says when to give up
     submitter = submitit.AutoExecutor(root / FOLDER, cluster=cluster, **endless)
@@ -273,7 +274,10 @@ class Slurm:
             return job
         if state == "TIMEOUT" and last_checkpoint(self.runs.folder(job.key)) > queued.since:
             return job
-        failed = self.runs.get(job.key) or {}
+        try:
+            failed = self.runs.get(job.key) or {}
+        except ValueError as error:
+            return Outcome(job, seconds, str(error))
         if failed.get("status") == "failed" and self.written(job.key) >= queued.since:
             return Outcome(job, seconds, failed["error"])
         missed = self.gone.setdefault(job.key, time.time())

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -96,18 +97,26 @@ def serve(connection: Connection, work: Callable[[Any], Any]) -> None:
             connection.send(f"{type(error).__name__}: {error}")
 
 
+def start_method() -> str:
+    """How Python starts workers. The process that forks is asked through a socket below the folder of temporary files,
+    whose name the system allows 107 bytes (https://github.com/python/cpython/issues/132124); a longer one costs each
+    worker the imports again.
+    """
+    return "forkserver" if len(os.fsencode(tempfile.gettempdir())) < 70 else "spawn"
+
+
 class Worker:
     """A process that works on one thing at a time.
 
-    It is a fork of a process that has imported :data:`LIBRARIES` and does nothing else. That one ends when this one and
-    all workers have ended.
+    It is a fork of a process that has imported :data:`LIBRARIES` and does nothing else. That process ends once its
+    workers have ended, and the process that wanted them.
 
     Args:
         work: what it does; a function that a new process can import.
     """
 
     def __init__(self, work: Callable[[Any], Any]) -> None:
-        context = multiprocessing.get_context("forkserver")
+        context = multiprocessing.get_context(start_method())
         context.set_forkserver_preload(LIBRARIES)
         self.connection, other = context.Pipe()
         self.process = context.Process(target=serve, args=(other, work), daemon=True)
