@@ -25,7 +25,7 @@ BELOW = {  # room -> rooms it may import besides itself; the order is that of th
     "tuning": {"system", "request", "record"},
     "artifacts": {"system", "request", "data", "evaluation", "record"},
     "pages": {"system", "request", "data", "ot", "record", "tuning", "artifacts"},
-    "bench": {"system", "data", "batches", "nn", "ot", "networks", "denoise", "objectives", "evaluation", "closed",
+    "bench": {"system", "data", "batches", "nn", "ot", "networks", "closed", "denoise", "objectives", "evaluation",
               "fit"},
 }
 ONLY_IN = {"lightning": {"fit"}, "hydra": {"request", "run", "record", "tuning"},

@@ -25,10 +25,10 @@ N_USERS, N_ITEMS, PER_USER, RANK = 1_948_882, 46_110, 25, 50
 class Drawn:
     """Scores by random factors, most of them in 0..1 as those of a model of the matrix itself."""
 
-    def __init__(self, n_users: int):
+    def __init__(self, n_users: int, n_items: int = N_ITEMS):
         rng = torch.Generator().manual_seed(0)
         self.users = torch.rand(n_users, RANK, generator=rng) / RANK
-        self.items = torch.rand(N_ITEMS, RANK, generator=rng) ** 8 * 8
+        self.items = torch.rand(n_items, RANK, generator=rng) ** 8 * 8
 
     def score(self, query: Query) -> torch.Tensor:
         """(b, n_items)."""

@@ -16,13 +16,12 @@ from typing import Any, Literal
 import filelock
 import numpy as np
 import pandas as pd
-import torch
 
 from recot.data import douban, fetch, filters, moments, netflix, parts, read
 from recot.data.dataset import Dataset, load, write
-from recot.data.interactions import Domain, Interactions
-from recot.data.reduce import Domains, Reduction, by_domain, in_file_order
+from recot.data.reduce import Domains, Reduction, in_file_order
 from recot.data.roles import NAMES, TRAIN
+from recot.data.rows import Rows, rated, told
 from recot.system import files
 
 logger = logging.getLogger(__name__)
@@ -194,14 +193,19 @@ class Files:
     def _made(self, file: Path) -> Dataset:
         """The data, prepared now and written to ``file``."""
         files.sweep(file.parent)
+        dataset = prepare(self._rows(), self._least(), self.core, self.name, self.reduction, self.domains,
+                          self._called())
+        write(dataset, file)
+        return dataset
+
+    def _rows(self) -> pd.DataFrame:
+        """The rows of all files that are looked at."""
         frame = filters.joined([self._in_part(path, self._in_domain(path, self._table(path, sha256)))
                                 for path, sha256 in (self._sums or {}).items()])
         frame = in_file_order(frame) if self.file_order else frame
         if self.user_share is not None:
             frame = filters.sampled(frame, self.user_share, self.sample_seed)
-        dataset = prepare(frame, self._least(), self.core, self.name, self.reduction, self.domains, self._called())
-        write(dataset, file)
-        return dataset
+        return frame
 
     def _in_domain(self, path: Path, frame: pd.DataFrame) -> pd.DataFrame:
         """The rows of a file with its domain, where each file is of one."""
@@ -423,53 +427,16 @@ def prepare(frame: pd.DataFrame, threshold: float | None, core: int, name: str,
     Raises:
         ValueError: there is a threshold but no ratings, a pair stands in two parts, or nothing is left.
     """
-    dropped = {}
-    if threshold is not None:
-        if "rating" not in frame:
-            raise ValueError(f"{name} has no ratings, so data.threshold={threshold} means nothing; set it to null")
-        kept = frame["rating"].to_numpy() >= threshold
-        dropped[f"rating below {threshold:g}"] = int((~kept).sum())
-        if len(frame) and not kept.any():
-            raise ValueError(f"{name} has no rating of {threshold:g} or more, the highest is "
-                             f"{frame['rating'].max():g}; lower data.threshold")
-        frame = frame[kept]
-    if not len(frame):
-        raise ValueError(f"the files of {name} hold no interactions; get them again")
+    dropped: dict[str, int] = {}
+    frame = rated(frame, threshold, name, dropped)
     domains = (domains or Domains()).named(frame)
     if domains.names:
         frame = domains.of(frame, dropped, name)
-    users, user_ids = filters.numbered(frame["user"])
-    items, item_ids = filters.numbered(frame["item"])
-    times = frame["time"].to_numpy() if "time" in frame else None
-    if "part" in frame:
-        parts.refuse_overlap(frame, users * len(item_ids) + items, called, name)
-    chosen = filters.one_per_pair(users * len(item_ids) + items, times)
-    dropped["duplicate pairs"] = len(users) - len(chosen)
-    part = frame["part"].to_numpy() if "part" in frame else np.zeros(len(users), dtype=np.int8)
-    held, chosen = chosen[part[chosen] != TRAIN], chosen[part[chosen] == TRAIN]
-    inside = filters.in_core(users[chosen], items[chosen], core)
-    if core > 1:
-        dropped[f"outside the {core}-core"] = int((~inside).sum())
-    if not inside.any():
-        raise ValueError(f"no user and item of {name} has {core} interactions with the others; lower data.core")
-    chosen = chosen[inside]
-    if reduction is not None:
-        chosen = chosen[reduction.kept(users[chosen], items[chosen], dropped)]
-    ranges: tuple[Domain, ...] = ()
-    if domains.names:
-        number = frame["domain"].to_numpy()
-        chosen = chosen[domains.kept(users[chosen], items[chosen], number[chosen], item_ids, dropped)]
-        chosen = np.concatenate([chosen, held])
-        items, item_ids, ranges = by_domain(items[chosen], number[chosen], item_ids, domains.names)
-    else:
-        chosen = np.concatenate([chosen, held])
-        items, item_ids = filters.renumbered(items[chosen], item_ids)
-    users, user_ids = filters.renumbered(users[chosen], user_ids)
-    interactions = Interactions.from_pairs(
-        torch.from_numpy(users), torch.from_numpy(items), len(user_ids), len(item_ids),
-        times=None if times is None else torch.from_numpy(times[chosen].astype(np.int64)), domains=ranges,
-        parts=torch.from_numpy(part[chosen]) if "part" in frame else None)
-    logger.info("%s: %s users, %s items, %s interactions%s; left out: %s", name, f"{len(user_ids):,}",
-                f"{len(item_ids):,}", f"{len(users):,}", f" ({parts.counted(part[chosen])})" * ("part" in frame),
-                ", ".join(f"{n:,} {why}" for why, n in dropped.items()))
-    return Dataset(interactions, user_ids, item_ids, dropped)
+    rows = Rows.of(frame)
+    if rows.parts is not None:
+        parts.refuse_overlap(frame, rows.pairs, called, name)
+    del frame  # or its columns are there beside their numbers
+    chosen = rows.kept(core, reduction or Reduction(), domains, name, dropped)
+    dataset = rows.dataset(chosen, domains.names, dropped)
+    logger.info("%s", told(name, dataset))
+    return dataset

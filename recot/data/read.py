@@ -29,7 +29,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -51,6 +51,9 @@ ZONED = r"(Z|:[0-9.]+[+-][0-9]{2}(:?[0-9]{2})?)$"
 FIELDS = ("user", "item", "rating", "time")
 TYPES = {**{kind: pa.dictionary(pa.int32(), pa.string()) for kind in ("user", "item", "domain")},
          "rating": pa.float64(), "time": pa.int64()}
+Values: TypeAlias = np.ndarray[Any, Any] | pd.Categorical
+"""A column of a table: numbers, or words each of which is kept once."""
+
 Unit = Literal["s", "ms", "us", "ns", "date"]
 """What times may be: seconds or parts of them since 1970, or dates of ISO 8601."""
 
@@ -64,6 +67,7 @@ ENCODINGS = {codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32", codec
              codecs.BOM_UTF16_BE: "utf-16"}
 FOREIGN = {b"PAR1": "a parquet file", b"ARROW1": "an Arrow file", b"\x89HDF": "an HDF5 file", b"ORC": "an ORC file",
            b"SQLite format 3": "an SQLite database", b"\xd0\xcf\x11\xe0": "an Excel workbook", b"%PDF": "a PDF file"}
+PIECE = 2**20                             # bytes that are looked at together
 WIDE = 10_000                             # lines that are looked at for what a whole column is
 OF_TIME: dict[str | None, str] = {
     None: "a whole number of seconds or a date of ISO 8601", "date": "a date of ISO 8601, data.time_unit=date",
@@ -200,12 +204,13 @@ def parquet(path: Path, columns: dict[str, str], content: bytes | None = None,
         read = file.read(columns=list(columns.values()))
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"{path} cannot be read as parquet ({error}); write it anew") from error
-    frame = pd.DataFrame({kind: _cells(path, kind, name, read[name], unit) for kind, name in columns.items()})
+    frame = pd.DataFrame({kind: _cells(path, kind, name, read[name], unit) for kind, name in columns.items()},
+                         copy=False)
     _say(path, frame)
     return frame
 
 
-def _cells(path: Path, kind: str, name: str, column: Any, unit: Unit | None) -> np.ndarray[Any, Any]:
+def _cells(path: Path, kind: str, name: str, column: Any, unit: Unit | None) -> Values:
     """Values of a column of parquet, (rows,)."""
     types = pa.types
     unusable = f"{path} has an empty or unusable cell in column {name!r}, row "
@@ -228,7 +233,8 @@ def _cells(path: Path, kind: str, name: str, column: Any, unit: Unit | None) -> 
             found = _values(kind, column.cast(pa.float64()), integers=False)
         else:
             whole = number and not types.is_integer(type_)
-            found = _values(kind, (column.cast(pa.int64()) if whole else column).cast(pa.string()), integers=False)
+            written = column.cast(pa.int64()) if whole else column if number else column.cast(pa.string())
+            found = _values(kind, written, integers=False)
     except pa.ArrowException as error:
         raise ValueError(f"{path} has values in column {name!r} that are no {kind} ({error}); convert that column, or "
                          f"name another one with data.{kind}") from error
@@ -275,6 +281,8 @@ def in_seconds(path: Path, numbers: np.ndarray[Any, Any], unit: Unit | None,
         ValueError: the times are of two units, or of another one than seconds where none is said.
     """
     least, most = PLAUSIBLE
+    if len(numbers) and -most < numbers.min() and numbers.max() < most:
+        return _without_fractions(path, numbers, PER_SECOND[unit or "s"])
     beyond = np.abs(numbers) >= most  # (rows,)
     if not beyond.any():
         return _without_fractions(path, numbers, PER_SECOND[unit or "s"])
@@ -318,7 +326,9 @@ def _seconds(path: Path, column: Any, unit: Unit | None, place: Callable[[int], 
 
 
 def _without_fractions(path: Path, moments: np.ndarray[Any, Any], unit: int) -> np.ndarray[Any, Any]:
-    if unit > 1 and (moments % unit).any():
+    if unit == 1:
+        return moments
+    if (moments % unit).any():
         logger.info("%s: fractions of seconds are left out of the times", path)
     return moments // unit
 
@@ -328,7 +338,7 @@ def _say(path: Path, frame: pd.DataFrame) -> None:
     found = []
     for kind in ("user", "item"):
         if frame[kind].dtype != np.int64:
-            rows = frame[kind][frame[kind].isin(MISSING)].value_counts()
+            rows = frame[kind][frame[kind].isin(MISSING)].astype(object).value_counts()
             found += [f"{count} rows have the {kind} {id_!r}" for id_, count in rows.items()]
     if found:
         logger.warning("%s: %s; these look like missing values and are kept as ids: remove the rows if they are",
@@ -382,8 +392,9 @@ def _check_quotes(path: Path, text: bytes, delimiter: str) -> None:
     field = rb'(?:"(?:[^"\n]++|"")*+"|(?!")[^' + between + rb"\n]*+)"
     lines = re.compile(b"(?:" + field + b"(?:" + between + field + rb")*+\n)*+")
     text = text if text.endswith(b"\n") else text + b"\n"
-    good = lines.match(text).end()  # type: ignore[union-attr]  # it matches nothing at least
-    if good < len(text):
+    first, last = text.rfind(b"\n", 0, text.find(b'"')) + 1, text.find(b"\n", text.rfind(b'"')) + 1  # with quotes
+    good = lines.match(text, first, last).end()  # type: ignore[union-attr]  # it matches nothing at least
+    if good < last:
         raise malformed(path, text.count(b"\n", 0, good) + 1, "a quote is left open, or text follows a closing quote; "
                          "a value may not span lines, and a quote inside a quoted value is written twice")
 
@@ -409,27 +420,69 @@ def _delimited(path: Path, text: bytes, names: list[str], columns: dict[str, str
                 column_types={name: types[kind] for kind, name in columns.items()},
                 include_columns=list(columns.values()), null_values=[], strings_can_be_null=False))
 
-    try:
+    content = None
+    for types in _attempts(text, single, names, columns, delimiter, header):
         try:
-            content = parsed(TYPES)
-        except pa.ArrowInvalid:
-            if "time" not in columns:
-                raise
-            content = parsed(TYPES | {"time": pa.string()})
-    except pa.ArrowInvalid as error:
-        raise _first_fault(path, text, names, columns, delimiter, header, integers, unit, str(error)) from error
+            content = parsed(types)
+            break
+        except pa.ArrowInvalid as error:
+            otherwise = str(error)
+    if content is None:
+        raise _first_fault(path, text, names, columns, delimiter, header, integers, unit, otherwise)
 
     def place(row: int) -> str:
         return f"line {next(itertools.islice(_rows(text, delimiter, header), row, None))[0]}"
 
-    frame = {kind: _values(kind, content[name], integers) if kind != "time"
-             else _written_times(path, content[name], unit, place) for kind, name in columns.items()}
+    parts = {name: content[name] for name in columns.values()}
+    del content  # or each column is there twice until the last one is read
+    frame = {kind: _values(kind, parts.pop(name), integers) if kind != "time"
+             else _written_times(path, parts.pop(name), unit, place) for kind, name in columns.items()}
+    pa.default_memory_pool().release_unused()
     if any(values is None for values in frame.values()):
         raise _first_fault(path, text, names, columns, delimiter, header, integers, unit,
                            "a value is malformed, or one column of times holds seconds and dates")
-    found = pd.DataFrame(frame)
+    found = pd.DataFrame(frame, copy=False)
     _say(path, found)
     return found
+
+
+def _attempts(text: bytes, single: bytes, names: list[str], columns: dict[str, str], delimiter: str,
+              header: bool) -> list[dict[str, Any]]:
+    """The types of the columns to try one after the other, those that cost least first.
+
+    Ids are read as whole numbers where the first row has such, and where no text in the file would lose its writing by
+    that. Times are read as they are written where they are no whole numbers.
+    """
+    _, first = next(_rows(text, delimiter, header), (0, []))
+    written = {kind: first[names.index(name)] for kind, name in columns.items()} if len(first) == len(names) else {}
+    whole = {kind: pa.int64() for kind in ("user", "item") if re.fullmatch(INTEGER, written.get(kind, ""))}
+    if whole and not _unambiguous(single, b"\t" if delimiter == "::" else delimiter.encode(), header):
+        whole = {}
+    ids = [TYPES | whole, TYPES] if whole else [TYPES]
+    if "time" not in columns:
+        return ids
+    return [kinds | {"time": type_} for kinds in ids for type_ in (pa.int64(), pa.string())
+            if type_ == pa.string() or not re.match(DATE, written.get("time", ""))]
+
+
+def _unambiguous(text: bytes, separator: bytes, header: bool) -> bool:
+    """Whether no field below the header begins as 007, 0x7, -7, a blank or a quote do, or ends with a blank.
+
+    pyarrow reads such fields as whole numbers, and what was written is lost.
+    """
+    start = text.find(b"\n") + 1 if header else 0
+    at_begin, at_end, behind_zero = (np.isin(np.arange(256), [*letters.replace(separator, b"")]) for letters in (
+        b'"- \t', b" \t", b"0123456789xX"))
+    for begin in range(start, len(text) + 1, PIECE):  # the last field may end without a line end
+        before = text[begin - 1:begin] if begin else b"\n"
+        letters = np.frombuffer(before + text[begin:begin + PIECE + 2].ljust(PIECE + 2, b"\n"), np.uint8)
+        ends = np.flatnonzero((letters[:-2] == separator[0]) | (letters[:-2] == 10))  # (fields,)
+        opening = letters[ends + 1]
+        if (at_begin[opening] | ((opening == 48) & behind_zero[letters[ends + 2]])).any():
+            return False
+        if at_end[letters[ends[ends > 0] - 1]].any():
+            return False
+    return True
 
 
 def _written_times(path: Path, column: Any, unit: Unit | None,
@@ -440,7 +493,7 @@ def _written_times(path: Path, column: Any, unit: Unit | None,
     return None if unit == "date" or column.null_count else in_seconds(path, column.to_numpy(), unit, place)
 
 
-def _values(kind: str, column: Any, integers: bool) -> np.ndarray[Any, Any] | None:
+def _values(kind: str, column: Any, integers: bool) -> Values | None:
     """Values of a column, (rows,); None when some of them are malformed."""
     if column.null_count:
         return None
@@ -449,15 +502,21 @@ def _values(kind: str, column: Any, integers: bool) -> np.ndarray[Any, Any] | No
         return numbers if np.isfinite(numbers).all() else None
     if not len(column):
         return np.empty(0, np.int64)
+    if pa.types.is_integer(column.type):
+        least, most = pyarrow.compute.min_max(column).as_py().values()
+        if least >= 0 and most < 10**18:
+            whole: np.ndarray[Any, Any] = column.cast(pa.int64()).to_numpy()
+            return whole
+        column = column.cast(pa.string())
     encoded = column.cast(TYPES[kind]).unify_dictionaries().combine_chunks()
     words = encoded.dictionary
     if bool(pyarrow.compute.all(pyarrow.compute.match_substring_regex(words, INTEGER)).as_py()):
-        words = words.cast(pa.int64())
-    elif integers or bool(pyarrow.compute.any(pyarrow.compute.match_substring_regex(words, UNUSABLE)).as_py()):
+        written: np.ndarray[Any, Any] = words.cast(pa.int64()).to_numpy()[encoded.indices.to_numpy()]
+        return written
+    if integers or bool(pyarrow.compute.any(pyarrow.compute.match_substring_regex(words, UNUSABLE)).as_py()):
         return None
-    values: np.ndarray[Any, Any] = words.to_numpy(zero_copy_only=False)
-    written: np.ndarray[Any, Any] = values[encoded.indices.to_numpy()]
-    return written
+    different = pd.Index(words.to_numpy(zero_copy_only=False), dtype=object)
+    return pd.Categorical.from_codes(encoded.indices.to_numpy(), different)
 
 
 def _first_fault(path: Path, text: bytes, names: list[str], columns: dict[str, str], delimiter: str, header: bool,

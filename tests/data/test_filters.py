@@ -3,10 +3,12 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from recot.data import filters
+from recot.data.interactions import Interactions
 
 PAIRS = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=1, max_size=40)
 
@@ -39,6 +41,35 @@ def test_the_earliest_of_equal_pairs_is_kept(pairs, random, timed):
         if key not in first or (timed and times[place] < times[first[key]]):
             first[key] = place
     assert sorted(chosen) == sorted(first.values())
+
+
+@given(st.lists(st.integers(0, 5) | st.integers(0, 2**62), max_size=40))
+def test_equal_keys_keep_their_order(keys):
+    keys = np.array(keys, dtype=np.int64)
+    assert filters.stable_order(keys).tolist() == np.argsort(keys, kind="stable").tolist()
+
+
+@given(PAIRS.map(set).map(sorted), st.randoms(use_true_random=False), st.sampled_from([3, 2**40, 2**62]))
+def test_pairs_are_ordered_as_interactions_order_them(pairs, random, far):
+    random.shuffle(pairs)
+    users, items = np.array(pairs).T
+    times = np.array([random.choice([-far, 0, 1, far]) for _ in pairs])
+    for known in (times, None):
+        order = filters.in_order(users, items, known)
+        found = Interactions.from_pairs(torch.from_numpy(users), torch.from_numpy(items), 7, 7,
+                                        times=None if known is None else torch.from_numpy(times))
+        assert users[order].tolist() == found.users.tolist() and items[order].tolist() == found.items.tolist()
+        assert known is None or times[order].tolist() == found.times.tolist()
+
+
+@pytest.mark.parametrize("values", [[30, 9, 30, 12, 40], [30, 9, 30, 2**40, 0], ["b", "10", "9", "b", "\u00e9", "B"]])
+def test_however_a_column_is_held_its_values_are_numbered_alike(values):
+    column, wanted = pd.Series(values), sorted(set(values))
+    unused = pd.CategoricalDtype([*reversed(wanted), values[0] * 2])
+    for held in (column, column.astype("category"), column.astype(unused)):
+        codes, ids = filters.numbered(held)
+        assert ids.tolist() == wanted and codes.tolist() == [wanted.index(value) for value in values]
+        assert codes.dtype == np.int64
 
 
 @pytest.mark.parametrize(("values", "rising"), [

@@ -63,6 +63,27 @@ def test_ids_are_integers_only_when_nothing_is_lost(tmp_path):
         assert rows(frame) == [(odd, 9)]
 
 
+@pytest.mark.parametrize("odd", ["01", "0x7", " 7", "7 ", "\t7", "7\t", "-7", "-0", '"07"', "+7", "7.0", str(10**18)])
+@pytest.mark.parametrize("place", [1, 2, 6])
+@pytest.mark.parametrize("piece", [1, 7, 2**20])
+def test_one_id_that_is_no_whole_number_lets_all_stay_as_they_are_written(tmp_path, monkeypatch, odd, place, piece):
+    """pyarrow would read most of these as whole numbers: wherever it stands, and wherever a piece of the text ends."""
+    monkeypatch.setattr(read, "PIECE", piece)
+    lines = ["uid,sku", *(f"{number},{number + 10}" for number in range(6))]
+    expected = [(str(number), number + 10) for number in range(6)]
+    lines[place], expected[place - 1] = f"{odd},{place + 9}", (odd.strip('"'), place + 9)
+    text = "\n".join(lines)
+    assert rows(read.table(written(tmp_path, text.encode()), {"user": "uid", "item": "sku"})) == expected
+    turned = "\n".join(",".join(reversed(line.split(","))) for line in lines)
+    assert rows(read.table(written(tmp_path, turned.encode()), {"user": "uid", "item": "sku"})) == expected
+
+
+def test_what_other_columns_hold_changes_no_id(tmp_path):
+    for other in ("05", "-1", " x ", '"a,b"', "0.5"):
+        text = f"uid,other,sku\n7,{other},0\n10,{other},12\n"
+        assert rows(read.table(written(tmp_path, text.encode()), {"user": "uid", "item": "sku"})) == [(7, 0), (10, 12)]
+
+
 def test_named_columns_are_found_in_any_order_and_with_any_delimiter(tmp_path):
     text = "\ufeffat;stars;other;sku;uid\r\n100;3.5;;20;1\r\n-5;-1;x;3000000000;2\r\n"
     assert rows(read.table(written(tmp_path, text.encode()), COLUMNS, ";")) == RATINGS
