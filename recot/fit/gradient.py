@@ -192,7 +192,7 @@ class Gradient(Recommender):
         for name in ("lightning.pytorch", "lightning.fabric"):
             logging.getLogger(name).setLevel(logging.WARNING)
         warnings.filterwarnings("ignore", message=".*(GPU available but not used|isinstance.treespec, LeafSpec).*")
-        together = ranks.world() > 1  # where Lightning would ask torchrun or Slurm, and count all processes as its own
+        together = ranks.processes() > 1  # where Lightning would take those that torchrun or Slurm started for its own
         return lightning.Trainer(
             accelerator="gpu" if cuda else "cpu", precision=settings.precision,
             devices=[torch.cuda.current_device()] if cuda and together else 1,
