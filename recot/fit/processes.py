@@ -139,15 +139,27 @@ def joined(count: int, cuda: bool, told: Mapping[str, str]) -> Iterator[None]:
     dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", rank=here.rank, world_size=count,
                             store=PrefixStore(f"recot{next(numbers)}", store()), timeout=PATIENCE)
     try:
-        check_agreement(told)
+        with noticed():
+            check_agreement(told)
+            yield
+    finally:
+        dist.destroy_process_group()
+
+
+@contextmanager
+def noticed() -> Iterator[None]:
+    """Say it in plain words where another process has ended.
+
+    Raises:
+        Gone: in place of what torch says of a connection.
+    """
+    try:
         yield
     except RuntimeError as error:
         if isinstance(error, dist.DistError) or "gloo" in str(error):
             raise Gone("another process of this run has ended; the same command goes on from the last checkpoint"
                        ) from error
         raise
-    finally:
-        dist.destroy_process_group()
 
 
 def take_card(number: int) -> None:

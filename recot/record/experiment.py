@@ -99,7 +99,7 @@ def lead(config: dict[str, Any], choices: Mapping[str, str], command: str, start
             "command": command, "config": keys.relevant(config), "places": places(config["data"])}
         made = {"commit": commit, **begun}
         try:
-            with runs.draft(key) as place:
+            with runs.draft(key) as place, processes.noticed():
                 left = outputs.Left(place, of_lists(config["metrics"]))
                 ranks.agreed(lambda: None)  # here the others begin
                 found = attempt(of_items(config), source, key, folder, "again.csv" if kept else "epochs.csv", left)

@@ -134,7 +134,7 @@ def test_a_command_starts_the_other_processes_by_itself_and_says_once_what_came_
 
 
 def test_torchrun_starts_the_processes(tmp_path):
-    torchrun = ("torch.distributed.run", "--nproc-per-node=2", "--master-port=0", "-m", "recot.run", "model=bprmf", *TINY)
-    done = command(tmp_path, *torchrun, "trainer.devices=2")
+    torchrun = ("torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "recot.run")
+    done = command(tmp_path, *torchrun, "model=bprmf", *TINY, "trainer.devices=2")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("record: ") == 1 and done.stderr.count("epoch 2/2") == 1
