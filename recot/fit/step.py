@@ -15,6 +15,7 @@ from recot.fit.rmsprop import RMSProp
 from recot.fit.settings import Training
 from recot.nn import ranks
 from recot.nn.contracts import Network, Objective, Supervision
+from recot.nn.gradients import Gradients
 from recot.nn.table import clear_gradients
 
 
@@ -52,7 +53,7 @@ class Step(lightning.LightningModule):
         batch = self.denoiser.before(batch, self.network)
         loss, batch = self.objective(self.network, batch)
         loss = self.denoiser.after(loss, batch).float()  # before means and sums: long ones, also under autocast
-        gradients = ranks.Gradients(self.network, loss)
+        gradients = Gradients(self.network, loss)
         loss = gradients.mean()
         with torch.autocast(self.device.type, enabled=False):  # Lightning's would cast matrix products of gradients
             self.manual_backward(loss)

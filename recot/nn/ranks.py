@@ -18,8 +18,6 @@ import torch.distributed as dist
 from torch import Tensor
 
 from recot.batches.parts import length, part
-from recot.nn.contracts import Network
-from recot.nn.table import Table
 
 Found = TypeVar("Found")
 Batch = TypeVar("Batch")
@@ -55,7 +53,7 @@ def share(batch: Batch) -> Iterator[Batch]:
     """The rows of a batch that are those of this process, for a step.
 
     A batch with fewer rows than processes is computed by each of them as a whole, since networks and formulas may not
-    know what to make of no rows at all; :meth:`Gradients.mean` then counts it once.
+    know what to make of no rows at all; :mod:`recot.nn.gradients` then counts it once.
     """
     global divided
     if processes() == 1:
@@ -245,89 +243,3 @@ def settled(told: tuple[Any, Exception | None]) -> Any:
     if error is not None:
         raise error
     return found
-
-
-class Gradients:
-    """The gradients of one step, those of all processes added up: every process then makes the same step.
-
-    Of a table that was looked up by rows, these rows and their ids are sent, all tables in one message; its ``touched``
-    then holds the ids of all processes. Everything else is one sum.
-
-    Args:
-        network: after the forward pass of a step. loss: (n, ...) unreduced loss, of the rows of this process.
-    """
-
-    def __init__(self, network: Network, loss: Tensor):
-        self.network, self.loss = network, loss
-        if processes() > 1:
-            tables = [module for module in network.modules() if isinstance(module, Table)]
-            self.tables = [table for table in tables if table.touched and not table.whole]
-            self.ids = [torch.cat(table.touched) for table in self.tables]
-            self.told = exchanged([loss.numel(), *map(len, self.ids)])
-
-    def mean(self) -> Tensor:
-        """This process's part of the mean of the loss over all rows; the parts of all processes add up to it."""
-        if processes() == 1:
-            return self.loss.mean()
-        if not divided:
-            return self.loss.mean() / processes()
-        return self.loss.sum() / sum(numbers[0] for numbers in self.told)
-
-    def join(self) -> None:
-        """Add them up, after the backward pass."""
-        if processes() == 1:
-            return
-        places = [place for place, table in enumerate(self.tables) if table.weight.grad is not None]
-        if places:
-            self.join_rows(places)
-        done = {id(self.tables[place].weight) for place in places}
-        gradients = [parameter.grad for parameter in self.network.parameters()
-                     if parameter.grad is not None and id(parameter) not in done]
-        if gradients:
-            total = added(torch.cat([gradient.reshape(-1) for gradient in gradients]))
-            for gradient, found in zip(gradients, total.split([one.numel() for one in gradients]), strict=True):
-                gradient.copy_(found.view_as(gradient))
-
-    def join_rows(self, places: list[int]) -> None:
-        """Add up the gradients of the tables at ``places``, at the rows that any process has looked up."""
-        tables = [self.tables[place] for place in places]
-        message = packed([self.ids[place] for place in places], [table.weight for table in tables])
-        widths = [table.weight.shape[1] for table in tables]
-        counts = [[numbers[1 + place] for place in places] for numbers in self.told]
-        sizes = [size(message.dtype, own, widths) for own in counts]
-        messages = joined(message, sizes).split(sizes)
-        found = [unpacked(one, own, widths) for one, own in zip(messages, counts, strict=True)]
-        for number, table in enumerate(tables):
-            grad: Tensor = table.weight.grad  # type: ignore[assignment]  # it is there
-            grad.index_fill_(0, self.ids[places[number]], 0.0)
-            for ids, slopes in found:
-                grad.index_add_(0, ids[number], slopes[number])
-            table.touched = [ids[number] for ids, _ in found]
-
-
-def packed(ids: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
-    """(size,): the ``ids`` (k,) of each table, as they are in memory, and then the gradients at them, (k, d)."""
-    slopes = [once(weight.grad, own) for weight, own in zip(weights, ids, strict=True)]  # type: ignore[arg-type]
-    return torch.cat([torch.cat(list(ids)).view(slopes[0].dtype), *(rows.reshape(-1) for rows in slopes)])  # (size,)
-
-
-def unpacked(message: Tensor, counts: Sequence[int], widths: Sequence[int]) -> tuple[list[Tensor], list[Tensor]]:
-    """What :func:`packed` has put into ``message``: ids (k,) and gradients (k, d) of each table."""
-    head = sum(counts) * 8 // message.element_size()
-    ids = message[:head].clone().view(torch.int64).split(list(counts))  # a copy, since its place may suit no int64
-    rows = message[head:].split([count * width for count, width in zip(counts, widths, strict=True)])
-    return list(ids), [part.view(-1, width) for part, width in zip(rows, widths, strict=True)]
-
-
-def size(dtype: torch.dtype, counts: Sequence[int], widths: Sequence[int]) -> int:
-    """How long a message is with so many rows of so many numbers, and their ids."""
-    return sum(counts) * 8 // dtype.itemsize + sum(
-        count * width for count, width in zip(counts, widths, strict=True))
-
-
-def once(grad: Tensor, ids: Tensor) -> Tensor:
-    """(k, d): the rows ``ids`` (k,) of ``grad``; of a row that is asked for several times one has it, and others zeros.
-    """
-    order = torch.arange(len(ids), device=ids.device)
-    place = order.new_empty(len(grad)).index_copy_(0, ids, order)  # (rows,) read only where it was written
-    return grad.index_select(0, ids) * (place.index_select(0, ids) == order)[:, None]

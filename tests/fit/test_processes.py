@@ -113,7 +113,7 @@ def test_another_number_of_processes_than_asked_for_is_refused(tmp_path):
 
 def test_a_process_without_a_card_is_refused():
     with pytest.raises(RequestError, match="process 99 of this machine finds 0 CUDA devices; give a trainer.devices"):
-        processes.take_card(99)
+        processes.take_card(99, bound=True)
 
 
 def test_a_divergence_is_one_of_all(tmp_path):

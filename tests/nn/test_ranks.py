@@ -23,6 +23,7 @@ from recot.fit.rounds import Relabelled
 from recot.fit.step import Step
 from recot.nn import ranks
 from recot.nn.dropout import Dropout
+from recot.nn.gradients import Gradients
 from recot.nn.table import Table
 from recot.ot.sinkhorn import scale_kernel, sinkhorn
 from recot.record.build import ask_questions, build, make
@@ -217,7 +218,7 @@ def test_gradients_of_a_table_are_joined_by_rows_and_rows_of_any_process_are_cle
         for of_step in looked_up:
             ids = of_step[ranks.rank()]
             loss = (network.table(ids) * (1 + ids[:, None])).sum(1) + network.dense(torch.ones(len(ids), 2)).squeeze(1)
-            gradients = ranks.Gradients(network, loss)
+            gradients = Gradients(network, loss)
             loss.sum().backward()
             gradients.join()
             touched = torch.cat(network.table.touched).sort().values.tolist()
