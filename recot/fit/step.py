@@ -53,8 +53,8 @@ class Step(lightning.LightningModule):
         batch = self.denoiser.before(batch, self.network)
         loss, batch = self.objective(self.network, batch)
         loss = self.denoiser.after(loss, batch).float()  # before means and sums: long ones, also under autocast
-        gradients = Gradients(self.network, loss)
-        loss = gradients.mean()
+        gradients = Gradients(self.network, loss.numel())
+        loss = gradients.mean(loss)
         with torch.autocast(self.device.type, enabled=False):  # Lightning's would cast matrix products of gradients
             self.manual_backward(loss)
         gradients.join()

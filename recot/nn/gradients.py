@@ -19,24 +19,25 @@ class Gradients:
     then holds the ids of all processes. Everything else is one sum.
 
     Args:
-        network: after the forward pass of a step. loss: (n, ...) unreduced loss, of the rows of this process.
+        network: after the forward pass of a step. entries: how many the unreduced loss of this process has.
     """
 
-    def __init__(self, network: Network, loss: Tensor):
-        self.network, self.loss = network, loss
+    def __init__(self, network: Network, entries: int):
+        self.network = network
         if ranks.processes() > 1:
             tables = [module for module in network.modules() if isinstance(module, Table)]
             self.tables = [table for table in tables if table.touched and not table.whole]
             self.ids = [torch.cat(table.touched) for table in self.tables]
-            self.told = ranks.exchanged([loss.numel(), *map(len, self.ids)])
+            self.told = ranks.exchanged([entries, *map(len, self.ids)])
 
-    def mean(self) -> Tensor:
-        """This process's part of the mean of the loss over all rows; the parts of all processes add up to it."""
+    def mean(self, loss: Tensor) -> Tensor:
+        """Scalar: the part of this process in the mean of the unreduced ``loss``; those of all processes add up to it.
+        """
         if ranks.processes() == 1:
-            return self.loss.mean()
+            return loss.mean()
         if not ranks.divided:
-            return self.loss.mean() / ranks.processes()
-        return self.loss.sum() / sum(numbers[0] for numbers in self.told)
+            return loss.mean() / ranks.processes()
+        return loss.sum() / sum(numbers[0] for numbers in self.told)
 
     def join(self) -> None:
         """Add them up, after the backward pass."""

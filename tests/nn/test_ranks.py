@@ -218,7 +218,7 @@ def test_gradients_of_a_table_are_joined_by_rows_and_rows_of_any_process_are_cle
         for of_step in looked_up:
             ids = of_step[ranks.rank()]
             loss = (network.table(ids) * (1 + ids[:, None])).sum(1) + network.dense(torch.ones(len(ids), 2)).squeeze(1)
-            gradients = Gradients(network, loss)
+            gradients = Gradients(network, loss.numel())
             loss.sum().backward()
             gradients.join()
             touched = torch.cat(network.table.touched).sort().values.tolist()
