@@ -65,7 +65,7 @@ class TCE(Denoiser):
     def after(self, loss: Tensor, batch: Labelled) -> Tensor:
         """``loss`` (n, 1 + k) with zeros where it is left out, scaled so that its mean is that of what is kept."""
         # Counts stay on the device, so that no step waits for them. The objectives named above give labels.
-        rows = ranks.Rows(loss.numel())
+        rows = ranks.entries(loss.numel())
         total, positives = rows.all, ranks.summed(batch.labels.double().sum())  # type: ignore[union-attr]
         if self.rate_of == "batch":
             gone = positives.clamp(max=total - max(int((1 - self.rate()) * total), 1))

@@ -46,7 +46,7 @@ class PopularitySmoothing(Denoiser):
     @torch.no_grad()
     def before(self, batch: Pairs, network: Network) -> Pairs:
         """The batch with soft targets, (n, n) float32; a row whose other columns are all taken keeps its own."""
-        rows = ranks.Rows(len(batch.items))
+        rows = ranks.rows(len(batch.items))
         mass = self.mass[rows.gathered(batch.items)]  # (n,)
         own = rows.diagonal(mass.device)
         taken = own if batch.observed is None else own | batch.observed

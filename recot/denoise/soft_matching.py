@@ -38,7 +38,7 @@ def pair_similarity(a: Tensor, c: Tensor, pi: Tensor, gamma_u: float, gamma_v: f
         (n, n), rows are users and columns items. Not symmetric.
     """
     left = torch.cat([a, c], 1)  # (n, 2d): three products in one
-    rows = ranks.Rows(len(a))
+    rows = ranks.rows(len(a))
     right = rows.gathered(torch.cat([gamma_u * a + c, gamma_v * c], 1))  # (n, 2d)
     return torch.addmm(gamma_p * pi[None, :], left, right.T)  # (n, n)
 
@@ -145,7 +145,7 @@ class SoftMatching(Denoiser):
         with torch.autocast(batch.items.device.type, enabled=False):  # exp(30) overflows float16
             a = unit(self.teacher.users(batch.query).float())  # (n, d)
             c = unit(self.teacher.items(batch.items).float())  # (n, d)
-            rows = ranks.Rows(len(a))
+            rows = ranks.rows(len(a))
             pi, masses = self.item_popularity(rows.gathered(batch.items))
             forbidden = None if batch.observed is None else rows.diagonal(a.device) | batch.observed
             similarity = pair_similarity(a, c, pi, *self.gammas)

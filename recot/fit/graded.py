@@ -22,10 +22,10 @@ def graded(recommender: Recommender, questions: EvalSet, metrics: Sequence[str])
     Raises:
         Exception: what it raises in one of the processes, in all of them.
     """
-    if ranks.world() == 1:
+    if ranks.processes() == 1:
         return evaluate(recommender, questions, metrics)
     chunk = ranks.agreed(lambda: users_at_once(questions.query.users.device, width(questions)))
-    start, stop = ranks.span(len(questions), chunk)
+    start, stop = ranks.spans(len(questions), chunk)[ranks.rank()]
     parts = ranks.collected(
         lambda: evaluate(recommender, some(questions, start, stop), metrics, chunk) if start < stop else None)
     return {name: torch.cat([part[name] for part in parts if part is not None]) for name in metrics}

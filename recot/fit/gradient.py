@@ -212,7 +212,7 @@ class Gradient(Recommender):
         alone = LightningEnvironment()
         return lightning.Trainer(
             accelerator="gpu" if cuda else "cpu", precision=settings.precision,
-            devices=[torch.cuda.current_device()] if cuda and ranks.world() > 1 else 1,
+            devices=[torch.cuda.current_device()] if cuda and ranks.processes() > 1 else 1,
             deterministic=settings.deterministic and cuda, max_epochs=settings.max_epochs, callbacks=[self.selection],
             plugins=[Sealed(), alone], logger=False, enable_checkpointing=False, enable_progress_bar=False,
             enable_model_summary=False, num_sanity_val_steps=0)

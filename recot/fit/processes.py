@@ -91,6 +91,7 @@ def start(count: int, words: Sequence[str], **variables: str) -> None:
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     folder, kept = tempfile.mkdtemp(), dict(os.environ)
     os.environ.update(variables)
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))  # or each takes every core
     try:
         launch_agent(LaunchConfig(
             1, 1, count, DefaultLogsSpecs(folder), OURS + secrets.token_hex(8), rdzv_backend="c10d",
@@ -135,31 +136,47 @@ def joined(count: int, cuda: bool, told: Mapping[str, str]) -> Iterator[None]:
     if here.rank:
         logging.getLogger("recot").setLevel(logging.ERROR)
     if cuda:
-        take_card(here.local)
+        take_card(here.local, bound="TORCHELASTIC_RUN_ID" not in os.environ)
     dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", rank=here.rank, world_size=count,
                             store=PrefixStore(f"recot{next(numbers)}", store()), timeout=PATIENCE)
     try:
-        check_agreement(told)
+        with noticed():
+            check_agreement(told)
+            yield
+    finally:
+        dist.destroy_process_group()
+
+
+@contextmanager
+def noticed() -> Iterator[None]:
+    """Say it in plain words where another process has ended.
+
+    Raises:
+        Gone: in place of what torch says of a connection.
+    """
+    try:
         yield
     except RuntimeError as error:
         if isinstance(error, dist.DistError) or "gloo" in str(error):
             raise Gone("another process of this run has ended; the same command goes on from the last checkpoint"
                        ) from error
         raise
-    finally:
-        dist.destroy_process_group()
 
 
-def take_card(number: int) -> None:
+def take_card(number: int, bound: bool) -> None:
     """Make a card that of this process.
+
+    Args:
+        bound: one card that is found may be that of the process alone, as Slurm binds them.
 
     Raises:
         RequestError: there are fewer.
     """
-    if number >= torch.cuda.device_count():
-        raise RequestError(f"process {number} of this machine finds {torch.cuda.device_count()} CUDA devices; give a "
-                           "trainer.devices of as many, or trainer.device=cpu")
-    torch.cuda.set_device(number)
+    found = torch.cuda.device_count()
+    if number >= found and not (bound and found == 1):
+        raise RequestError(f"process {number} of this machine finds {found} CUDA devices; give a trainer.devices of as "
+                           "many, or trainer.device=cpu")
+    torch.cuda.set_device(min(number, found - 1))
 
 
 @cache

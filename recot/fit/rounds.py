@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,8 +15,9 @@ import torch
 
 from recot.data.interactions import Interactions
 from recot.data.questions import Split
-from recot.evaluation.evaluate import evaluate
 from recot.evaluation.recommender import Deputy, History, Recommender
+from recot.fit.graded import graded
+from recot.nn import ranks
 from recot.nn.contracts import Relabeller
 
 log = logging.getLogger(__name__)
@@ -62,7 +64,7 @@ class Relabelled(Deputy):
         for number in range(self.denoiser.rounds + 1):
             start = time.monotonic()
             if number:
-                current = self.relabelled(fitted, split.train, current)
+                current = ranks.agreed(partial(self.relabelled, fitted, split.train, current))
             told = {} if number == 0 else self.denoiser.report()
             folder = self.folder / f"round{number}" if self.folder else None
             if folder:
@@ -75,7 +77,7 @@ class Relabelled(Deputy):
             row = {"round": number, "seconds": round(time.monotonic() - start, 3), "pairs": len(current), **told}
             if len(split.valid):
                 questions = split.valid.to(fitted.device)
-                row[self.monitor] = float(evaluate(fitted, questions, [self.monitor])[self.monitor].mean())
+                row[self.monitor] = float(graded(fitted, questions, [self.monitor])[self.monitor].mean())
             value = row.get(self.monitor, math.inf)
             if number == 0:
                 self.before = fitted

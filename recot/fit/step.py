@@ -16,6 +16,7 @@ from recot.fit.rmsprop import RMSProp
 from recot.fit.settings import Training
 from recot.nn import ranks
 from recot.nn.contracts import Network, Objective, Supervision
+from recot.nn.gradients import Gradients
 from recot.nn.table import clear_gradients, settle, tables
 
 
@@ -53,10 +54,12 @@ class Step(lightning.LightningModule):
         """Compute the gradients of a batch."""
         batch = self.denoiser.before(batch, self.network)
         loss, batch = self.objective(self.network, batch)
-        loss = ranks.mean(self.denoiser.after(loss, batch).float())  # and the sum below: long ones, also under autocast
+        loss = self.denoiser.after(loss, batch).float()  # before means and sums: long ones, also under autocast
+        gradients = Gradients(self.network, loss.numel())
+        loss = gradients.mean(loss)
         with torch.autocast(self.device.type, enabled=False):  # Lightning's would cast matrix products of gradients
             self.manual_backward(loss)
-        ranks.join_gradients(self.network)
+        gradients.join()
         self.loss_sum = self.loss_sum + loss.detach()
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -75,8 +78,8 @@ class Step(lightning.LightningModule):
 
     def epoch_loss(self) -> float:
         """Mean loss of the steps since the last call."""
-        total = ranks.summed(torch.as_tensor(self.loss_sum, device=self.device))
-        mean, self.loss_sum, self.steps = float(total) / max(self.steps, 1), 0.0, 0
+        parts = ranks.collected(lambda: float(self.loss_sum))
+        mean, self.loss_sum, self.steps = sum(parts) / max(self.steps, 1), 0.0, 0
         return mean
 
     def transfer_batch_to_device(self, batch: object, device: torch.device, dataloader_idx: int) -> object:

@@ -104,8 +104,9 @@ class Lookup(torch.autograd.Function):
 class Table(nn.Module):
     """Embedding table, Xavier normal: standard deviation ``sqrt(2 / (rows + dim))``.
 
-    First derivatives only, and gradients bypass autograd hooks, so data-parallel wrappers that rely on them do not
-    see these gradients.
+    First derivatives only, and gradients bypass autograd hooks. Several processes that share a batch join them by the
+    rows that were looked up, see :mod:`recot.nn.gradients`: a data-parallel wrapper would send whole tables, and leave
+    the rows of other processes in ``weight.grad`` for the next step.
 
     Args:
         n_rows: number of embeddings. dim: their width.

@@ -80,7 +80,7 @@ class AlternatingBCE:
         users, ids = network.towers(batch.query.users, items, batch.number)
         loss = entropies(users, ids)  # (n, 1 + k)
         loss = torch.cat([weighted(loss[:, 0], batch.weights)[:, None], loss[:, 1:]], 1)  # (n, 1 + k)
-        loss = (loss + self.penalty / 2 * squares(users, ids)) * ranks.Rows(loss.numel()).all
+        loss = (loss + self.penalty / 2 * squares(users, ids)) * ranks.entries(loss.numel()).all
         return loss + apartness(network.own(), self.theta) if self.personalised else loss, batch
 
 

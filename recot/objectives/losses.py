@@ -219,7 +219,7 @@ def uniformity(z: Tensor) -> Tensor:
 
     Source: Wang and Isola (2020); DirectAU, Eq. 6.
     """
-    rows = ranks.Rows(len(z))
+    rows = ranks.rows(len(z))
     if rows.all < 2:
         return z.sum() * 0.0
     return Uniformity.apply(z, rows)  # type: ignore[no-untyped-call, no-any-return]  # torch leaves it so

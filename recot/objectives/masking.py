@@ -87,6 +87,6 @@ def both_ways(one: Tensor, other: Tensor, tau: float) -> Tensor:
     Returns:
         (b,); log b where all rows are alike.
     """
-    rows = ranks.Rows(len(one))
+    rows = ranks.rows(len(one))
     logits = unit(one) @ rows.gathered(unit(other)).T / tau  # (b, b)
     return (losses.infonce(logits, rows.first) + losses.infonce(rows.own(rows.gathered(logits).T), rows.first)) / 2

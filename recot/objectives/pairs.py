@@ -68,7 +68,7 @@ class BPR:
         """The penalty of ``users`` (n, d) and ``items`` (n, 1 + k, d): (n,), or the same for all rows."""
         if self.penalty_form == "squared":
             return self.penalty / 2 * (users.square().sum(-1) + items.square().sum((-1, -2)))
-        return self.penalty / ranks.Rows(len(users)).all * (
+        return self.penalty / ranks.rows(len(users)).all * (
             ranks.norm(users) + ranks.norm(items[:, 0]) + ranks.norm(items[:, 1:]))
 
 
@@ -109,7 +109,7 @@ class InfoNCE:
 
     def __call__(self, network: Encoder, batch: Pairs) -> tuple[Tensor, Pairs]:
         """(n,) loss."""
-        rows = ranks.Rows(len(batch.items))
+        rows = ranks.rows(len(batch.items))
         logits = cosines(network.users(batch.query), rows.gathered(network.items(batch.items)), self.tau)  # (n, n)
         if self.duplicates == "mask" and batch.observed is not None:
             logits = logits.masked_fill(batch.observed & ~rows.diagonal(logits.device), LEFT_OUT)

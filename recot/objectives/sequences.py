@@ -180,8 +180,8 @@ class DuoRec:
         states = layout.last(network.states(layout))  # (2n or 3n, d)
         loss = weighted(self.next.predicted(network, states[:len(once)], batch.items, batch.negatives), batch.weights)
         both = states[-2 * len(once):]  # (2n, d)
-        if ranks.world() > 1:
-            rows = ranks.Rows(len(once))
+        rows = ranks.rows(len(once))
+        if rows.all > len(once):
             both = torch.cat([rows.gathered(side) for side in both.tensor_split(2)])  # (2n, d)
         return loss + self.weight * two_views(both, "dot", self.tau).mean(), batch
 

@@ -281,7 +281,7 @@ class SinkhornCF(Sinkhorn):
 
         And their mean probability among all items, without a gradient.
         """
-        b, rows = len(log_p), ranks.Rows(len(log_p))
+        b, rows = len(log_p), ranks.rows(len(log_p))
         limit = min(rows.all, self.max_rows or rows.all)
         taken = min(b, max(limit - rows.first, 0))
         log_p, history, weights = log_p[:taken], batch.query.history, batch.weights

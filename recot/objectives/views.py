@@ -174,7 +174,7 @@ class Contrast:
             spread = deviation(spread) if self.halves else spread
             states = torch.cat([mean, (1 + spread.square()).sqrt() if self.variance_twice else spread], 1)
         vectors = self.pooled(states, layout, network.max_length)
-        rows = ranks.Rows(len(first))
+        rows = ranks.rows(len(first))
         sides = (rows.gathered(side) for side in vectors.tensor_split(2))
         groups = zip(*(side.split(self.group or rows.all) for side in sides), strict=True)
         return self.weight * torch.cat([two_views(torch.cat(pair), self.alike, self.tau) for pair in groups]).mean()

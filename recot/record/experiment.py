@@ -48,14 +48,14 @@ def run(config: dict[str, Any], choices: Mapping[str, str], command: str) -> dic
     rehearse(config)
     commit, today = code.commit(), source_digest(config)  # of the code that is loaded; files may change meanwhile
     source = make(config["data"])
-    key, runs = keys.key(config, source.digest()), store.Runs(config["paths"]["runs"])
+    data = source.digest()
+    key, runs = keys.key(config, data), store.Runs(config["paths"]["runs"])
     devices = config["trainer"].get("devices", 1)
     if processes.missing(devices):
         return begun_together(config, runs, key, today, command)
-    cuda = devices > 1 and make(config["trainer"]).pick_device().type == "cuda"
-    told = {"config": json.dumps(keys.relevant(config), sort_keys=True, default=str), "data": source.digest(),
-            "code": today} if devices > 1 else {}
-    with processes.joined(devices, cuda, told):
+    device = make(config["trainer"]).pick_device().type if devices > 1 else "cpu"
+    told = {"config": keys.key(config, ""), "data": data, "code": today, "device": device}
+    with processes.joined(devices, device == "cuda", told):
         if ranks.rank():
             return follow(config, source, key, runs.folder(key))
         record = lead(config, choices, command, Start(source, key, commit, today, peak))
@@ -100,7 +100,7 @@ def lead(config: dict[str, Any], choices: Mapping[str, str], command: str, start
             "command": command, "config": keys.relevant(config), "places": places(config["data"])}
         made = {"commit": commit, **begun}
         try:
-            with runs.draft(key) as place:
+            with runs.draft(key) as place, processes.noticed():
                 left = outputs.Left(place, of_lists(config["metrics"]))
                 ranks.agreed(lambda: None)  # here the others begin
                 found = attempt(of_items(config), source, key, folder, "again.csv" if kept else "epochs.csv", left)
