@@ -276,6 +276,18 @@ def crew_that_hangs(connection):
     time.sleep(PATIENCE)
 
 
+def test_a_long_name_of_the_folder_of_temporary_files_is_no_obstacle(light, monkeypatch, tmp_path):
+    """The system has no sockets with names of 108 bytes and more."""
+    folder = tmp_path / ("x" * 80)
+    folder.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    monkeypatch.delitem(multiprocessing.current_process()._config, "tempdir", raising=False)
+    crew = Crew(eval, 1)
+    crew.give("a", "1 + 1")
+    assert [answer for _, _, answer in until(crew)] == [2]
+    crew.stop()
+
+
 @pytest.mark.parametrize("first", ["the parent", "the process that forks"])
 def test_neither_a_worker_nor_what_it_was_forked_from_outlives_its_parent(light, first):
     here, there = multiprocessing.Pipe()
