@@ -84,6 +84,8 @@ OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "slurm": (f"{RUN} tune", {"type": shlex.split, "action": "extend", "default": [], "metavar": "'KEY=VALUE ...'",
                               "help": "what a job asks of Slurm, such as 'partition=gpu gpus_per_node=1 mem_gb=32'"}),
     "fresh": (RUN, {"action": "store_true", "help": "run again what older code made"}),
+    "whole": ("verify", {"type": parse_duration, "default": 0.0, "help": (
+        "if the first epoch of a run does not tell and the run took no longer than 10m, 2h, ..., make it to its end")}),
     "profile": (f"{READ} list", {"help": "smoke: everything on small planted data, into results/smoke"}),
     "results": (f"{READ} list tune", {"type": Path, "default": Path("results"), "help": "where tables are written"}),
     "list": ("list", {"action": "store_true", "help": "the same as the word list"}),
@@ -358,7 +360,8 @@ def verify(options: argparse.Namespace) -> int:
     unread = {name: cells for name, (cells, _) in state.silent().items() if cells}
     if not stale and not unread:
         log.info("nothing to verify: today's code made every run, or was seen to repeat it")
-    for number, verdict in verdicts([(run.job.config, run.line) for run in stale], options.jobs):
+    for number, verdict in verdicts([(run.job.config, run.line) for run in stale], options.jobs,
+                                    options.whole):
         run = stale[number]
         judged.append((run.artifacts, verdict))
         if verdict.word == SAME:

@@ -42,6 +42,11 @@ def execute(runs, *overrides):
     return experiment.run(config, choices, "python -m recot.run " + " ".join(overrides))
 
 
+def folder_of(runs, *overrides):
+    """The folder of a small run."""
+    return runs / execute(runs, "metrics=[recall@10]", *overrides)["key"]
+
+
 def edit(runs, key, /, **changes):
     """Change fields of a record in a folder of runs, as if the run had written it so."""
     Runs(runs).put(key, Runs(runs).get(key) | changes)

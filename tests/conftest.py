@@ -10,3 +10,9 @@ torch.set_num_threads(1)
 def rng() -> torch.Generator:
     """A seeded source of randomness."""
     return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A folder of runs that the tests of a file share."""
+    return tmp_path_factory.mktemp("runs")

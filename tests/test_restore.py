@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from commands import command, edit, environment, execute
+from commands import command, edit, environment, folder_of
 from hydra.errors import HydraException
 from small import briefly
 
@@ -38,15 +38,6 @@ RUNS = {
                                                        "denoiser=prorec"),
     "added noise": ("model=bprmf", "noise=add", "noise.ratio=0.2"),
 }
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    return tmp_path_factory.mktemp("runs")
-
-
-def folder_of(runs, *words):
-    return runs / execute(runs, "metrics=[recall@10]", *words)["key"]
 
 
 @pytest.mark.parametrize("words", RUNS.values(), ids=RUNS)

@@ -24,11 +24,6 @@ FILES = {".lock", "epochs.csv", "record.json", "test.parquet", "valid.parquet", 
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    return tmp_path_factory.mktemp("runs")
-
-
-@pytest.fixture(scope="module")
 def record(runs):
     return execute(runs, "noise=add", "noise.ratio=0.2")
 

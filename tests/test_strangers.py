@@ -23,11 +23,6 @@ SERVING = {
     "factors folded in": ("model=mf", "model.fold_in=als"), "a sequence": ("model=sasrec", "model.dim=8")}
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    return tmp_path_factory.mktemp("runs")
-
-
 def folder_of(runs, *words):
     return runs / execute(runs, *STRONG, *words)["key"]
 

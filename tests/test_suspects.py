@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from commands import command, execute
+from commands import command, folder_of
 from small import briefly
 
 from recot import suspects
@@ -36,15 +36,6 @@ RUNS = {
         "model=mf", "protocol=strong", "protocol.split.valid=10", "protocol.split.test=10",
         "model.fold_in=transductive"),
 }
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    return tmp_path_factory.mktemp("runs")
-
-
-def folder_of(runs, *words):
-    return runs / execute(runs, "metrics=[recall@10]", *words)["key"]
 
 
 @pytest.mark.parametrize("words", RUNS.values(), ids=RUNS)

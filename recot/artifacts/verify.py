@@ -6,6 +6,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,23 +32,25 @@ class Verdict:
     reason: str = ""
 
 
-def verdicts(questions: Sequence[tuple[Mapping[str, Any], RunLine]], jobs: int) -> Iterator[tuple[int, Verdict]]:
+def verdicts(questions: Sequence[tuple[Mapping[str, Any], RunLine]], jobs: int,
+             whole: float = 0.0) -> Iterator[tuple[int, Verdict]]:
     """Verify runs in processes of their own.
 
     Args:
         questions: the checked config of each run, and what ``runs.csv`` has of it. jobs: how many processes at once.
+        whole: see :func:`departure`.
 
     Yields:
         The number of a question, from 0, and its verdict, in the order in which the verdicts come.
     """
-    for number, answer in answers(verdict, questions, jobs):
+    for number, answer in answers(partial(verdict, whole=whole), questions, jobs):
         yield number, answer if isinstance(answer, Verdict) else Verdict(UNTOLD, answer)
 
 
-def verdict(question: tuple[Mapping[str, Any], RunLine]) -> Verdict:
+def verdict(question: tuple[Mapping[str, Any], RunLine], whole: float = 0.0) -> Verdict:
     """What today's code makes of one run."""
     try:
-        difference = departure(*question)
+        difference = departure(*question, whole=whole)
     except LookupError as error:
         return Verdict(UNTOLD, str(error))
     return Verdict(DEPARTS, difference) if difference else Verdict(SAME)
@@ -71,43 +74,59 @@ def summary(artifacts: Sequence[str], runs: Sequence[tuple[Sequence[str], Verdic
         yield f"{UNTOLD} of {count}: {reason}"
 
 
-def departure(config: Mapping[str, Any], line: RunLine) -> str:
+def departure(config: Mapping[str, Any], line: RunLine, whole: float = 0.0) -> str:
     """The first difference between a fresh start of a run and its record; an empty text if there is none.
 
     A network is trained up to its first validation; its loss and the value that selects epochs have to be the same to
-    the last digit. A closed form is fitted again, and every user's answers have to be the same. Later epochs, and what
-    is said of lists, are not looked at.
+    the last digit. Later epochs are not looked at. A closed form is fitted again, and every user's answers have to be
+    the same. What is said of lists is not looked at.
 
     Args:
         config: the checked config of the run. line: what ``runs.csv`` has of it.
+        whole: if the first epoch does not tell and the run took no more than so many seconds, make the run again to
+            its end and compare every user's answers.
 
     Raises:
-        LookupError: the line is older than the columns that tell, or its numbers come from a second fit, of which the
-            first epoch of the first fit says nothing.
+        LookupError: nothing was kept that tells.
     """
-    trained, threads = line.epochs > 0, torch.get_num_threads()
-    if not (line.first_epoch if trained else line.digest):
-        raise LookupError(f"{'its first epoch' if trained else 'the digest of its answers'} was not kept")
     if line.threads is None:
         raise LookupError("the number of its threads was not kept")
-    then = line.first_epoch
-    if trained and (config["protocol"]["refit"] or relabels(config)):
-        raise LookupError("its numbers come from a later fit, of which the first epoch says nothing")
-    if trained and config["protocol"]["monitor"] not in then:
-        raise LookupError("the first epoch that was kept was not validated")
-    shorter = {"max_epochs": int(then["epoch"]), "progress": False} if trained else {}
+    untold = untold_by_first_epoch(config, line) if line.epochs else ""
+    if untold and line.seconds > whole:
+        raise LookupError(untold)
+    in_short = bool(line.epochs) and not untold
+    if not in_short and not line.digest:
+        raise LookupError("the digest of its answers was not kept")
+    shorter = {"max_epochs": int(line.first_epoch["epoch"])} if in_short else {}
     of_items = [name for name in config["metrics"] if name not in of_lists(config["metrics"])]
-    short = {**config, "trainer": config["trainer"] | shorter, "metrics": of_items}
-    torch.set_num_threads(line.threads)  # sums of several threads are rounded otherwise
-    try:
-        with tempfile.TemporaryDirectory() as aside:
-            record = attempt(short, make(config["data"]), line.key, Path(aside))
-    finally:
-        torch.set_num_threads(threads)
-    again = run_line(record | {"config": config})
+    again = made_again({**config, "trainer": config["trainer"] | shorter | {"progress": False}, "metrics": of_items},
+                       line.key, line.threads)
     if again.split != line.split:
         return f"the split is {again.split} and was {line.split}"
-    if not trained:
+    if not in_short:
         return "" if again.digest == line.digest else "the answers are others"
-    return ", ".join(f"{name} is {again.first_epoch.get(name)} and was {value}" for name, value in then.items()
-                     if again.first_epoch.get(name) != value)
+    return ", ".join(f"{name} is {again.first_epoch.get(name)} and was {value}"
+                     for name, value in line.first_epoch.items() if again.first_epoch.get(name) != value)
+
+
+def untold_by_first_epoch(config: Mapping[str, Any], line: RunLine) -> str:
+    """Why the first epoch of a network says nothing of its numbers; an empty text if it does."""
+    if not line.first_epoch:
+        return "its first epoch was not kept"
+    if config["protocol"]["refit"] or relabels(config):
+        return "its numbers come from a later fit, of which the first epoch says nothing"
+    if config["protocol"]["monitor"] not in line.first_epoch:
+        return "the first epoch that was kept was not validated"
+    return ""
+
+
+def made_again(config: dict[str, Any], key: str, threads: int) -> RunLine:
+    """What ``runs.csv`` would have of a run with this ``key`` by today's code, with so many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)  # sums of several threads are rounded otherwise
+    try:
+        with tempfile.TemporaryDirectory() as aside:
+            record = attempt(config, make(config["data"]), key, Path(aside))
+    finally:
+        torch.set_num_threads(before)
+    return run_line(record | {"config": config})

@@ -134,6 +134,7 @@ class Maker:
         """Row, column and metric of the best rows that beat the second significantly."""
         return stars(self.report.tests)
 
+    @cached_property
     def sections(self) -> list[Section]:
         """One for each data set, or one for all where data sets are counted. What has numbers comes first."""
         lines, known = completed(self.report), {line.column for line in self.report.cells.values()}

@@ -25,7 +25,7 @@ from recot.artifacts.rules import Comparison, Reading
 from recot.artifacts.spec import Artifact
 from recot.pages import claims, html, methods, spreadsheet
 from recot.pages.charts import chart
-from recot.pages.grid import VERDICTS, Box, Maker, Section, anchor, tested, told
+from recot.pages.grid import VERDICTS, Box, Maker, anchor, tested, told
 from recot.pages.notes import notes
 from recot.record.lines import CellLine
 from recot.request.compose import composed
@@ -50,21 +50,8 @@ def label(name: str) -> str:
 
 
 @dataclass(frozen=True)
-class Shown:
+class Shown(Maker):
     """An artifact and what its page shows of it."""
-
-    report: Report
-    today: Mapping[str, str]
-
-    @property
-    def artifact(self) -> Artifact:
-        """What is shown."""
-        return self.report.artifact
-
-    @cached_property
-    def sections(self) -> list[Section]:
-        """Its tables."""
-        return Maker(self.report, self.today).sections()
 
     @cached_property
     def boxes(self) -> list[Box]:

@@ -10,11 +10,6 @@ from recot.record.record import run_line
 from recot.request.compose import composed
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    return tmp_path_factory.mktemp("runs")
-
-
 def asked(runs, *words):
     """The config of a tiny run, and what a list of runs keeps of it."""
     record = execute(runs, *words)
@@ -70,3 +65,14 @@ def test_of_a_fit_on_other_pairs_the_first_epoch_says_nothing(runs, words):
     assert line.first_epoch
     with pytest.raises(LookupError, match="come from a later fit"):
         departure(config, line)
+
+
+@pytest.mark.parametrize("words", [("model=ir",), ("model=bprmf", "protocol=denoise")])
+def test_a_run_made_again_to_its_end_tells_by_every_answer(runs, words):
+    config, line = asked(runs, *words)
+    assert departure(config, line, whole=line.seconds) == ""
+    assert departure(config, replace(line, digest="0" * 16), whole=line.seconds) == "the answers are others"
+    with pytest.raises(LookupError, match="come from a later fit"):
+        departure(config, line, whole=line.seconds / 2)
+    with pytest.raises(LookupError, match="digest of its answers was not kept"):
+        departure(config, replace(line, digest=""), whole=line.seconds)

@@ -16,7 +16,7 @@ TABLE = replace(FIGURE, kind="results", name="table1", axis=None, plot=None, row
 
 
 def sections(artifact, values, today=(), **others):
-    return Maker(Report(artifact, csv_rows(artifact, values), **others), dict(today)).sections()
+    return Maker(Report(artifact, csv_rows(artifact, values), **others), dict(today)).sections
 
 
 def test_data_with_numbers_come_first_and_rows_beyond_the_paper_without_data_are_left_out():
