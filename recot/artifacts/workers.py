@@ -251,7 +251,7 @@ class Local:
 
     Args:
         workers: how many at once.
-        keep: let a process run several jobs, which saves its start (0.3 s) and makes the memory in records an upper
+        keep: let a process run several jobs, which saves its start (0.4 s) and makes the memory in records an upper
             bound.
         limit: seconds after which a job is given up as hung.
     """
