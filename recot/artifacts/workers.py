@@ -14,12 +14,15 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from filelock import FileLock
 
 from recot.record.store import Runs
 from recot.request.command import SIGNALS, quiet_srun
+
+if TYPE_CHECKING:
+    from multiprocessing.context import ForkServerContext, SpawnContext
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +66,7 @@ def leave_to_parent(number: int, frame: object) -> None:
 
 
 def perform(job: Job) -> None:
-    """The work of a worker that runs jobs. Torch is imported here, where a run wants it."""
+    """The work of a worker that runs jobs."""
     from recot.record import experiment
 
     experiment.run(job.config, job.choices, job.command)
@@ -97,12 +100,16 @@ def serve(connection: Connection, work: Callable[[Any], Any]) -> None:
             connection.send(f"{type(error).__name__}: {error}")
 
 
-def start_method() -> str:
+def context() -> ForkServerContext | SpawnContext:
     """How Python starts workers. The process that forks is asked through a socket below the folder of temporary files,
     whose name the system allows 107 bytes (https://github.com/python/cpython/issues/132124); a longer one costs each
     worker the imports again.
     """
-    return "forkserver" if len(os.fsencode(tempfile.gettempdir())) < 70 else "spawn"
+    if len(os.fsencode(tempfile.gettempdir())) >= 70:
+        return multiprocessing.get_context("spawn")
+    forking = multiprocessing.get_context("forkserver")
+    forking.set_forkserver_preload(LIBRARIES)
+    return forking
 
 
 class Worker:
@@ -116,10 +123,9 @@ class Worker:
     """
 
     def __init__(self, work: Callable[[Any], Any]) -> None:
-        context = multiprocessing.get_context(start_method())
-        context.set_forkserver_preload(LIBRARIES)
-        self.connection, other = context.Pipe()
-        self.process = context.Process(target=serve, args=(other, work), daemon=True)
+        started = context()
+        self.connection, other = started.Pipe()
+        self.process = started.Process(target=serve, args=(other, work), daemon=True)
         self.process.start()
         other.close()
         self.since = 0.0
@@ -245,7 +251,7 @@ class Local:
 
     Args:
         workers: how many at once.
-        keep: let a process run several jobs, which saves its start (0.3 s) and makes the memory in records an upper
+        keep: let a process run several jobs, which saves its start (0.4 s) and makes the memory in records an upper
             bound.
         limit: seconds after which a job is given up as hung.
     """

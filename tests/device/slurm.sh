@@ -52,10 +52,10 @@ export SLURM_CONF="$dir/slurm.conf"
 slurmctld
 slurmd
 for _ in $(seq 60); do
-  if sinfo --noheader --states=idle 2>/dev/null | grep -q idle; then
+  if sinfo --noheader --states=idle 2>/dev/null | grep -q idle && timeout 30 srun --ntasks=1 true; then
     exit 0
   fi
   sleep 0.5
 done
-echo "the node does not come up; see $dir/slurmctld.log and $dir/slurmd.log" >&2
+echo "the node does not come up, or runs nothing; see $dir/slurmctld.log and $dir/slurmd.log" >&2
 exit 1
