@@ -89,9 +89,10 @@ class Lag:
 
     def settle(self) -> None:
         """Bring all rows up to date."""
-        self.refresh(torch.arange(len(self.clock)) if self.done else torch.empty(0))
-        self.clock.fill(0)
-        self.before, self.done = self.before + self.done, 0
+        if self.done:
+            self.refresh(torch.arange(len(self.clock)))
+            self.clock.fill(0)
+            self.before, self.done = self.before + self.done, 0
 
     def follow(self, slow: Table, share: float) -> bool:
         """Let the rows of ``slow`` move towards those of the table when they are next read; False where they cannot."""
