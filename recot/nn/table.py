@@ -107,6 +107,9 @@ class Table(nn.Module):
     First derivatives only, and gradients bypass autograd hooks, so data-parallel wrappers that rely on them do not
     see these gradients.
 
+    Ask the table whenever its rows are needed, by a call or for its ``weight``: of a parameter that was kept from an
+    earlier step, some rows may lag behind until the block of steps ends. ``stored.grad`` is complete at any time.
+
     Args:
         n_rows: number of embeddings. dim: their width.
 
