@@ -40,7 +40,7 @@ class Lag:
     def __init__(self, table: Table, state: dict[str, Any], group: dict[str, Any]):
         weight = table.stored
         self.table, self.state, self.settings, self.place = table, state, settings(group), weight.data_ptr()
-        self.before, self.done, self.now = int(state["step"]), 0, 0
+        self.before, self.done, self.open = int(state["step"]), 0, False
         self.weight, self.slow = weight.detach().numpy(), np.empty((0, weight.shape[1]), np.float32)
         self.mean, self.square = (state[name].numpy() for name in MOMENTS)
         self.follower: Table | None = None
@@ -63,47 +63,47 @@ class Lag:
         """A step of the rows that were looked up, and of no other; their gradient is cleared."""
         from recot.fit import replay
 
+        touched, self.table.touched = self.table.touched, []
+        ids = torch.cat(touched) if touched else torch.empty(0, dtype=torch.int64)
+        self.refresh(ids)  # some may have been added since
         if self.done == len(self.steps):
             self.steps = np.concatenate([self.steps, np.empty_like(self.steps)])
         rate, beta1, beta2 = self.settings[:3]
         number = self.before + self.done + 1
         self.steps[self.done] = -(rate / (1 - beta1**number)), math.sqrt(1 - beta2**number), math.nan
-        touched, self.table.touched = self.table.touched, []
-        weight = self.table.stored
-        if touched and weight.grad is not None:
-            replay.advance(torch.cat(touched).long().numpy(), self.done, self.weight, self.mean, self.square,
-                           weight.grad.numpy(), self.slow, self.clock, self.steps, self.fixed)
+        gradient: Any = self.table.stored.grad
+        replay.advance(ids.long().numpy(), self.done, self.weight, self.mean, self.square, gradient.numpy(), self.clock,
+                       self.steps, self.fixed)
         self.state["step"] += 1
-        self.done, self.now = self.done + 1, 2 * self.done + 1
-        torch.autograd.graph.increment_version(weight)
+        self.done, self.open = self.done + 1, True
+        torch.autograd.graph.increment_version(self.table.stored)
 
     def refresh(self, ids: Tensor) -> None:
         """Bring the rows at ``ids`` up to date."""
-        if self.now:
+        self.open = False
+        if self.done:
             from recot.fit import replay
 
-            replay.refresh(ids.reshape(-1).long().contiguous().numpy(), self.now, self.weight, self.mean, self.square,
+            replay.refresh(ids.reshape(-1).long().contiguous().numpy(), self.done, self.weight, self.mean, self.square,
                            self.slow, self.clock, self.steps, self.fixed)
 
     def settle(self) -> None:
         """Bring all rows up to date."""
-        if self.now:
-            from recot.fit import replay
-
-            replay.settle(self.now, self.weight, self.mean, self.square, self.slow, self.clock, self.steps, self.fixed)
-            self.before, self.done, self.now = self.before + self.done, 0, 0
+        if self.done:
+            self.refresh(torch.arange(len(self.clock)))
+            self.clock.fill(0)
+            self.before, self.done = self.before + self.done, 0
 
     def follow(self, slow: Table, share: float) -> bool:
         """Let the rows of ``slow`` move towards those of the table when they are next read; False where they cannot."""
-        if self.now != 2 * self.done - 1:  # all rows were brought up to date since the step
+        if not self.open:  # some rows were brought up to date since the step
             return False
         if self.follower is None and slow.watched.keeper is None and fits(self.table.stored, slow.stored):
             self.follower, self.slow = slow, slow.stored.detach().numpy()
             slow.watched.keeper, slow.watched.read = self, False
         if self.follower is not slow:
             return False
-        self.steps[self.done - 1, 2] = share
-        self.now += 1
+        self.steps[self.done - 1, 2], self.open = share, False
         torch.autograd.graph.increment_version(slow.stored)
         return True
 

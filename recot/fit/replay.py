@@ -87,27 +87,16 @@ def step(r: int, s: int, p: Any, m: Any, v: Any, g: Any, steps: Any, fixed: Any)
 
 @part
 def idle(r: int, first: int, last: int, p: Any, m: Any, v: Any, steps: Any, fixed: Any) -> None:
-    """The steps from ``first`` to before ``last`` of row ``r``, which has no gradient in them."""
-    eps, c1, beta2, c2, decay = fixed[0], fixed[1], fixed[2], fixed[3], fixed[4]
-    if decay == 0:
-        for s in range(first, last):  # one loop within the other: LLVM checks once that the rows are apart
-            move, root = steps[s, 0], steps[s, 1]
-            for j in range(p.shape[1]):
-                mean = fma(c1, -m[r, j], m[r, j])
-                square = v[r, j] * beta2
-                p[r, j] += move * mean / (np.sqrt(square) / root + eps)
-                m[r, j] = mean
-                v[r, j] = square
-    else:
-        for s in range(first, last):
-            move, root = steps[s, 0], steps[s, 1]
-            for j in range(p.shape[1]):
-                slope = p[r, j] * decay
-                mean = fma(c1, slope - m[r, j], m[r, j])
-                square = fma(c2 * slope, slope, v[r, j] * beta2)
-                p[r, j] += move * mean / (np.sqrt(square) / root + eps)
-                m[r, j] = mean
-                v[r, j] = square
+    """The steps from ``first`` to before ``last`` of row ``r``, without a gradient, decay or what follows it."""
+    eps, c1, beta2 = fixed[0], fixed[1], fixed[2]
+    for s in range(first, last):  # one loop within the other: LLVM checks once that the rows are apart
+        move, root = steps[s, 0], steps[s, 1]
+        for j in range(p.shape[1]):
+            mean = fma(c1, -m[r, j], m[r, j])
+            square = v[r, j] * beta2
+            p[r, j] += move * mean / (np.sqrt(square) / root + eps)
+            m[r, j] = mean
+            v[r, j] = square
 
 
 @part
@@ -149,9 +138,9 @@ def rest(r: int, count: int, m: Any, v: Any, fixed: Any) -> None:
 
 @part
 def alone(r: int, s: int, last: int, p: Any, m: Any, v: Any, steps: Any, fixed: Any) -> None:
-    """The steps from ``s`` to before ``last`` of row ``r``, which nothing follows."""
+    """As :func:`idle`, as long as the weights do not rest."""
     while s < last:
-        many = last - s >= LOOK and fixed[4] == 0
+        many = last - s >= LOOK
         if many and at_rest(r, s, p, m, v, steps, fixed):
             until = min(last, s + RESTING)
             rest(r, until - s, m, v, fixed)
@@ -162,20 +151,23 @@ def alone(r: int, s: int, last: int, p: Any, m: Any, v: Any, steps: Any, fixed: 
 
 
 @part
-def move_slow(r: int, share: Any, p: Any, slow: Any) -> None:
-    """``slow.lerp_(p, share)`` of row ``r``, in the two forms of torch; nothing for a share of NaN."""
-    one, half = np.float32(1), np.float32(0.5)
-    if abs(share) < half:
+def decayed(r: int, first: int, last: int, p: Any, m: Any, v: Any, steps: Any, fixed: Any) -> None:
+    """The same with decay, where a row never rests."""
+    eps, c1, beta2, c2, decay = fixed[0], fixed[1], fixed[2], fixed[3], fixed[4]
+    for s in range(first, last):
+        move, root = steps[s, 0], steps[s, 1]
         for j in range(p.shape[1]):
-            slow[r, j] = fma(share, p[r, j] - slow[r, j], slow[r, j])
-    elif abs(share) >= half:
-        for j in range(p.shape[1]):
-            slow[r, j] = fma(share - one, p[r, j] - slow[r, j], p[r, j])
+            slope = p[r, j] * decay
+            mean = fma(c1, slope - m[r, j], m[r, j])
+            square = fma(c2 * slope, slope, v[r, j] * beta2)
+            p[r, j] += move * mean / (np.sqrt(square) / root + eps)
+            m[r, j] = mean
+            v[r, j] = square
 
 
 @part
-def idle_followed(r: int, first: int, last: int, p: Any, m: Any, v: Any, slow: Any, steps: Any, fixed: Any) -> None:
-    """As :func:`idle`; after each step ``slow`` moves by a share below a half."""
+def followed(r: int, first: int, last: int, p: Any, m: Any, v: Any, slow: Any, steps: Any, fixed: Any) -> None:
+    """The same with or without decay; after each step ``slow`` moves by a share below a half."""
     eps, c1, beta2, c2, decay = fixed[0], fixed[1], fixed[2], fixed[3], fixed[4]
     for s in range(first, last):
         move, root, share = steps[s, 0], steps[s, 1], steps[s, 2]
@@ -191,35 +183,49 @@ def idle_followed(r: int, first: int, last: int, p: Any, m: Any, v: Any, slow: A
 
 
 @part
-def followed(r: int, event: int, now: int, p: Any, m: Any, v: Any, slow: Any, steps: Any, fixed: Any) -> None:
-    """The events from ``event`` to before ``now`` of row ``r``, and of what follows it."""
-    s, last = event >> 1, now >> 1
-    if event & 1:
-        move_slow(r, steps[s, 2], p, slow)
-        s += 1
+def follow(r: int, s: int, p: Any, slow: Any, steps: Any) -> None:
+    """``slow.lerp_(p, share)`` of row ``r`` after step ``s``, in the two forms of torch; nothing for a share of NaN."""
+    share, one, half = steps[s, 2], np.float32(1), np.float32(0.5)
+    if abs(share) < half:
+        for j in range(p.shape[1]):
+            slow[r, j] = fma(share, p[r, j] - slow[r, j], slow[r, j])
+    elif abs(share) >= half:
+        for j in range(p.shape[1]):
+            slow[r, j] = fma(share - one, p[r, j] - slow[r, j], p[r, j])
+
+
+@part
+def paired(r: int, s: int, last: int, p: Any, m: Any, v: Any, slow: Any, steps: Any, fixed: Any) -> None:
+    """The steps from ``s`` to before ``last`` of row ``r`` and of what follows it, whatever the shares."""
     while s < last:
         until = s
         while until < last and abs(steps[until, 2]) < np.float32(0.5):
             until += 1
         if until > s:
-            idle_followed(r, s, until, p, m, v, slow, steps, fixed)
+            followed(r, s, until, p, m, v, slow, steps, fixed)
         else:
             until = s + 1
-            idle(r, s, until, p, m, v, steps, fixed)
-            move_slow(r, steps[s, 2], p, slow)
+            if fixed[4] == 0:
+                idle(r, s, until, p, m, v, steps, fixed)
+            else:
+                decayed(r, s, until, p, m, v, steps, fixed)
+            follow(r, s, p, slow, steps)
         s = until
-    if now & 1:
-        idle(r, last, last + 1, p, m, v, steps, fixed)
 
 
 @part
-def bring(r: int, now: int, p: Any, m: Any, v: Any, slow: Any, clock: Any, steps: Any, fixed: Any) -> None:
-    """The events before ``now`` that row ``r`` has not seen."""
+def bring(r: int, done: int, p: Any, m: Any, v: Any, slow: Any, clock: Any, steps: Any, fixed: Any) -> None:
+    """What row ``r`` has not seen of the first ``done`` steps."""
+    s = (clock[r] + 1) >> 1
     if slow.shape[0] > 0:
-        followed(r, clock[r], now, p, m, v, slow, steps, fixed)
+        if clock[r] & 1:
+            follow(r, s - 1, p, slow, steps)
+        paired(r, s, done, p, m, v, slow, steps, fixed)
+    elif fixed[4] == 0:
+        alone(r, s, done, p, m, v, steps, fixed)
     else:
-        alone(r, (clock[r] + 1) >> 1, (now + 1) >> 1, p, m, v, steps, fixed)
-    clock[r] = now
+        decayed(r, s, done, p, m, v, steps, fixed)
+    clock[r] = 2 * done
 
 
 @part
@@ -235,34 +241,23 @@ def soon(r: int, now: int, p: Any, m: Any, v: Any, slow: Any, clock: Any) -> Non
 
 
 @compiled
-def refresh(ids: Any, now: int, p: Any, m: Any, v: Any, slow: Any, clock: Any, steps: Any, fixed: Any) -> None:
-    """Bring the rows ``ids`` up to date; those that do not exist are left to whoever looks them up."""
+def refresh(ids: Any, done: int, p: Any, m: Any, v: Any, slow: Any, clock: Any, steps: Any, fixed: Any) -> None:
+    """The first ``done`` steps of the rows ``ids``; rows that do not exist are left to whoever looks them up."""
     for i in range(len(ids)):
         if i + AHEAD < len(ids):
-            soon(ids[i + AHEAD], now, p, m, v, slow, clock)
+            soon(ids[i + AHEAD], 2 * done, p, m, v, slow, clock)
         r = ids[i]
-        if 0 <= r < len(clock) and clock[r] < now:
-            bring(r, now, p, m, v, slow, clock, steps, fixed)
+        if 0 <= r < len(clock) and clock[r] < 2 * done:
+            bring(r, done, p, m, v, slow, clock, steps, fixed)
 
 
 @compiled
-def settle(now: int, p: Any, m: Any, v: Any, slow: Any, clock: Any, steps: Any, fixed: Any) -> None:
-    """Bring all rows up to date, and start the clock again."""
-    for r in range(len(clock)):
-        if clock[r] < now:
-            bring(r, now, p, m, v, slow, clock, steps, fixed)
-        clock[r] = 0
-
-
-@compiled
-def advance(ids: Any, s: int, p: Any, m: Any, v: Any, g: Any, slow: Any, clock: Any, steps: Any, fixed: Any) -> None:
-    """Step ``s`` of the rows ``ids``, each once; their gradient is cleared, and the other rows stay behind."""
+def advance(ids: Any, s: int, p: Any, m: Any, v: Any, g: Any, clock: Any, steps: Any, fixed: Any) -> None:
+    """Step ``s`` of the rows ``ids``, each once, which have seen all before; their gradient is cleared."""
     for i in range(len(ids)):
         if i + AHEAD < len(ids):
             soon(ids[i + AHEAD], 2 * s + 1, p, m, v, g, clock)
         r = ids[i]
-        if clock[r] < 2 * s:
-            bring(r, 2 * s, p, m, v, slow, clock, steps, fixed)
         if clock[r] == 2 * s:
             step(r, s, p, m, v, g, steps, fixed)
             clock[r] = 2 * s + 1

@@ -108,6 +108,9 @@ class Table(nn.Module):
     rows that were looked up, see :mod:`recot.nn.gradients`: a data-parallel wrapper would send whole tables, and leave
     the rows of other processes in ``weight.grad`` for the next step.
 
+    Ask the table whenever its rows are needed, by a call or for its ``weight``: of a parameter that was kept from an
+    earlier step, some rows may lag behind until the block of steps ends. ``stored.grad`` is complete at any time.
+
     Args:
         n_rows: number of embeddings. dim: their width.
 

@@ -340,7 +340,7 @@ def test_rows_are_up_to_date_between_blocks(counted):
 
     def look(history):
         step_tables = tables(model.network)
-        seen.append(all(table.watched.keeper is None or not table.watched.keeper.now for table in step_tables))
+        seen.append(all(table.watched.keeper is None or not table.watched.keeper.done for table in step_tables))
 
     model.observe = look
     model.fit(small_split())
