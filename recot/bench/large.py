@@ -178,8 +178,9 @@ def methods(size: Size) -> Mapping[str, Callable[[Interactions, Size], Cost]]:
 def measured(size: Size, name: str) -> Cost:
     """The costs of one method, in a process that does nothing else."""
     torch.set_num_threads(1)
-    keep_freed()  # as every run does
-    train, peak = drawn(size), Peak()
+    train = drawn(size)
+    keep_freed()  # as every run does, but not what drawing the pairs has freed
+    peak = Peak()
     cost = methods(size)[name](train, size)
     return replace(cost, memory=peak.host() / 2**20)
 
