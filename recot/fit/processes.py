@@ -10,6 +10,8 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -67,9 +69,24 @@ def missing(count: int) -> bool:
     return count > 1 and place().world == 1
 
 
+def ours() -> bool:
+    """Whether :func:`start` has started this process."""
+    return os.environ.get("TORCHELASTIC_RUN_ID", "").startswith(OURS)
+
+
 def talks() -> bool:
     """Whether what came of the run is for this process to say: those that started others say it themselves."""
-    return place().rank == 0 and not os.environ.get("TORCHELASTIC_RUN_ID", "").startswith(OURS)
+    return place().rank == 0 and not ours()
+
+
+def end_with(parent: int) -> None:
+    """End at once when the process that has started this one is gone, however it was ended; a run resumes."""
+    def follow() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
 
 
 def start(count: int, words: Sequence[str], **variables: str) -> None:
@@ -135,6 +152,8 @@ def joined(count: int, cuda: bool, told: Mapping[str, str]) -> Iterator[None]:
         return
     if here.rank:
         logging.getLogger("recot").setLevel(logging.ERROR)
+    if ours():
+        end_with(os.getppid())
     if cuda:
         take_card(here.local, bound="TORCHELASTIC_RUN_ID" not in os.environ)
     dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", rank=here.rank, world_size=count,

@@ -22,7 +22,6 @@ from recot.batches.parts import length, part
 Found = TypeVar("Found")
 Batch = TypeVar("Batch")
 
-
 divided: list[int] = []
 """How many rows of a batch each process has for now; empty where each has all of them, see :func:`share`."""
 
@@ -112,12 +111,19 @@ class Rows:
 
 
 def rows(own: int) -> Rows:
-    """The rows of the batch of this step, of which this process has ``own``."""
+    """The rows of the batch of this step, of which this process has ``own``.
+
+    Raises:
+        ValueError: it has another number of them.
+    """
+    if divided and own != divided[rank()]:
+        raise ValueError(f"{own} rows of a batch of which this process has {divided[rank()]}; ask ranks.entries for "
+                         "the place of what is no row of a batch")
     return Rows(divided or [own])
 
 
 def entries(own: int) -> Rows:
-    """What each process has a number of its own of, ``own`` here."""
+    """As :func:`rows`, of anything that each process has a number of its own of, which they tell each other."""
     return Rows([other for other, in exchanged([own])] if divided else [own])
 
 

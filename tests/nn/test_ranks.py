@@ -14,6 +14,7 @@ from test_meta_device import VARIANTS, small
 from together import together
 from torch import nn
 
+from recot.batches import parts
 from recot.batches.users import MaskedUsers
 from recot.data.domains import cut
 from recot.data.interactions import Ragged
@@ -228,6 +229,22 @@ def test_gradients_of_a_table_are_joined_by_rows_and_rows_of_any_process_are_cle
     assert first == second
     assert first[0] == ([[1, 1], [6, 6], [0, 0], [4, 4], [0, 0], [0, 0]], [0, 1, 1, 1, 3], [5])
     assert first[1] == ([[2, 2], [0, 0], [0, 0], [0, 0], [5, 5], [0, 0]], [0, 0, 4], [3])
+
+
+def test_what_is_no_row_of_a_batch_has_to_be_asked_for():
+    def found():
+        with ranks.share(questions(5)), pytest.raises(ValueError, match="7 rows of a batch .* ask ranks.entries"):
+            ranks.rows(7)
+        with ranks.share(questions(5)):
+            asked = ranks.entries(3 * ranks.rank())
+        return asked.first, asked.last, asked.all
+
+    assert together(found) == [(0, 0, 3), (0, 3, 3)]
+
+
+def test_what_is_no_batch_is_not_divided():
+    with pytest.raises(TypeError, match="list is no batch that can be divided by rows"):
+        parts.length([1, 2])
 
 
 def test_what_one_process_raises_is_raised_in_all():
