@@ -47,6 +47,10 @@ def check_devices(config: Mapping[str, Any], choices: Mapping[str, str]) -> None
         RequestError: with what would work instead.
     """
     devices = config["trainer"].get("devices", 1)
+    for name, stage in config["stages"].items():
+        if stage["trainer"].get("devices", devices) != devices:
+            raise RequestError(f"stages.{name}.trainer.devices differs from trainer.devices = {devices}, and all "
+                               "stages are of the same processes; give trainer.devices alone")
     if devices == 1:
         return
     alone, use = f"and trainer.devices = {devices} shares each batch", "use trainer.devices=1"

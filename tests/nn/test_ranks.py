@@ -151,6 +151,13 @@ def test_a_closed_form_and_a_strange_denoiser_are_refused():
         check_devices(config, choices | {"denoiser": "mine"})
 
 
+def test_stages_have_the_processes_of_the_run():
+    config, choices = composed(*small(*VARIANTS["cat_art"]))
+    config["stages"]["invariant"]["trainer"] = {"devices": 2}
+    with pytest.raises(RequestError, match=r"stages.invariant.trainer.devices differs .* give trainer.devices alone"):
+        check_devices(config, choices)
+
+
 @given(st.integers(0, 50), st.integers(1, 7), st.integers(1, 5))
 def test_spans_follow_each_other_and_differ_by_a_block(count, block, world):
     with pytest.MonkeyPatch.context() as patch:
