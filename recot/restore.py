@@ -17,7 +17,7 @@ from recot.data.dataset import Dataset
 from recot.data.histories import histories
 from recot.data.interactions import Interactions, Ragged, sorted_order
 from recot.data.questions import EvalSet, Query, Split
-from recot.data.read import Unit
+from recot.data.times import Unit
 from recot.evaluation.evaluate import recommended
 from recot.evaluation.recommender import Recommender
 from recot.evaluation.suspicion import Belief, belief_in, levels

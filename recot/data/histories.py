@@ -15,12 +15,13 @@ from recot.data import filters, read
 from recot.data.fetch import unpacked
 from recot.data.interactions import Interactions
 from recot.data.prepare import is_parquet
+from recot.data.times import Unit
 
 log = logging.getLogger(__name__)
 
 
 def histories(file: Path, item_ids: np.ndarray[Any, Any],
-              columns: Mapping[str, str], unit: read.Unit | None = None) -> tuple[Interactions, np.ndarray[Any, Any]]:
+              columns: Mapping[str, str], unit: Unit | None = None) -> tuple[Interactions, np.ndarray[Any, Any]]:
     """The pairs of a csv, tsv or parquet file, and the names of its users, (n_users,) in rising order.
 
     Each user has a pair: items that are not known are skipped, and users without any other left out; a warning names
@@ -56,7 +57,7 @@ def histories(file: Path, item_ids: np.ndarray[Any, Any],
     return pairs, names
 
 
-def rows_of(file: Path, columns: dict[str, str], unit: read.Unit | None) -> pd.DataFrame:
+def rows_of(file: Path, columns: dict[str, str], unit: Unit | None) -> pd.DataFrame:
     """The rows of a file, by kind of column."""
     if is_parquet(file):
         return read.parquet(file, columns, unit=unit)

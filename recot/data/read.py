@@ -27,7 +27,7 @@ import logging
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -38,27 +38,21 @@ import pyarrow.compute
 import pyarrow.csv
 import pyarrow.parquet
 
+from recot.data import times
 from recot.data.fetch import uncompressed
+from recot.data.times import DATE, OF_TIME, SECONDS, Unit, is_date
 
 logger = logging.getLogger(__name__)
 
 INTEGER = r"^(0|[1-9][0-9]{0,17})$"
 UNUSABLE = r"\A\z|\n"                  # of a string id: empty, or with a line end, which no list could be printed with
 NUMBER = r"^-?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
-SECONDS = r"^-?[0-9]{1,18}(\.[0-9]*)?$"
-DATE = r"^[0-9]{4}-[0-9]{2}"
-ZONED = r"(Z|:[0-9.]+[+-][0-9]{2}(:?[0-9]{2})?)$"
 FIELDS = ("user", "item", "rating", "time")
 TYPES = {**{kind: pa.dictionary(pa.int32(), pa.string()) for kind in ("user", "item", "domain")},
          "rating": pa.float64(), "time": pa.int64()}
 Values: TypeAlias = np.ndarray[Any, Any] | pd.Categorical
 """A column of a table: numbers, or words each of which is kept once."""
 
-Unit = Literal["s", "ms", "us", "ns", "date"]
-"""What times may be: seconds or parts of them since 1970, or dates of ISO 8601."""
-
-PLAUSIBLE = (10**8, 10**11)            # seconds since 1970 in 1973 and in 5138; times in other units lie beyond
-PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 MISSING = {form for word in ("null", "nan", "none", "na", "n/a", "<na>", "nil", "nat", "#n/a", "undefined", "\\n", "-")
            for form in (word, word.upper(), word.capitalize())} | {"NaN", "NaT", "<Na>", " "}
 """Ids that are more often a missing value than a user or an item."""
@@ -69,9 +63,6 @@ FOREIGN = {b"PAR1": "a parquet file", b"ARROW1": "an Arrow file", b"\x89HDF": "a
            b"SQLite format 3": "an SQLite database", b"\xd0\xcf\x11\xe0": "an Excel workbook", b"%PDF": "a PDF file"}
 PIECE = 2**20                             # bytes that are looked at together
 WIDE = 10_000                             # lines that are looked at for what a whole column is
-OF_TIME: dict[str | None, str] = {
-    None: "a whole number of seconds or a date of ISO 8601", "date": "a date of ISO 8601, data.time_unit=date",
-    **{unit: f"a whole number, data.time_unit={unit}" for unit in ("s", "ms", "us", "ns")}}
 ADVICE = {
     "user": "such files hold whole numbers; read other ids with data=csv",
     "item": "such files hold whole numbers; read other ids with data=csv",
@@ -228,7 +219,7 @@ def _cells(path: Path, kind: str, name: str, column: Any, unit: Unit | None) -> 
                          f"column to {'whole seconds or timestamps' if kind == 'time' else 'numbers or text'}")
     try:
         if kind == "time":
-            found = _timestamps(path, column) if moment else _numbers_of_time(path, column, text, unit)
+            found = times.of_moments(path, column) if moment else times.of_numbers(path, column, text, unit)
         elif kind == "rating":
             found = _values(kind, column.cast(pa.float64()), integers=False)
         else:
@@ -242,95 +233,6 @@ def _cells(path: Path, kind: str, name: str, column: Any, unit: Unit | None) -> 
         wrong = [row for row, value in enumerate(column.to_pylist(), 1) if _fault(kind, str(value), False, unit)]
         raise ValueError(f"{unusable}{wrong[0]}; " + ("remove that row" if len(wrong) < len(column) else ADVICE[kind]))
     return found
-
-
-def _timestamps(path: Path, column: Any) -> np.ndarray[Any, Any]:
-    """Whole seconds of timestamps or dates, (rows,) int64."""
-    moments = column.cast(pa.timestamp("s")) if pa.types.is_date(column.type) else column
-    return _without_fractions(path, moments.cast(pa.int64()).to_numpy(), PER_SECOND[moments.type.unit])
-
-
-def _numbers_of_time(path: Path, column: Any, text: bool, unit: Unit | None) -> np.ndarray[Any, Any] | None:
-    """Whole seconds of numbers or of what is written, (rows,) int64; None when some are malformed."""
-    def place(row: int) -> str:
-        return f"row {row + 1}"
-
-    if text:
-        return _seconds(path, column, unit, place)
-    if unit == "date":
-        return None
-    if pa.types.is_integer(column.type):
-        return in_seconds(path, column.cast(pa.int64()).to_numpy(), unit, place)
-    numbers: np.ndarray[Any, Any] = column.cast(pa.float64()).to_numpy()
-    if not (np.abs(numbers) < 2.0**62).all():
-        return None
-    if (numbers % 1 != 0).any():
-        logger.info("%s: fractions of seconds are left out of the times", path)
-    floored: np.ndarray[Any, Any] = np.floor(numbers).astype(np.int64)
-    return in_seconds(path, floored, unit, place)
-
-
-def in_seconds(path: Path, numbers: np.ndarray[Any, Any], unit: Unit | None,
-               place: Callable[[int], str]) -> np.ndarray[Any, Any]:
-    """Times in a unit as whole seconds, (rows,) int64 both.
-
-    Args:
-        place: where a row stands, from its number.
-
-    Raises:
-        ValueError: the times are of two units, or of another one than seconds where none is said.
-    """
-    least, most = PLAUSIBLE
-    if len(numbers) and -most < numbers.min() and numbers.max() < most:
-        return _without_fractions(path, numbers, PER_SECOND[unit or "s"])
-    beyond = np.abs(numbers) >= most  # (rows,)
-    if not beyond.any():
-        return _without_fractions(path, numbers, PER_SECOND[unit or "s"])
-    if len(within := np.flatnonzero(~beyond & (np.abs(numbers) >= least))):
-        row = int(within[0])
-        raise ValueError(f"{path}, {place(row)}: the time {numbers[row]} is one in seconds, and {int(beyond.sum()):,} "
-                         f"of {len(numbers):,} times are in another unit, as {numbers[beyond][0]} in "
-                         f"{place(int(beyond.argmax()))}; write all in one unit")
-    if unit is None:
-        raise ValueError(f"{path}, {place(int(beyond.argmax()))}: as seconds, the time {numbers[beyond][0]} would lie "
-                         f"beyond the year 5138, and so would {int(beyond.sum()):,} of {len(numbers):,}; say what they "
-                         "are with data.time_unit=ms (or us, ns, or s for seconds all the same)")
-    return _without_fractions(path, numbers, PER_SECOND[unit])
-
-
-def _seconds(path: Path, column: Any, unit: Unit | None, place: Callable[[int], str]) -> np.ndarray[Any, Any] | None:
-    """Whole seconds of times as they are written, (rows,) int64; None when some are malformed."""
-    encoded = column.cast(pa.dictionary(pa.int32(), pa.string())).unify_dictionaries().combine_chunks()
-    words = encoded.dictionary
-
-    def every(pattern: str) -> bool:
-        return bool(pyarrow.compute.all(pyarrow.compute.match_substring_regex(words, pattern)).as_py())
-
-    if every(SECONDS) and unit != "date":
-        if bool(pyarrow.compute.any(pyarrow.compute.match_substring_regex(words, r"\.0*[1-9]")).as_py()):
-            logger.info("%s: fractions of seconds are left out of the times", path)
-        moments = pyarrow.compute.replace_substring_regex(words, r"\..*$", "").cast(pa.int64()).to_numpy()
-        return in_seconds(path, moments[encoded.indices.to_numpy()], unit, place)
-    if every(DATE) and unit in (None, "date"):
-        try:
-            dates = pd.DatetimeIndex(pd.to_datetime(words.to_pandas(), format="ISO8601", utc=True)).as_unit("us")
-        except ValueError:
-            return None
-        if not every(ZONED):
-            logger.info("%s: times that name no zone are taken as UTC", path)
-        moments = _without_fractions(path, dates.asi8, PER_SECOND["us"])
-    else:
-        return None
-    found: np.ndarray[Any, Any] = moments[encoded.indices.to_numpy()]
-    return found
-
-
-def _without_fractions(path: Path, moments: np.ndarray[Any, Any], unit: int) -> np.ndarray[Any, Any]:
-    if unit == 1:
-        return moments
-    if (moments % unit).any():
-        logger.info("%s: fractions of seconds are left out of the times", path)
-    return moments // unit
 
 
 def _say(path: Path, frame: pd.DataFrame) -> None:
@@ -436,7 +338,7 @@ def _delimited(path: Path, text: bytes, names: list[str], columns: dict[str, str
     parts = {name: content[name] for name in columns.values()}
     del content  # or each column is there twice until the last one is read
     frame = {kind: _values(kind, parts.pop(name), integers) if kind != "time"
-             else _written_times(path, parts.pop(name), unit, place) for kind, name in columns.items()}
+             else times.of_text(path, parts.pop(name), unit, place) for kind, name in columns.items()}
     pa.default_memory_pool().release_unused()
     if any(values is None for values in frame.values()):
         raise _first_fault(path, text, names, columns, delimiter, header, integers, unit,
@@ -483,14 +385,6 @@ def _unambiguous(text: bytes, separator: bytes, header: bool) -> bool:
         if at_end[letters[ends[ends > 0] - 1]].any():
             return False
     return True
-
-
-def _written_times(path: Path, column: Any, unit: Unit | None,
-                   place: Callable[[int], str]) -> np.ndarray[Any, Any] | None:
-    """Whole seconds of a column of text, (rows,) int64; None when some are malformed."""
-    if column.type == pa.string():
-        return _seconds(path, column, unit, place)
-    return None if unit == "date" or column.null_count else in_seconds(path, column.to_numpy(), unit, place)
 
 
 def _values(kind: str, column: Any, integers: bool) -> Values | None:
@@ -566,17 +460,9 @@ def _fault(kind: str, text: str, integers: bool, unit: Unit | None = None) -> st
             return "contains a line end"
         return None if text else "is empty"
     if kind == "time":
-        number, date = re.fullmatch(SECONDS, text) and unit != "date", _is_date(text) and unit in (None, "date")
+        number, date = re.fullmatch(SECONDS, text) and unit != "date", is_date(text) and unit in (None, "date")
         return None if number or date else f"is not {OF_TIME[unit]}"
     return None if re.fullmatch(NUMBER, text) and math.isfinite(float(text)) else "is not a finite number"
-
-
-def _is_date(text: str) -> bool:
-    try:
-        pd.to_datetime([text], format="ISO8601", utc=True)
-    except ValueError:
-        return False
-    return re.match(DATE, text) is not None
 
 
 def malformed(path: Path, line: int, reason: str) -> ValueError:
