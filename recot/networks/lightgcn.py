@@ -22,7 +22,7 @@ class LightGCN(TwoTower):
     """Mean of the layers of linear propagation on the normalised user-item graph (LightGCN; SCLRec Table 2).
 
     An encoder: any objective may train it. All look-ups of a step share one propagation and one backward pass, and all
-    look-ups of an evaluation share one propagation.
+    look-ups of an evaluation share one propagation. On a CPU a step makes the outermost layer where it is looked up.
 
     Args:
         n_users, n_items: sizes.

@@ -23,7 +23,8 @@ class Graph:
 
     Attributes:
         sides: for users and for items, the row pointer (rows + 1,), columns (edges,) and values (edges,) of the CSR
-            matrix. order: (edges,), which edge of the user side each edge of the item side is.
+            matrix, the first two int32 where the edges are few enough. order: (edges,), which edge of the user side
+            each edge of the item side is.
     """
 
     def __init__(self, sides: tuple[tuple[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]], order: Tensor):
