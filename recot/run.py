@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from recot.request import command
 from recot.request.errors import RequestError
 from recot.system.files import write_whole
+from recot.system.place import talks
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -89,6 +90,8 @@ def run(cfg: DictConfig, jobs: Jobs) -> None:
     sources = settings.runtime.config_sources
     folders_typed = [f"--config-dir={source.path}" for source in sources if source.provider == "command-line"]
     line = shlex.join(["python", "-m", "recot.run", *folders_typed, *typed])
+    if not talks():  # one process says what the request comes to
+        logging.getLogger("recot.request").setLevel(logging.ERROR)
     try:
         check_trust(cfg, typed)
         folders = [Path(source.path) for source in sources if source.schema == "file"]
@@ -99,12 +102,11 @@ def run(cfg: DictConfig, jobs: Jobs) -> None:
             log.warning("conf/tuned has no %s, so the settings of the preset apply; recot.tune --write makes one",
                         choices["tuned"])
         with command.held():
-            from recot.fit import processes
             from recot.record import experiment
             from recot.record.console import show
 
         record = experiment.run(config, choices, line)
-        if not processes.talks():
+        if not talks():
             return
         with command.telling():
             show(record, config["paths"]["runs"])

@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
 
@@ -25,9 +24,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from recot.nn import ranks
 from recot.request.errors import RequestError
-
-OURS = "recot-"
-"""How the name of a group begins whose processes this module has started."""
+from recot.system.place import OURS, ours, place
 
 PATIENCE = timedelta(days=30)
 """How long one process waits for the others, of which the first may wait for a run that somebody else holds. That one
@@ -39,44 +36,6 @@ numbers = itertools.count()
 
 class Gone(RuntimeError):
     """Another process of the run has ended, and this one cannot go on without it."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """Which process this is.
-
-    Attributes:
-        rank: its number. world: how many there are. local: its number on this machine.
-    """
-
-    rank: int
-    world: int
-    local: int
-
-
-def place() -> Place:
-    """Which of the processes that torchrun, srun or :func:`start` has started this one is; the only one otherwise."""
-    found = os.environ
-    if "TORCHELASTIC_RUN_ID" in found:
-        return Place(int(found["RANK"]), int(found["WORLD_SIZE"]), int(found["LOCAL_RANK"]))
-    if int(found.get("SLURM_STEP_NUM_TASKS", 1)) > 1:  # of a step: a batch script alone is one process of many tasks
-        return Place(int(found["SLURM_PROCID"]), int(found["SLURM_STEP_NUM_TASKS"]), int(found["SLURM_LOCALID"]))
-    return Place(0, 1, 0)
-
-
-def missing(count: int) -> bool:
-    """Whether the other ones of ``count`` processes have to be started."""
-    return count > 1 and place().world == 1
-
-
-def ours() -> bool:
-    """Whether :func:`start` has started this process."""
-    return os.environ.get("TORCHELASTIC_RUN_ID", "").startswith(OURS)
-
-
-def talks() -> bool:
-    """Whether what came of the run is for this process to say: those that started others say it themselves."""
-    return place().rank == 0 and not ours()
 
 
 def end_with(parent: int) -> None:

@@ -24,6 +24,7 @@ from recot.request import keys
 from recot.request.schema import of_lists
 from recot.system import files, memory
 from recot.system.environment import REFERENCE, hidden
+from recot.system.place import missing
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ def run(config: dict[str, Any], choices: Mapping[str, str], command: str) -> dic
     data = source.digest()
     key, runs = keys.key(config, data), store.Runs(config["paths"]["runs"])
     devices = config["trainer"].get("devices", 1)
-    if processes.missing(devices):
+    if missing(devices):
         return begun_together(config, runs, key, today, command)
     device = make(config["trainer"]).pick_device().type if devices > 1 else "cpu"
     told = {"config": keys.key(config, ""), "data": data, "code": today, "device": device}

@@ -398,7 +398,7 @@ CHANGES_NOTHING = {f"recot.{module}" for module in (
     "record.outputs", "record.console", "record.trackers", "record.store", "record.code", "record.provenance",
     "record.experiment", "system.memory", "system.files", "system.environment", "request.signature", "request.kinds",
     "request.schema", "request.compose", "request.command", "request.errors", "request.former", "request.keys",
-    "fit.processes", "fit.stored")}
+    "fit.processes", "fit.stored", "system.place")}
 """Modules whose functions a run calls without an effect on its numbers."""
 AROUND = {*(("recot.evaluation.evaluate", name) for name in ("recommended", "best")),
           *(("recot.record.build", name) for name in ("rehearse", "descends", "relabels", "import_training"))}
