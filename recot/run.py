@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from recot.request import command
 from recot.request.errors import RequestError
 from recot.system.files import write_whole
-from recot.system.place import talks
+from recot.system.place import place, talks
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -188,8 +189,18 @@ def side_by_side(swept: Sequence[tuple[str, str]]) -> None:
 
 def main() -> None:
     """Entry point; see :func:`recot.request.command.carry_out` for exit codes."""
-    command.carry_out(hydra_jobs, "recot", "the same command goes on from the last checkpoint, where there is one yet "
-                      "(one is written every trainer.checkpoint_seconds)")
+    try:
+        command.carry_out(hydra_jobs, "recot", "the same command goes on from the last checkpoint, where there is one "
+                          "yet (one is written every trainer.checkpoint_seconds)")
+    except SystemExit as end:
+        if place().world == 1:
+            raise
+        # Threads of gloo may still hold tensors, and abort the process when the interpreter is taken down
+        # (https://github.com/pytorch/pytorch/pull/179291). All that is to be written has been written.
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError):
+                stream.flush()
+        os._exit(int(end.code or 0))
 
 
 if __name__ == "__main__":
