@@ -60,7 +60,7 @@ class Queue:
         self.runs, self.task, self.jobs = Runs(folder / "runs"), importlib.import_module(name).Quick, []
 
     def launcher(self, limit=None, cluster="local", **settings):
-        submitter = executor(self.runs.root, 2, limit, {"mem_gb": 1}, cluster)
+        submitter = executor(self.runs.root, 2, limit, {"mem_gb": 1, "cpus_per_task": 1}, cluster)
         submit = submitter._executor._submit_command
 
         def noted(command):
