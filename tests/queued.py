@@ -59,8 +59,8 @@ class Queue:
         monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
         self.runs, self.task, self.jobs = Runs(folder / "runs"), importlib.import_module(name).Quick, []
 
-    def launcher(self, limit=None, cluster="local", **settings):
-        submitter = executor(self.runs.root, 2, limit, {"mem_gb": 1, "cpus_per_task": 1}, cluster)
+    def launcher(self, limit=None, cluster="local", cpus=1, **settings):
+        submitter = executor(self.runs.root, 2, limit, {"mem_gb": 1, "cpus_per_task": cpus}, cluster)
         submit = submitter._executor._submit_command
 
         def noted(command):

@@ -77,6 +77,18 @@ def test_a_job_that_is_taken_out_of_the_queue_has_failed_and_its_log_is_named(tm
     assert "left the queue without a record (CANCELLED)" in told[0].error and told[0].error.endswith(f"{queue.log(0)}")
 
 
+def test_a_job_that_asks_for_more_than_there_is_is_named(tmp_path, monkeypatch, caplog):
+    queue = Queue(tmp_path, monkeypatch)
+    launcher = queue.launcher(cluster="slurm", pause=0.5, cpus=1 + os.cpu_count())
+    launcher.begin([(queue.job("a", "ends well"), queue.runs.claim("a"))])
+    number = launcher.queued["a"].id
+    try:
+        wait_for(lambda: not [*launcher.ended()] and "will not start as it is" in caplog.text)
+        assert f"job {number} will not start as it is: PENDING (" in caplog.text
+    finally:
+        subprocess.run(["scancel", number], check=True)
+
+
 def test_what_slurm_refuses_is_said_in_one_line(tmp_path):
     done = command(tmp_path, "recot.tables", *SMOKE, "--row", "popularity", "--slurm", "partition=nowhere")
     assert done.returncode == 1 and "sbatch: error: invalid partition specified: nowhere" in done.stderr

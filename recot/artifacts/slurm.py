@@ -58,6 +58,10 @@ ENDED = {"", "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_
          "TIMEOUT"}
 """States in which a job of Slurm works no more; an empty one is that of a job which the queue has forgotten."""
 
+HOPELESS = {"AccountNotAllowed", "BadConstraints", "InvalidAccount", "InvalidQOS", "PartitionConfig",
+            "PartitionNodeLimit", "PartitionTimeLimit", "QOSNotAllowed"}
+"""Reasons of Slurm's why a job waits that no waiting changes: the partition has nothing like what the job asks for."""
+
 AGAIN = {"BOOT_FAIL", "NODE_FAIL", "PREEMPTED"}
 """Those of :data:`ENDED` in which the run had no part."""
 
@@ -86,7 +90,7 @@ class Task:
                 log.warning("another process works on this run, or has finished it: %s", self.job.command)
             else:
                 self.work()
-        except Exception:
+        except Exception:  # the record has it, and the job is not to be counted as one that the cluster has stopped
             log.exception("failed: %s", self.job.command)
         finally:
             if claim:
@@ -126,14 +130,19 @@ def last_checkpoint(folder: Path) -> float:
 
 
 def states(ids: Sequence[str]) -> dict[str, str] | None:
-    """The state of each job that the queue remembers, by id; None where Slurm does not answer."""
+    """The state of each job that the queue remembers, by id; None where Slurm does not answer.
+
+    It ends in one of :data:`HOPELESS` in brackets where the job waits for what will not come.
+    """
     arrays = ",".join(sorted({name.partition("_")[0] for name in ids}))
-    asked = subprocess.run(["squeue", "--noheader", "--array", "--states=all", "--format=%i %T", f"--jobs={arrays}"],
+    asked = subprocess.run(["squeue", "--noheader", "--array", "--states=all", "--format=%i %T %r", f"--jobs={arrays}"],
                            capture_output=True, text=True, check=False)
     if asked.returncode and "Invalid job id" not in asked.stderr:
         log.warning("the queue does not answer: %s", asked.stderr.strip())
         return None
-    return dict(line.split(maxsplit=1) for line in asked.stdout.splitlines())
+    told = ((*line.split(maxsplit=2), "") for line in asked.stdout.splitlines())
+    return {name: f"{state} ({why})" if state == "PENDING" and why in HOPELESS else state
+            for name, state, why, *_ in told}
 
 
 def executor(root: Path, at_once: int, limit: float | None, settings: Mapping[str, Any],
@@ -207,6 +216,7 @@ class Slurm:
         self.busy: dict[str, Job] = {}
         self.queued: dict[str, Queued] = {}
         self.gone: dict[str, float] = {}
+        self.warned: set[str] = set()
 
     @property
     def room(self) -> int:
@@ -255,11 +265,19 @@ class Slurm:
         found = self.states([queued.id for queued in self.queued.values()])
         for key, job in list(self.busy.items()):
             state = "UNKNOWN" if found is None else found.get(self.queued[key].id, "")
+            self.warn(self.queued[key].id, state)
             if told := self.told(job, state):
                 ticket(self.runs, key).unlink(missing_ok=True)
                 self.gone.pop(key, None)
                 del self.busy[key], self.queued[key]
                 yield told
+
+    def warn(self, number: str, state: str) -> None:
+        """Say once of each job that waits for what will not come."""
+        if state.endswith(")") and number not in self.warned:
+            self.warned.add(number)
+            log.warning("job %s will not start as it is: %s; `scancel %s` takes it out, and --slurm 'cpus_per_task=1 "
+                        "mem_gb=2', for example, asks for less", number, state, number)
 
     def told(self, job: Job, state: str) -> Outcome | Job | None:
         """What became of a job whose state is known; None as long as it is under way."""

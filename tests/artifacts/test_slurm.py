@@ -6,6 +6,7 @@ that Slurm sends. tests/test_real_slurm.py asks a real Slurm where there is one.
 
 import json
 import os
+import subprocess
 import time
 
 import pytest
@@ -134,6 +135,24 @@ def test_a_queue_that_does_not_answer_ends_nothing_and_gets_nothing_twice(queue)
     with pytest.raises(RuntimeError, match="the queue does not answer"):
         launcher.begin([(job, claim := queue.runs.claim("a"))])
     assert not claim.is_locked and queue.jobs == []
+
+
+def test_a_job_that_no_waiting_starts_is_named_once_with_what_helps(queue, caplog):
+    job, launcher = queue.job("a", ""), queue.launcher(states=lambda ids: {"7": "PENDING (PartitionConfig)"})
+    launcher.busy["a"], launcher.queued["a"] = job, slurm.Queued("7", time.time())
+    assert [*launcher.ended(), *launcher.ended()] == [] and launcher.busy == {"a": job}
+    assert caplog.text.count("job 7 will not start as it is: PENDING (PartitionConfig); `scancel 7` takes it out") == 1
+
+
+@pytest.mark.parametrize(("line", "state"), [
+    ("7_0 PENDING PartitionConfig", "PENDING (PartitionConfig)"), ("7_0 PENDING Resources", "PENDING"),
+    ("7_0 PENDING BeginTime", "PENDING"), ("7_0 RUNNING None", "RUNNING"), ("7_0 RUNNING", "RUNNING"),
+    ("7_0 FAILED NonZeroExitCode", "FAILED"),
+    ("7_0 PENDING Nodes required for job are DOWN, DRAINED", "PENDING")])
+def test_the_state_of_a_job_is_told_with_the_reasons_that_no_waiting_changes(line, state, monkeypatch):
+    answer = subprocess.CompletedProcess([], 0, f"{line}\n", "")
+    monkeypatch.setattr(slurm.subprocess, "run", lambda *given, **settings: answer)
+    assert slurm.states(["7_0"]) == {"7_0": state}
 
 
 def test_another_machine_may_see_a_record_late(queue):
