@@ -15,8 +15,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recot.artifacts import slurm, workers
+from recot.artifacts import slurm
 from recot.artifacts.estimates import Estimates
+from recot.artifacts.jobs import Job, Launcher, Local, Outcome, carry_out, one_by_one
 from recot.artifacts.load import load, of_data, papers, tunes_first, tuning
 from recot.artifacts.plan import Request, needed, reachable
 from recot.artifacts.spec import Artifact, Column, Row, Tuning
@@ -206,7 +207,7 @@ def state_of(options: argparse.Namespace, fetch: bool, tunes: bool = False) -> S
     return State(request, Runs(composed()[0]["paths"]["runs"]))
 
 
-def launcher(options: argparse.Namespace, runs: Runs) -> workers.Launcher:
+def launcher(options: argparse.Namespace, runs: Runs) -> Launcher:
     """Where runs are made.
 
     Raises:
@@ -214,7 +215,7 @@ def launcher(options: argparse.Namespace, runs: Runs) -> workers.Launcher:
     """
     if options.launcher == "slurm":
         return slurm.queue(runs, options.slurm, options.jobs, options.limit)
-    return workers.Local(options.jobs, bool(options.profile), options.limit)
+    return Local(options.jobs, bool(options.profile), options.limit)
 
 
 def trials_by(options: argparse.Namespace) -> search.Run:
@@ -223,7 +224,7 @@ def trials_by(options: argparse.Namespace) -> search.Run:
 
     if options.launcher == "local":
         return search.here
-    return workers.one_by_one(launcher(options, Runs(composed()[0]["paths"]["runs"])))
+    return one_by_one(launcher(options, Runs(composed()[0]["paths"]["runs"])))
 
 
 def check_where(options: argparse.Namespace) -> None:
@@ -283,7 +284,7 @@ def best_settings(column: Column, plan: Tuning, row: Row, results: Path, run: se
     return tuple(Space(request).words(winner.settings)[len(column.overrides):]) if winner else row.overrides
 
 
-def missing_runs(state: State, options: argparse.Namespace) -> list[workers.Job]:
+def missing_runs(state: State, options: argparse.Namespace) -> list[Job]:
     """The runs to start, each with the seconds that it will take."""
     estimates = Estimates(folder(options), state.runs)
     return [replace(job, estimate=estimates.seconds(job)) for job in state.jobs(options.fresh)]
@@ -408,15 +409,15 @@ def tune_rows(options: argparse.Namespace) -> int:
     return 1 if any(best(rows) is None for rows in trials) else 0
 
 
-def execute(publisher: Publisher, jobs: Sequence[workers.Job], options: argparse.Namespace) -> list[workers.Outcome]:
+def execute(publisher: Publisher, jobs: Sequence[Job], options: argparse.Namespace) -> list[Outcome]:
     """Carry out the jobs and write the artifacts of each as it ends; what failed."""
     numbers = {job.key: number for number, job in enumerate(jobs, 1)}
-    failures: list[workers.Outcome] = []
+    failures: list[Outcome] = []
 
-    def started(job: workers.Job) -> None:
+    def started(job: Job) -> None:
         log.info("[%d/%d] %s (%s)", numbers[job.key], len(jobs), job.command, duration(job.estimate))
 
-    def done(outcome: workers.Outcome) -> None:
+    def done(outcome: Outcome) -> None:
         if outcome.error:
             failures.append(outcome)
         log.info("[%d/%d] %s in %s", numbers[outcome.job.key], len(jobs), outcome.error or "done",
@@ -425,7 +426,7 @@ def execute(publisher: Publisher, jobs: Sequence[workers.Job], options: argparse
             publisher.write_all(outcome.job.key)
 
     runs = publisher.state.runs
-    left = workers.carry_out(jobs, runs, launcher(options, runs), budget=options.budget, done=done, started=started)
+    left = carry_out(jobs, runs, launcher(options, runs), budget=options.budget, done=done, started=started)
     for job in left:
         log.info("left for another time (%s): %s", duration(job.estimate), job.command)
     if options.profile:

@@ -95,8 +95,8 @@ def trials_by(options: argparse.Namespace) -> Run:
         if options.slurm:
             raise RequestError("--slurm is for --launcher slurm; name the launcher, or leave --slurm out")
         return here
+    from recot.artifacts.jobs import one_by_one
     from recot.artifacts.slurm import queue
-    from recot.artifacts.workers import one_by_one
 
     places = [word for word in options.overrides if word.startswith("paths.")]
     return one_by_one(queue(Runs(composed(*places)[0]["paths"]["runs"]), options.slurm))

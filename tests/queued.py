@@ -7,8 +7,8 @@ import textwrap
 from processes import alive
 
 from recot.artifacts import slurm
+from recot.artifacts.jobs import Job
 from recot.artifacts.slurm import Slurm, executor
-from recot.artifacts.workers import Job
 from recot.record.store import Runs
 
 WORK = """

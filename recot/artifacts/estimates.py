@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Iterator
 from pathlib import Path
 
-from recot.artifacts.workers import Job
+from recot.artifacts.jobs import Job
 from recot.record.ledger import read
 from recot.record.lines import RunLine
 from recot.record.record import look_up

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from recot.artifacts import workers
+from recot.artifacts.jobs import Job
 from recot.artifacts.spec import HELD_OUT, Artifact, Column, Row
 from recot.record.lines import CellLine
 from recot.request import keys
@@ -90,12 +90,12 @@ class Planner:
         reported = {seed for line in earlier for seed in line.seeds}
         return sorted({*(self.request.seeds or artifact.seeds), *artifact.seeds, *reported})
 
-    def job(self, column: Column, row: Row, seed: int, key: str) -> workers.Job:
+    def job(self, column: Column, row: Row, seed: int, key: str) -> Job:
         """The run of a cell and seed."""
         overrides = (*column.overrides, *row.overrides)
         config, choices = self.config(overrides, seed)
         words = ["python", "-m", "recot.run", *overrides, *([f"seed={seed}"] if seed else [])]
-        return workers.Job(key, shlex.join(words), config, choices, sources=self.code.get(key))
+        return Job(key, shlex.join(words), config, choices, sources=self.code.get(key))
 
     def keys(self, artifact: Artifact, column: Column, row: Row, seeds: Iterable[int]) -> dict[int, str]:
         """Seed -> key of the run; empty where the data are not at hand."""

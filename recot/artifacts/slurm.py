@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from recot.artifacts.workers import Job, Outcome, made, perform
+from recot.artifacts.jobs import Job, Outcome, made, perform
 from recot.record.store import Runs
 from recot.request.compose import values
 from recot.request.errors import RequestError
@@ -260,7 +260,7 @@ class Slurm:
         return {key: queued for key, queued in told.items() if found.get(queued.id, "") not in ENDED}
 
     def ended(self) -> Iterator[Outcome | Job]:
-        """See :class:`recot.artifacts.workers.Launcher`."""
+        """See :class:`recot.artifacts.jobs.Launcher`."""
         time.sleep(self.pause)
         found = self.states([queued.id for queued in self.queued.values()])
         for key, job in list(self.busy.items()):

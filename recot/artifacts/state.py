@@ -9,8 +9,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from recot.artifacts import workers
 from recot.artifacts.collect import NO_DATA, NOT_RUN, Cell
+from recot.artifacts.jobs import Job
 from recot.artifacts.plan import Planner, Request, at_hand, described, needed, reachable
 from recot.artifacts.spec import Artifact, Column, Row
 from recot.record.ledger import read, write
@@ -29,7 +29,7 @@ class Behind:
         artifacts: labels of those that show it.
     """
 
-    job: workers.Job
+    job: Job
     line: RunLine
     outdated: bool
     artifacts: tuple[str, ...]
@@ -96,7 +96,7 @@ class State:
             cells.append(Cell(row, column, keys, records, reason, self.runs))
         return cells
 
-    def jobs(self, fresh: bool) -> list[workers.Job]:
+    def jobs(self, fresh: bool) -> list[Job]:
         """Runs that were asked for and were not made yet, most wanted first.
 
         One that a cell already reports was made, also where its record is gone, as in a clone.
@@ -104,7 +104,7 @@ class State:
         Args:
             fresh: also those that are :meth:`outdated`.
         """
-        jobs: dict[str, workers.Job] = {}
+        jobs: dict[str, Job] = {}
         wanted = [(artifact, lines, runs, column, row) for artifact, lines, runs in self.reports()
                   for column, row in artifact.cells() if self.request.wants(row, column)]
         for seed in sorted({seed for a in self.request.artifacts for seed in self.request.seeds or a.seeds}):

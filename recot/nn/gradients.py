@@ -78,6 +78,7 @@ class Gradients:
 
 def packed(ids: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
     """(size,): the ``ids`` (k,) of each table, as they are in memory, and then the gradients at them, (k, d)."""
+    # Every weight here has a gradient.
     slopes = [once(weight.grad, own) for weight, own in zip(weights, ids, strict=True)]  # type: ignore[arg-type]
     return torch.cat([torch.cat(list(ids)).view(slopes[0].dtype), *(rows.reshape(-1) for rows in slopes)])  # (size,)
 

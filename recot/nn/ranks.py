@@ -235,7 +235,7 @@ def outcome(find: Callable[[], Any]) -> tuple[Any, Exception | None]:
     """What ``find`` gives, or what it raises."""
     try:
         return find(), None
-    except Exception as error:
+    except Exception as error:  # every process has to hear of it, or the others would wait
         return None, error
 
 

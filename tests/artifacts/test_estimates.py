@@ -7,7 +7,7 @@ import json
 import pytest
 
 from recot.artifacts.estimates import Estimates
-from recot.artifacts.workers import Job
+from recot.artifacts.jobs import Job
 from recot.record.ledger import write
 from recot.record.lines import RunLine
 from recot.record.store import Runs

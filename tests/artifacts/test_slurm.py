@@ -14,8 +14,8 @@ from processes import alive, wait_for
 from queued import Queue
 
 from recot.artifacts import slurm
+from recot.artifacts.jobs import carry_out, made
 from recot.artifacts.slurm import executor
-from recot.artifacts.workers import carry_out, made
 from recot.request.errors import RequestError
 from recot.request.launchers import check_launcher
 
