@@ -51,8 +51,8 @@ munged --force --key-file="$dir/munge.key" --socket="$dir/munge.socket" --pid-fi
 export SLURM_CONF="$dir/slurm.conf"
 slurmctld
 slurmd
-for _ in $(seq 60); do
-  if sinfo --noheader --states=idle 2>/dev/null | grep -q idle && timeout 30 srun --ntasks=1 true; then
+while [ $SECONDS -lt 60 ]; do
+  if timeout 10 sinfo --noheader --states=idle 2>/dev/null | grep -q idle && timeout 10 srun --ntasks=1 true; then
     exit 0
   fi
   sleep 0.5
